@@ -1,0 +1,62 @@
+// Files: mapped for reading, replaced atomically when written.
+#pragma once
+
+#include <cstddef>
+#include <filesystem>
+#include <memory>
+#include <span>
+#include <string>
+
+namespace heartmula {
+
+/// A read-only memory map of a whole regular file.
+class MappedFile {
+ public:
+  /// Throws Error(kUser) "PATH: no such file" and the like.
+  static std::shared_ptr<const MappedFile> open(const std::filesystem::path& path);
+  ~MappedFile();
+  MappedFile(const MappedFile&) = delete;
+  MappedFile& operator=(const MappedFile&) = delete;
+
+  std::span<const std::byte> bytes() const { return bytes_; }
+  /// Gives the whole pages inside `part` (of bytes()) back to the system; they are read again when touched.
+  void release(std::span<const std::byte> part) const;
+
+ private:
+  MappedFile() = default;
+  std::span<const std::byte> bytes_;
+};
+
+/// The contents of a regular file. Throws Error(kUser) if it is missing, a folder, not readable, or larger than
+/// `max_bytes`.
+std::string read_file(const std::filesystem::path& path, size_t max_bytes = size_t{1} << 30);
+
+/// Writes beside `path` and takes its place when finished: a reader sees the old file or the new one, whole.
+class AtomicFile {
+ public:
+  /// Creates "PATH.tmp-PID" (a unique name). Throws Error(kUser) if the folder is missing or not writable.
+  explicit AtomicFile(std::filesystem::path path);
+  /// Removes the temporary file if commit() was not reached.
+  ~AtomicFile();
+  AtomicFile(const AtomicFile&) = delete;
+  AtomicFile& operator=(const AtomicFile&) = delete;
+
+  const std::filesystem::path& temporary_path() const { return temporary_; }
+  /// Throws Error(kFailure) "PATH: No space left on device".
+  void write(std::span<const std::byte> bytes);
+  /// Renames to the final path; with `sync` the data and the folder's entry are on the disk when it returns.
+  void commit(bool sync);
+
+ private:
+  std::filesystem::path path_;
+  std::filesystem::path temporary_;
+  int descriptor_ = -1;
+};
+
+/// What the destination of an output is: only a regular file can be replaced atomically.
+enum class OutputKind { kRegular, kStream };
+/// Throws Error(kUser) if nothing can be written there: missing folder, a folder itself, no permission. Creates
+/// nothing that stays. A pipe, a device or a socket is kStream.
+OutputKind check_writable(const std::filesystem::path& path);
+
+}  // namespace heartmula

@@ -1,0 +1,44 @@
+// A persistent pool of threads that share the chunks of one operation after another.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+
+#include "heartmula/cancel.h"
+
+namespace heartmula {
+
+/// The calling thread is worker 0 and takes part. Chunks are claimed one by one, so that cores of different speed end
+/// together; who computes a chunk never changes its result. One parallel_for at a time.
+class ThreadPool {
+ public:
+  /// `threads` >= 1, the caller included.
+  explicit ThreadPool(int threads);
+  ~ThreadPool();
+  ThreadPool(const ThreadPool&) = delete;
+  ThreadPool& operator=(const ThreadPool&) = delete;
+
+  int threads() const;
+
+  /// Looked at before each chunk is claimed; null for none.
+  void set_cancel_token(const CancelToken* token);
+
+  /// Calls body(chunk, worker) for every chunk in [0, chunks), worker in [0, threads()).
+  /// Throws Error(kCancelled) if the token was raised before every chunk was done, and the first exception of a body;
+  /// in both cases no body runs any more when it throws.
+  template <typename Body>
+  void parallel_for(int64_t chunks, const Body& body) {
+    run(chunks, [](const void* context, int64_t chunk, int worker) {
+          (*static_cast<const Body*>(context))(chunk, worker);
+        }, &body);
+  }
+
+ private:
+  using ChunkFunction = void (*)(const void* context, int64_t chunk, int worker);
+  void run(int64_t chunks, ChunkFunction function, const void* context);
+
+  struct State;
+  std::unique_ptr<State> state_;
+};
+
+}  // namespace heartmula

@@ -1,0 +1,172 @@
+// The operations that model code may call: the seam between the models (lm/, codec/) and a device (cpu/, later cuda/).
+//
+// Output first, then inputs. Shapes are [rows, columns]; a comment gives each operation's equation. All sums are f32.
+// Activations are f32, or bf16 where they feed a matrix product with bf16 weights: an operation rounds (to nearest
+// even) to the dtype of the output that it is given, so `normed` in bf16 is what autocast does in the reference.
+//
+// Every operation gives a row of its output the same bits whatever the other rows are, however many there are, and
+// for any number of threads. Shapes are validated when weights are loaded; operations assume them.
+// One thread at a time calls an Ops. Every operation throws Error(kCancelled) soon after its CancelToken is raised.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <span>
+#include <string>
+
+#include "heartmula/cancel.h"
+#include "tensor/tensor.h"
+
+namespace heartmula {
+
+/// Where the values of a matrix [n outputs, k inputs] come from while it is packed.
+struct MatrixSource {
+  int64_t n = 0;
+  int64_t k = 0;
+  /// Writes row `output` as k floats. Called from several threads at once.
+  std::function<void(int64_t output, float* row)> read_row;
+};
+
+/// A weight matrix [n, k] in the layout that the device likes best. Cheap to copy (shared).
+class Matrix {
+ public:
+  struct Storage {
+    virtual ~Storage() = default;
+  };
+
+  Matrix() = default;
+  Matrix(std::shared_ptr<const Storage> storage, DType dtype, int64_t n, int64_t k, int64_t bytes)
+      : storage_(std::move(storage)), dtype_(dtype), n_(n), k_(k), bytes_(bytes) {}
+
+  const Storage& storage() const { return *storage_; }
+  DType dtype() const { return dtype_; }
+  int64_t n() const { return n_; }
+  int64_t k() const { return k_; }
+  int64_t bytes() const { return bytes_; }
+
+ private:
+  std::shared_ptr<const Storage> storage_;
+  DType dtype_ = DType::kF32;
+  int64_t n_ = 0;
+  int64_t k_ = 0;
+  int64_t bytes_ = 0;
+};
+
+/// A table of rows that is read a few rows at a time and stays where it is (a mapped file): embeddings, codebooks.
+struct Table {
+  ConstView rows;                      // [entries, width], F32, BF16 or F16, in host memory
+  DType round_to = DType::kF32;        // kBF16: each value is rounded to bf16 before it is used
+};
+
+/// cos and sin of position * frequency: [positions, head_dim / 2] each, f32.
+struct Rope {
+  Tensor cos;
+  Tensor sin;
+};
+
+/// Keys and values of one layer for several streams (rows of guidance, songs), each with its own length.
+class KvCache {
+ public:
+  virtual ~KvCache() = default;
+  virtual int64_t bytes() const = 0;
+};
+
+/// One row of a pass through a causal transformer.
+struct Row {
+  int32_t stream = 0;    // which of the cache's streams it belongs to
+  int32_t position = 0;  // its place in that stream
+  int32_t repeat = 1;    // its keys and values also stand for the next repeat - 1 positions (lm.md B6)
+};
+
+struct KvShape {
+  int64_t streams = 0;
+  int64_t capacity = 0;  // positions
+  int64_t kv_heads = 0;
+  int64_t head_dim = 0;
+  DType dtype = DType::kF32;
+};
+
+/// What a convolution does after its sum: out = prelu(sum + bias), or out += prelu(sum + bias).
+struct ConvEpilogue {
+  ConstView bias;             // [1, cols of the product], or empty
+  const float* prelu = nullptr;  // the slope for negative values, or none
+  bool add = false;           // add to what is in `out`
+};
+
+class Ops {
+ public:
+  virtual ~Ops() = default;
+
+  /// For messages and for the summary, for example "cpu (avx2, 2 threads)".
+  virtual std::string description() const = 0;
+  /// Looked at between the pieces of every operation; null for none. Must outlive the calls.
+  virtual void set_cancel_token(const CancelToken* token) = 0;
+
+  // ---- memory
+  /// A zeroed matrix whose rows start at aligned addresses.
+  virtual Tensor allocate(DType dtype, int64_t rows, int64_t cols) = 0;
+  /// Host to device; `values` has rows * cols floats, rounded to out's dtype.
+  virtual void upload(View out, std::span<const float> values) = 0;
+  /// Device to host; the one way by which model code may look at data.
+  virtual void download(std::span<float> values, ConstView x) = 0;
+  /// Packs the rows of `source`, rounded to `dtype` (f32 or bf16), in parallel.
+  virtual Matrix pack(const MatrixSource& source, DType dtype) = 0;
+  /// Like pack, of gate and up [n, k] each, for linear_silu_gate.
+  virtual Matrix pack_gate_up(const MatrixSource& gate, const MatrixSource& up, DType dtype) = 0;
+  virtual std::unique_ptr<KvCache> make_kv_cache(const KvShape& shape) = 0;
+
+  // ---- products; x has the weights' dtype, [rows, k]
+  /// out = x W^T (+ bias [1, n])                                         [rows, n]
+  virtual void linear(View out, ConstView x, const Matrix& weight, ConstView bias = {}) = 0;
+  /// out += x W^T                                                        [rows, n], f32
+  virtual void linear_add(View out, ConstView x, const Matrix& weight) = 0;
+  /// out += gain * (x W^T), gain [1, n]                                  [rows, n], f32
+  virtual void linear_add_scaled(View out, ConstView x, const Matrix& weight, ConstView gain) = 0;
+  /// out = silu(x G^T) * (x U^T), weight from pack_gate_up               [rows, n]
+  virtual void linear_silu_gate(View out, ConstView x, const Matrix& gate_up) = 0;
+  /// out[t] = epilogue(sum over j < taps of W_j x[t + j * dilation]), W = [n, taps * channels] with the taps outermost.
+  /// x has out.rows + (taps - 1) * dilation rows: what stands before and after the signal is up to the caller.
+  virtual void conv1d(View out, ConstView x, const Matrix& weight, int64_t taps, int64_t dilation,
+                      const ConvEpilogue& epilogue) = 0;
+
+  // ---- norms, row by row
+  /// out = x / sqrt(mean(x^2) + eps) * gain, gain [1, D]
+  virtual void rms_norm(View out, ConstView x, ConstView gain, float eps) = 0;
+  /// out = x / sqrt(mean(x^2) + eps) * gain * (1 + scale) + shift, all [1, D]
+  virtual void rms_norm_modulated(View out, ConstView x, ConstView gain, ConstView scale, ConstView shift,
+                                  float eps) = 0;
+  /// out = (x - mean(x)) / sqrt(var(x) + eps) * (1 + scale) + shift, both [1, D]
+  virtual void layer_norm_modulated(View out, ConstView x, ConstView scale, ConstView shift, float eps) = 0;
+
+  // ---- attention
+  /// In place, interleaved pairs: y0 = x0 cos - x1 sin, y1 = x1 cos + x0 sin, for each head of x [rows, heads * hd];
+  /// row r stands at positions[r].
+  virtual void rotate(View x, const Rope& rope, std::span<const int32_t> positions) = 0;
+  /// Rotates the keys and stores keys and values [rows, kv_heads * hd] where `rows` says, rounded to the cache's dtype.
+  virtual void append_kv(KvCache& cache, ConstView keys, ConstView values, const Rope& rope,
+                         std::span<const Row> rows) = 0;
+  /// Causal attention of each (rotated) query row over positions 0..position of its stream, which are in the cache:
+  /// out = softmax(q k / sqrt(hd)) v, query head h with key head h / (heads / kv_heads).      [rows, heads * hd]
+  virtual void attend(View out, ConstView queries, const KvCache& cache, std::span<const Row> rows) = 0;
+  /// The same without cache or mask: every row attends to all rows.      queries, keys, values [rows, heads * hd]
+  virtual void attend_all(View out, ConstView queries, ConstView keys, ConstView values, int64_t heads) = 0;
+
+  // ---- element by element
+  /// out[r] = sum of table[ids[r * per_row + i]], i < per_row, in that order; an id of -1 contributes nothing.
+  virtual void embed_sum(View out, const Table& table, std::span<const int32_t> ids, int64_t per_row) = 0;
+  /// out = x, in out's dtype
+  virtual void copy(View out, ConstView x) = 0;
+  /// out = a * x + b * y
+  virtual void combine(View out, float a, ConstView x, float b, ConstView y) = 0;
+  /// out = y + guidance * (x - y)
+  virtual void guide(View out, ConstView x, ConstView y, float guidance) = 0;
+  /// out = x / (1 + exp(-x))
+  virtual void silu(View out, ConstView x) = 0;
+  /// out = round_half_even(levels * x) / levels
+  virtual void round_levels(View out, ConstView x, float levels) = 0;
+  /// out[t] = sum over j < taps of x[t + j, j]                           out [rows, 1], x [rows + taps - 1, taps]
+  virtual void diagonal_sum(View out, ConstView x, ConstView bias) = 0;
+};
+
+}  // namespace heartmula

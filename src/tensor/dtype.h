@@ -1,0 +1,44 @@
+// Element types and the exact conversions between them.
+#pragma once
+
+#include <bit>
+#include <cstddef>
+#include <cstdint>
+#include <string_view>
+
+namespace heartmula {
+
+enum class DType : uint8_t { kF32, kBF16, kF16, kF64, kI64, kI32, kI16, kI8, kU8, kBool };
+
+/// Bytes of one element.
+size_t dtype_size(DType dtype);
+/// The name that safetensors uses: "F32", "BF16", ...
+std::string_view dtype_name(DType dtype);
+
+inline float bf16_to_f32(uint16_t bits) { return std::bit_cast<float>(uint32_t{bits} << 16); }
+
+/// Rounds to nearest even; a NaN stays a (quiet) NaN.
+inline uint16_t f32_to_bf16(float value) {
+  const uint32_t bits = std::bit_cast<uint32_t>(value);
+  if ((bits & 0x7FFFFFFFu) > 0x7F800000u) return static_cast<uint16_t>((bits >> 16) | 0x40u);
+  return static_cast<uint16_t>((bits + 0x7FFFu + ((bits >> 16) & 1u)) >> 16);
+}
+
+inline float f16_to_f32(uint16_t bits) {
+  const uint32_t sign = uint32_t{bits & 0x8000u} << 16;
+  const uint32_t exponent = (bits >> 10) & 0x1Fu;
+  const uint32_t mantissa = bits & 0x3FFu;
+  if (exponent == 0) {  // zero or subnormal: mantissa * 2^-24 is exact
+    const float magnitude = static_cast<float>(mantissa) * 0x1p-24f;
+    return sign != 0 ? -magnitude : magnitude;
+  }
+  const uint32_t wide_exponent = exponent == 31 ? 255u : exponent + 112u;
+  return std::bit_cast<float>(sign | (wide_exponent << 23) | (mantissa << 13));
+}
+
+/// One element of a F32, BF16 or F16 array as a float.
+float load_as_f32(const void* data, DType dtype, int64_t index);
+/// `count` consecutive elements of a F32, BF16 or F16 array, from element `offset`, as floats.
+void convert_to_f32(float* out, const void* data, DType dtype, int64_t offset, int64_t count);
+
+}  // namespace heartmula

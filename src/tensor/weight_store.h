@@ -1,0 +1,54 @@
+// The weights of one model: a folder with one safetensors file or several shards and an index.
+#pragma once
+
+#include <filesystem>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "tensor/safetensors.h"
+
+namespace heartmula {
+
+struct ExpectedTensor {
+  std::string name;
+  std::vector<int64_t> shape;
+};
+
+class WeightStore {
+ public:
+  /// `path` is a folder with model.safetensors.index.json or model.safetensors (or exactly one other .safetensors
+  /// file), or such a file. Throws Error(kUser) that names the missing or broken file.
+  static WeightStore open(const std::filesystem::path& path);
+
+  const std::filesystem::path& path() const { return path_; }
+  const std::vector<SafetensorsFile>& files() const { return files_; }
+
+  bool contains(std::string_view name) const;
+  /// The tensor, marked as used. Throws Error(kUser) if it is missing.
+  const StoredTensor& get(std::string_view name) const;
+  /// Checks that every tensor is there with this shape and a floating-point dtype (F32, BF16, F16), and marks it as
+  /// used. Throws one Error(kUser): all missing names (at most ten, then a count), or the first tensor whose shape or
+  /// dtype is not as expected, with both shapes and `config` named as the file that asks for it.
+  void require(const std::vector<ExpectedTensor>& expected, std::string_view config) const;
+  /// Names that nobody asked for, in order.
+  std::vector<std::string> unused() const;
+  /// Gives the tensor's pages back to the system.
+  void release(const StoredTensor& tensor) const;
+  /// Sum over all tensors.
+  int64_t total_bytes() const;
+  int64_t total_elements() const;
+
+ private:
+  struct Entry {
+    size_t file = 0;
+    size_t tensor = 0;
+    mutable bool used = false;
+  };
+  std::filesystem::path path_;
+  std::vector<SafetensorsFile> files_;
+  std::vector<std::pair<std::string, Entry>> entries_;  // ordered by name
+  const Entry* find_entry(std::string_view name) const;
+};
+
+}  // namespace heartmula
