@@ -1,0 +1,92 @@
+#include "base/json_fields.h"
+
+#include <cmath>
+
+#include "base/error.h"
+#include "base/file.h"
+
+namespace heartmula {
+namespace {
+
+constexpr int kMaxDepth = 64;
+constexpr size_t kMaxJsonBytes = size_t{64} << 20;
+
+}  // namespace
+
+nlohmann::json parse_json_object(std::string_view text, const std::string& name) {
+  const auto limit_depth = [&name](int depth, nlohmann::json::parse_event_t, nlohmann::json&) {
+    if (depth > kMaxDepth) throw user_error("{}: nested more than {} levels deep", name, kMaxDepth);
+    return true;
+  };
+  nlohmann::json parsed;
+  try {
+    parsed = nlohmann::json::parse(text, limit_depth);
+  } catch (const nlohmann::json::parse_error& error) {
+    throw user_error("{}: not valid JSON at byte {}", name, error.byte);
+  }
+  if (!parsed.is_object()) throw user_error("{}: must hold one JSON object", name);
+  return parsed;
+}
+
+nlohmann::json read_json_object(const std::filesystem::path& path) {
+  return parse_json_object(read_file(path, kMaxJsonBytes), path.string());
+}
+
+const nlohmann::json& JsonFields::at(const char* field) const {
+  const auto found = object_.find(field);
+  if (found == object_.end()) throw user_error("{} is missing", where(field));
+  return *found;
+}
+
+int64_t JsonFields::checked_integer(const nlohmann::json& value, const char* field, int64_t min, int64_t max) const {
+  if (!value.is_number_integer()) throw user_error("{} must be an integer, not {}", where(field), value.dump());
+  const bool too_large = value.is_number_unsigned() && value.get<uint64_t>() > static_cast<uint64_t>(max);
+  if (too_large || value.get<int64_t>() < min || value.get<int64_t>() > max) {
+    throw user_error("{} is {}, but must be from {} to {}", where(field), value.dump(), min, max);
+  }
+  return value.get<int64_t>();
+}
+
+int64_t JsonFields::integer(const char* field, int64_t min, int64_t max) const {
+  return checked_integer(at(field), field, min, max);
+}
+
+int64_t JsonFields::integer_or(const char* field, int64_t min, int64_t max, int64_t fallback) const {
+  return has(field) ? integer(field, min, max) : fallback;
+}
+
+double JsonFields::number(const char* field, double min, double max) const {
+  const nlohmann::json& value = at(field);
+  if (!value.is_number()) throw user_error("{} must be a number, not {}", where(field), value.dump());
+  const double number = value.get<double>();
+  if (!(number >= min && number <= max)) {
+    throw user_error("{} is {}, but must be from {} to {}", where(field), value.dump(), min, max);
+  }
+  return number;
+}
+
+std::string JsonFields::text(const char* field) const {
+  const nlohmann::json& value = at(field);
+  if (!value.is_string()) throw user_error("{} must be a string, not {}", where(field), value.dump());
+  return value.get<std::string>();
+}
+
+std::vector<int64_t> JsonFields::integers_or(const char* field, size_t count, int64_t min, int64_t max,
+                                             std::vector<int64_t> fallback) const {
+  if (!has(field)) return fallback;
+  const nlohmann::json& value = at(field);
+  if (!value.is_array() || value.size() != count) {
+    throw user_error("{} must be a list of {} integers, not {}", where(field), count, value.dump());
+  }
+  std::vector<int64_t> integers;
+  for (const nlohmann::json& element : value) integers.push_back(checked_integer(element, field, min, max));
+  return integers;
+}
+
+JsonFields JsonFields::object(const char* field) const {
+  const nlohmann::json& value = at(field);
+  if (!value.is_object()) throw user_error("{} must be an object, not {}", where(field), value.dump());
+  return JsonFields(value, name_, prefix_ + field + ".");
+}
+
+}  // namespace heartmula

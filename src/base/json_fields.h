@@ -1,0 +1,47 @@
+// Reading configuration from JSON: every field checked, every error with file and field.
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <nlohmann/json.hpp>
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace heartmula {
+
+/// Parses a JSON object with a limited depth. Throws Error(kUser) "NAME: not valid JSON at byte 17".
+nlohmann::json parse_json_object(std::string_view text, const std::string& name);
+nlohmann::json read_json_object(const std::filesystem::path& path);
+
+/// An object of a JSON file whose fields are read one by one; errors name the file and the field.
+class JsonFields {
+ public:
+  /// `name` is the file, `prefix` the path of `object` in it, for example "backbone.". Keeps a reference to `object`.
+  JsonFields(const nlohmann::json& object, std::string name, std::string prefix = "")
+      : object_(object), name_(std::move(name)), prefix_(std::move(prefix)) {}
+
+  bool has(const char* field) const { return object_.contains(field); }
+  /// Throws Error(kUser) if the field is missing, no integer, or outside [min, max].
+  int64_t integer(const char* field, int64_t min, int64_t max) const;
+  int64_t integer_or(const char* field, int64_t min, int64_t max, int64_t fallback) const;
+  /// Likewise; the number must be finite.
+  double number(const char* field, double min, double max) const;
+  std::string text(const char* field) const;
+  /// A list of exactly `count` integers.
+  std::vector<int64_t> integers_or(const char* field, size_t count, int64_t min, int64_t max,
+                                   std::vector<int64_t> fallback) const;
+  /// Throws if the field is no object.
+  JsonFields object(const char* field) const;
+
+ private:
+  const nlohmann::json& at(const char* field) const;
+  std::string where(const char* field) const { return name_ + ": " + prefix_ + field; }
+  int64_t checked_integer(const nlohmann::json& value, const char* field, int64_t min, int64_t max) const;
+
+  const nlohmann::json& object_;
+  std::string name_;
+  std::string prefix_;
+};
+
+}  // namespace heartmula

@@ -1,0 +1,49 @@
+// The sizes of the language model, from HeartMuLa-oss-*/config.json (lm.md B1).
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <string>
+#include <string_view>
+
+namespace heartmula {
+
+/// Codes a frame holds: fixed by the codes file, the sampler's counters and the codec alike.
+inline constexpr int64_t kCodebooks = 8;
+/// Milliseconds of music a frame stands for.
+inline constexpr int64_t kFrameMs = 80;
+
+/// A causal transformer of the Llama kind.
+struct TransformerConfig {
+  int64_t num_layers = 0;
+  int64_t num_heads = 0;
+  int64_t num_kv_heads = 0;
+  int64_t embed_dim = 0;
+  int64_t intermediate_dim = 0;
+  int64_t max_seq_len = 0;
+  float norm_eps = 1e-5f;
+  double rope_base = 500000.0;
+  double scale_factor = 32.0;
+
+  int64_t head_dim() const { return embed_dim / num_heads; }
+  int64_t query_dim() const { return num_heads * head_dim(); }
+  int64_t kv_dim() const { return num_kv_heads * head_dim(); }
+};
+
+struct LmConfig {
+  std::string source;  // the file, for messages
+  TransformerConfig backbone;
+  TransformerConfig decoder;
+  std::string backbone_flavor;
+  std::string decoder_flavor;
+  int64_t text_vocab_size = 0;
+  int64_t audio_vocab_size = 0;
+  int64_t muq_dim = 0;
+};
+
+/// Throws Error(kUser) with file and field. A flavor is one of the known sizes (llama-3B, llama-7B, llama-300M,
+/// llama-400M, with or without "llama-") unless the object `backbone` or `decoder` gives the numbers.
+LmConfig parse_lm_config(std::string_view json, const std::string& name);
+LmConfig read_lm_config(const std::filesystem::path& path);
+
+}  // namespace heartmula
