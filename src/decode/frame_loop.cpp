@@ -1,0 +1,53 @@
+#include "decode/frame_loop.h"
+
+#include <algorithm>
+
+#include "base/error.h"
+
+namespace heartmula {
+namespace {
+
+Frame next_frame(LmSession& session, Sampler& sampler, uint32_t index) {
+  Frame frame;
+  frame[0] = sampler.sample(session.first_logits(), index, 0);
+  for (uint32_t q = 1; q < frame.size(); ++q) {
+    frame[q] = sampler.sample(session.next_logits(q, frame[q - 1]), index, q);
+  }
+  return frame;
+}
+
+}  // namespace
+
+int64_t required_context(const LmConfig& config, int64_t prompt_length, const FrameLoopSettings& settings) {
+  const int64_t needed = prompt_length + settings.max_frames() - 1;  // the last frame is never fed
+  const int64_t context = config.backbone.max_seq_len;
+  if (prompt_length >= context) {
+    throw user_error("tags and lyrics make {} tokens, but the model's context holds {}: shorten the lyrics",
+                     prompt_length, context);
+  }
+  if (needed > context) {
+    throw user_error(
+        "a prompt of {} tokens and {} frames exceed the model's context of {}: shorten the lyrics or use "
+        "--max_audio_length_ms {} or less",
+        prompt_length, settings.max_frames() - 1, context, (context - prompt_length) * kFrameMs);
+  }
+  return needed;
+}
+
+StopReason generate_frames(LmSession& session, const PromptTokens& prompt, std::span<const Frame> begin,
+                           const FrameLoopSettings& settings, const SamplingNoise& noise, const FrameSink& sink) {
+  Sampler sampler(settings.sampling, noise);
+  const auto begin_frames = static_cast<int64_t>(begin.size());
+  if (begin_frames >= settings.max_frames()) return StopReason::kLength;
+  session.prefill(prompt.text_ids, prompt.reference_index, begin);
+  for (int64_t index = begin_frames;; ++index) {
+    const Frame frame = next_frame(session, sampler, static_cast<uint32_t>(index));
+    const bool ends = std::any_of(frame.begin(), frame.end(), [&](int32_t c) { return c >= settings.audio_eos_id; });
+    if (index > 0 && ends) return StopReason::kEos;
+    sink(index, frame);
+    if (index + 1 == settings.max_frames()) return StopReason::kLength;
+    session.feed(frame);
+  }
+}
+
+}  // namespace heartmula

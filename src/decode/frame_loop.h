@@ -1,0 +1,40 @@
+// From a prompt to frames: the loop of lm.md B7.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <span>
+#include <vector>
+
+#include "lm/heartmula.h"
+#include "sampling/sampler.h"
+
+namespace heartmula {
+
+enum class StopReason { kEos, kLength };
+
+struct FrameLoopSettings {
+  SamplingSettings sampling;
+  int64_t max_audio_length_ms = 240000;  // at most max_audio_length_ms / 80 + 1 frames, as in the reference
+  int32_t audio_eos_id = 0;              // a frame with a code from here on ends the song
+
+  int64_t max_frames() const { return max_audio_length_ms / kFrameMs + 1; }
+};
+
+struct PromptTokens {
+  std::vector<int32_t> text_ids;
+  int64_t reference_index = 0;
+};
+
+/// Positions of the backbone that prompt and frames need. Throws Error(kUser) if they exceed the model's context.
+int64_t required_context(const LmConfig& config, int64_t prompt_length, const FrameLoopSettings& settings);
+
+/// Called with each frame as soon as it is made.
+using FrameSink = std::function<void(int64_t index, const Frame& frame)>;
+
+/// Generates the frames after `begin` (kept from an earlier run, or empty). The first frame of a song is never looked
+/// at for its end; every later frame with any code >= audio_eos_id ends the song and is dropped.
+StopReason generate_frames(LmSession& session, const PromptTokens& prompt, std::span<const Frame> begin,
+                           const FrameLoopSettings& settings, const SamplingNoise& noise, const FrameSink& sink);
+
+}  // namespace heartmula

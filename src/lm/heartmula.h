@@ -1,0 +1,94 @@
+// The HeartMuLa language model: backbone, depth decoder, embeddings and heads (lm.md B1, B4, B6, B7).
+#pragma once
+
+#include <array>
+#include <span>
+#include <vector>
+
+#include "lm/transformer.h"
+
+namespace heartmula {
+
+/// The codes of 80 ms of music.
+using Frame = std::array<int32_t, kCodebooks>;
+
+/// The weights, shared by all songs. The embedding tables stay in the mapped files until a row is touched.
+struct HeartMula {
+  LmConfig config;
+  DType dtype = DType::kF32;
+  Transformer backbone;
+  Transformer decoder;
+  Matrix projection;                            // [Dd, D]
+  Matrix first_head;                            // codebook0_head [V, D]
+  std::array<Matrix, kCodebooks - 1> heads;     // audio_head, transposed: [V, Dd] each
+  Table text_embeddings;                        // [text vocabulary, D]
+  Table audio_embeddings;                       // [8 V, D]
+  Table unconditional_embedding;                // [1, D]
+  std::vector<float> reference_embedding;       // muq_linear of a zero vector: its bias, [D]
+
+  static std::vector<ExpectedTensor> expected_tensors(const LmConfig& config);
+  /// `positions` is the longest sequence (prompt and frames) that will be asked for; it must not exceed
+  /// config.backbone.max_seq_len. The store must outlive the model.
+  static HeartMula load(Ops& ops, const WeightStore& store, const LmConfig& config, DType dtype, int64_t positions);
+};
+
+/// Values that `heartmula verify` compares with the reference.
+struct LmTaps {
+  /// The last position's output of each block of the backbone, [streams, D].
+  LayerTap backbone_layer;
+};
+
+/// One song on its way through the model. Stream 0 is conditional, stream 1 (with guidance) unconditional.
+///
+/// prefill, then for each frame: first_logits, next_logits seven times, feed.
+class LmSession {
+ public:
+  /// `capacity` is the longest sequence: prompt and frames. `piece` is the most prompt positions a pass takes.
+  LmSession(Ops& ops, const HeartMula& model, int64_t streams, int64_t capacity, int64_t piece = kDefaultPiece);
+
+  /// Reads the prompt (text_ids [P] with the reference embedding at `reference_index`) and the frames that the song
+  /// begins with already.
+  void prefill(std::span<const int32_t> text_ids, int64_t reference_index, std::span<const Frame> frames);
+
+  /// Logits of codebook 0 of the next frame, [streams, V] on the host.
+  std::span<const float> first_logits();
+  /// Takes the code of codebook - 1; logits of `codebook` (1 to 7), [streams, V] on the host.
+  std::span<const float> next_logits(int64_t codebook, int32_t previous_code);
+  /// Takes the finished frame and moves on by one position.
+  void feed(const Frame& frame);
+
+  int64_t streams() const { return streams_; }
+  int64_t position() const { return position_; }
+  /// The backbone's output at the last position after the final norm, [streams, D].
+  ConstView hidden() const { return hidden_; }
+  /// The depth decoder's output after its norm at its last position, [streams, Dd].
+  ConstView depth_hidden() const { return depth_hidden_; }
+  void set_taps(LmTaps taps) { taps_ = std::move(taps); }
+
+  static constexpr int64_t kDefaultPiece = 256;
+
+ private:
+  void pass(std::span<const Row> rows, bool last);
+  std::span<const float> logits(const Matrix& head, ConstView hidden);
+
+  Ops& ops_;
+  const HeartMula& model_;
+  int64_t streams_;
+  int64_t piece_;
+  int64_t position_ = 0;
+  LmTaps taps_;
+
+  TransformerCache cache_;
+  TransformerBuffers buffers_;
+  Tensor x_;             // [piece * streams, D]
+  Tensor hidden_;        // [streams, D], weights' dtype
+  TransformerCache depth_cache_;
+  TransformerBuffers depth_buffers_;
+  Tensor depth_in_;      // [2 * streams, D], weights' dtype: what `projection` takes
+  Tensor depth_x_;       // [2 * streams, Dd]
+  Tensor depth_hidden_;  // [streams, Dd], weights' dtype
+  Tensor logits_;        // [streams, V]
+  std::vector<float> host_logits_;
+};
+
+}  // namespace heartmula

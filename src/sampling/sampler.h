@@ -1,0 +1,42 @@
+// From logits to a code: guidance, temperature, top-k and the exponential race (lm.md B6, B8; decoding.md 2.1).
+#pragma once
+
+#include <cstdint>
+#include <span>
+#include <vector>
+
+#include "sampling/noise.h"
+
+namespace heartmula {
+
+struct SamplingSettings {
+  int64_t topk = 50;        // clipped to the vocabulary
+  float temperature = 1.0f; // > 0
+  float guidance = 1.5f;    // applied above 1
+
+  /// Rows of the language model: guidance needs an unconditional one.
+  int64_t streams() const { return guidance > 1.0f ? 2 : 1; }
+};
+
+class Sampler {
+ public:
+  /// `noise` must outlive the sampler.
+  Sampler(const SamplingSettings& settings, const SamplingNoise& noise) : settings_(settings), noise_(noise) {}
+
+  /// `logits` [streams, vocabulary]: conditional, then (with guidance) unconditional. The code is the kept token with
+  /// the largest l / T - log E; kept are all whose l / T is at least the k-th largest. Ties go to the lowest token.
+  /// Throws Error(kFailure) if a logit is not a number.
+  int32_t sample(std::span<const float> logits, uint32_t frame, uint32_t codebook);
+
+  /// The logits of the last sample after guidance, before temperature.
+  std::span<const float> guided() const { return guided_; }
+
+ private:
+  SamplingSettings settings_;
+  const SamplingNoise& noise_;
+  std::vector<float> guided_;
+  std::vector<float> scaled_;
+  std::vector<float> sorted_;
+};
+
+}  // namespace heartmula
