@@ -1,0 +1,40 @@
+// Writes a song piece by piece, as it is made.
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <memory>
+#include <span>
+
+#include "audio/format.h"
+#include "audio/tags.h"
+
+namespace heartmula {
+
+/// Stereo at kSampleRateHz. A regular file is written under a temporary name beside its own and takes its place at the
+/// end, whole and synced; a pipe or a device gets the bytes as they are made.
+///
+/// s16 and s24: rounded to nearest, clipped at full scale, the same values in WAV and FLAC. f32: as they are. Ogg
+/// Vorbis at quality 6 and MP3 at variable bit rate V2 (about 190 kbit/s each) are clipped, too. Not-a-number becomes
+/// 0.
+class AudioWriter {
+ public:
+  /// `samples` as from resolve_sample_format(). Throws Error(kUser) if nothing can be written there.
+  AudioWriter(const std::filesystem::path& path, AudioFormat format, SampleFormat samples);
+  /// Without finish() nothing is left of a regular file.
+  ~AudioWriter();
+  AudioWriter(const AudioWriter&) = delete;
+  AudioWriter& operator=(const AudioWriter&) = delete;
+
+  /// The next piece, of any length, the same for both channels. Throws Error(kFailure) "PATH: No space left on device".
+  void write(std::span<const float> left, std::span<const float> right);
+
+  /// Ends the song; tags are added to regular files only. Throws Error(kFailure) like write().
+  void finish(const Tags& tags);
+
+ private:
+  struct State;
+  std::unique_ptr<State> state_;
+};
+
+}  // namespace heartmula

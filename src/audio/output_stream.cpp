@@ -1,0 +1,126 @@
+#include "audio/output_stream.h"
+
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <charconv>
+#include <cstring>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <system_error>
+#include <utility>
+
+#include "base/error.h"
+
+namespace heartmula {
+namespace {
+
+/// The descriptor that `path` stands for: it is duplicated, for a socket cannot be opened again by name, and a file
+/// would be written over from its start.
+std::optional<int> descriptor_named(const std::filesystem::path& path) {
+  const std::string name = path.lexically_normal().string();
+  if (name == "/dev/stdout") return STDOUT_FILENO;
+  if (name == "/dev/stderr") return STDERR_FILENO;
+  for (const std::string_view folder : {"/dev/fd/", "/proc/self/fd/"}) {
+    if (!name.starts_with(folder)) continue;
+    int descriptor = 0;
+    const char* end = name.data() + name.size();
+    const auto result = std::from_chars(name.data() + folder.size(), end, descriptor);
+    if (result.ec == std::errc() && result.ptr == end) return descriptor;
+  }
+  return std::nullopt;
+}
+
+int open_output(const std::filesystem::path& path, OutputKind kind) {
+  if (kind == OutputKind::kRegular) return ::open(path.c_str(), O_RDWR | O_CLOEXEC);
+  if (const auto descriptor = descriptor_named(path)) return ::fcntl(*descriptor, F_DUPFD_CLOEXEC, 0);
+  return ::open(path.c_str(), O_WRONLY | O_CLOEXEC);
+}
+
+}  // namespace
+
+OutputStream::OutputStream(const std::filesystem::path& path, OutputKind kind)
+    : kind_(kind), descriptor_(open_output(path, kind)) {
+  if (descriptor_ < 0) throw failure("{}: {}", path.string(), std::generic_category().message(errno));
+  struct stat status = {};
+  if (kind == OutputKind::kRegular && ::fstat(descriptor_, &status) == 0) size_ = status.st_size;
+}
+
+OutputStream::~OutputStream() {
+  if (descriptor_ >= 0) ::close(descriptor_);
+}
+
+size_t OutputStream::read(void* bytes, size_t count) {
+  if (kind_ == OutputKind::kStream) return 0;
+  size_t done = 0;
+  while (done < count) {
+    const ssize_t got = ::pread(descriptor_, static_cast<char*>(bytes) + done, count - done, position_);
+    if (got < 0 && errno == EINTR) continue;
+    if (got < 0 && error_ == 0) error_ = errno;
+    if (got <= 0) break;
+    done += static_cast<size_t>(got);
+    position_ += got;
+  }
+  return done;
+}
+
+size_t OutputStream::write(const void* bytes, size_t count) {
+  if (error_ != 0) return 0;
+  const auto* from = static_cast<const std::byte*>(bytes);
+  if (kind_ == OutputKind::kRegular || (head_left_ && position_ == size_)) {
+    send(from, count);
+  } else if (!head_left_ && position_ <= size_) {
+    const auto at = static_cast<size_t>(position_);
+    head_.resize(std::max(head_.size(), at + count));
+    if (count > 0) std::memcpy(head_.data() + at, from, count);
+    if (head_.size() > kHeadBytes) {
+      if (edit_head_ != nullptr) edit_head_(head_);
+      head_left_ = true;
+      send(head_.data(), head_.size());
+      head_.clear();
+    }
+  }
+  if (error_ != 0) return 0;
+  position_ += static_cast<int64_t>(count);
+  size_ = std::max(size_, position_);
+  return count;
+}
+
+void OutputStream::send(const std::byte* bytes, size_t count) {
+  int64_t at = position_;
+  while (count > 0) {
+    const ssize_t sent =
+        kind_ == OutputKind::kRegular ? ::pwrite(descriptor_, bytes, count, at) : ::write(descriptor_, bytes, count);
+    if (sent < 0) {
+      if (errno == EINTR) continue;
+      error_ = errno;
+      return;
+    }
+    bytes += sent;
+    at += sent;
+    count -= static_cast<size_t>(sent);
+  }
+}
+
+void OutputStream::truncate(int64_t size) {
+  if (error_ != 0) return;
+  if (::ftruncate(descriptor_, size) != 0) {
+    error_ = errno;
+    return;
+  }
+  size_ = size;
+}
+
+void OutputStream::close() {
+  if (descriptor_ < 0) return;
+  if (kind_ == OutputKind::kStream && !head_left_ && error_ == 0) send(head_.data(), head_.size());
+  head_left_ = true;
+  // EINTR: Linux has closed it all the same.
+  if (::close(std::exchange(descriptor_, -1)) != 0 && errno != EINTR && error_ == 0) error_ = errno;
+}
+
+}  // namespace heartmula
