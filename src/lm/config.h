@@ -6,12 +6,9 @@
 #include <string>
 #include <string_view>
 
-namespace heartmula {
+#include "base/frame.h"
 
-/// Codes a frame holds: fixed by the codes file, the sampler's counters and the codec alike.
-inline constexpr int64_t kCodebooks = 8;
-/// Milliseconds of music a frame stands for.
-inline constexpr int64_t kFrameMs = 80;
+namespace heartmula {
 
 /// A causal transformer of the Llama kind.
 struct TransformerConfig {

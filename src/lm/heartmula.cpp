@@ -32,8 +32,7 @@ std::vector<ExpectedTensor> HeartMula::expected_tensors(const LmConfig& c) {
   return expected;
 }
 
-HeartMula HeartMula::load(Ops& ops, const WeightStore& store, const LmConfig& config, DType dtype,
-                          int64_t positions) {
+HeartMula HeartMula::load(Ops& ops, const WeightStore& store, const LmConfig& config, DType dtype, int64_t positions) {
   store.require(expected_tensors(config), config.source);
   const WeightLoader load(ops, store, dtype);
   HeartMula model;

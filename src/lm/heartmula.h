@@ -9,22 +9,19 @@
 
 namespace heartmula {
 
-/// The codes of 80 ms of music.
-using Frame = std::array<int32_t, kCodebooks>;
-
 /// The weights, shared by all songs. The embedding tables stay in the mapped files until a row is touched.
 struct HeartMula {
   LmConfig config;
   DType dtype = DType::kF32;
   Transformer backbone;
   Transformer decoder;
-  Matrix projection;                            // [Dd, D]
-  Matrix first_head;                            // codebook0_head [V, D]
-  std::array<Matrix, kCodebooks - 1> heads;     // audio_head, transposed: [V, Dd] each
-  Table text_embeddings;                        // [text vocabulary, D]
-  Table audio_embeddings;                       // [8 V, D]
-  Table unconditional_embedding;                // [1, D]
-  std::vector<float> reference_embedding;       // muq_linear of a zero vector: its bias, [D]
+  Matrix projection;                         // [Dd, D]
+  Matrix first_head;                         // codebook0_head [V, D]
+  std::array<Matrix, kCodebooks - 1> heads;  // audio_head, transposed: [V, Dd] each
+  Table text_embeddings;                     // [text vocabulary, D]
+  Table audio_embeddings;                    // [8 V, D]
+  Table unconditional_embedding;             // [1, D]
+  std::vector<float> reference_embedding;    // muq_linear of a zero vector: its bias, [D]
 
   static std::vector<ExpectedTensor> expected_tensors(const LmConfig& config);
   /// `positions` is the longest sequence (prompt and frames) that will be asked for; it must not exceed
@@ -80,8 +77,8 @@ class LmSession {
 
   TransformerCache cache_;
   TransformerBuffers buffers_;
-  Tensor x_;             // [piece * streams, D]
-  Tensor hidden_;        // [streams, D], weights' dtype
+  Tensor x_;       // [piece * streams, D]
+  Tensor hidden_;  // [streams, D], weights' dtype
   TransformerCache depth_cache_;
   TransformerBuffers depth_buffers_;
   Tensor depth_in_;      // [2 * streams, D], weights' dtype: what `projection` takes

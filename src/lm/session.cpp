@@ -98,7 +98,9 @@ std::span<const float> LmSession::logits(const Matrix& head, ConstView hidden) {
   return host_logits_;
 }
 
-std::span<const float> LmSession::first_logits() { return logits(model_.first_head, hidden_); }
+std::span<const float> LmSession::first_logits() {
+  return logits(model_.first_head, hidden_);
+}
 
 // Positions 0 and 1 of the depth decoder, the hidden state and code 0, go in one pass; then a code a pass.
 std::span<const float> LmSession::next_logits(int64_t codebook, int32_t previous_code) {

@@ -35,8 +35,7 @@ Transformer Transformer::load(Ops& ops, const WeightStore& store, const Transfor
     const std::string layer = prefix + "layers." + std::to_string(i) + ".";
     Block block;
     block.attention_norm = load.vector(layer + "sa_norm.scale");
-    block.qkv = load.matrix(
-        {layer + "attn.q_proj.weight", layer + "attn.k_proj.weight", layer + "attn.v_proj.weight"});
+    block.qkv = load.matrix({layer + "attn.q_proj.weight", layer + "attn.k_proj.weight", layer + "attn.v_proj.weight"});
     block.output = load.matrix({layer + "attn.output_proj.weight"});
     block.mlp_norm = load.vector(layer + "mlp_norm.scale");
     block.gate_up = load.gate_up(layer + "mlp.w1.weight", layer + "mlp.w3.weight");
@@ -85,8 +84,8 @@ void Transformer::forward(Ops& ops, View x, std::span<const Row> rows, Transform
     ops.linear(qkv, normed, block.qkv);                               // [rows, (H + 2 KV) hd]
     ops.rotate(queries, rope_, positions);
     ops.append_kv(layer, keys, values, rope_, rows);
-    ops.attend(mixed, queries, layer, rows);           // [rows, H hd]
-    ops.linear_add(x, mixed, block.output);            // x += W mixed
+    ops.attend(mixed, queries, layer, rows);  // [rows, H hd]
+    ops.linear_add(x, mixed, block.output);   // x += W mixed
     ops.rms_norm(normed, x, block.mlp_norm, config_.norm_eps);
     ops.linear_silu_gate(hidden, normed, block.gate_up);  // [rows, F]  silu(W1 x) * W3 x
     ops.linear_add(x, hidden, block.down);
@@ -94,6 +93,8 @@ void Transformer::forward(Ops& ops, View x, std::span<const Row> rows, Transform
   }
 }
 
-void Transformer::normalize(Ops& ops, View out, ConstView x) const { ops.rms_norm(out, x, norm_, config_.norm_eps); }
+void Transformer::normalize(Ops& ops, View out, ConstView x) const {
+  ops.rms_norm(out, x, norm_, config_.norm_eps);
+}
 
 }  // namespace heartmula

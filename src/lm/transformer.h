@@ -22,10 +22,10 @@ struct TransformerCache {
 
 /// What a pass writes between its input and its output, made once for the largest pass.
 struct TransformerBuffers {
-  Tensor normed;   // [rows, D]           in the weights' dtype, as everything that feeds a product
-  Tensor qkv;      // [rows, (H + 2 KV) hd]
-  Tensor mixed;    // [rows, H hd]        weights' dtype
-  Tensor hidden;   // [rows, F]           weights' dtype
+  Tensor normed;  // [rows, D]           in the weights' dtype, as everything that feeds a product
+  Tensor qkv;     // [rows, (H + 2 KV) hd]
+  Tensor mixed;   // [rows, H hd]        weights' dtype
+  Tensor hidden;  // [rows, F]           weights' dtype
 };
 
 class Transformer {

@@ -55,8 +55,8 @@ class Matrix {
 
 /// A table of rows that is read a few rows at a time and stays where it is (a mapped file): embeddings, codebooks.
 struct Table {
-  ConstView rows;                      // [entries, width], F32, BF16 or F16, in host memory
-  DType round_to = DType::kF32;        // kBF16: each value is rounded to bf16 before it is used
+  ConstView rows;                // [entries, width], F32, BF16 or F16, in host memory
+  DType round_to = DType::kF32;  // kBF16: each value is rounded to bf16 before it is used
 };
 
 /// cos and sin of position * frequency: [positions, head_dim / 2] each, f32.
@@ -89,9 +89,9 @@ struct KvShape {
 
 /// What a convolution does after its sum: out = prelu(sum + bias), or out += prelu(sum + bias).
 struct ConvEpilogue {
-  ConstView bias;             // [1, cols of the product], or empty
+  ConstView bias;                // [1, cols of the product], or empty
   const float* prelu = nullptr;  // the slope for negative values, or none
-  bool add = false;           // add to what is in `out`
+  bool add = false;              // add to what is in `out`
 };
 
 class Ops {
@@ -155,6 +155,8 @@ class Ops {
   // ---- element by element
   /// out[r] = sum of table[ids[r * per_row + i]], i < per_row, in that order; an id of -1 contributes nothing.
   virtual void embed_sum(View out, const Table& table, std::span<const int32_t> ids, int64_t per_row) = 0;
+  /// out = 0
+  virtual void clear(View out) = 0;
   /// out = x, in out's dtype
   virtual void copy(View out, ConstView x) = 0;
   /// out = a * x + b * y

@@ -35,9 +35,13 @@ Tensor WeightLoader::upload(const std::vector<float>& values, int64_t rows) cons
   return result;
 }
 
-Tensor WeightLoader::vector(const std::string& name) const { return upload(values(name), 1); }
+Tensor WeightLoader::vector(const std::string& name) const {
+  return upload(values(name), 1);
+}
 
-Tensor WeightLoader::table(const std::string& name, int64_t rows) const { return upload(values(name), rows); }
+Tensor WeightLoader::table(const std::string& name, int64_t rows) const {
+  return upload(values(name), rows);
+}
 
 Matrix WeightLoader::matrix(const std::vector<std::string>& names) const {
   std::vector<const StoredTensor*> parts;

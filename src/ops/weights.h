@@ -11,7 +11,8 @@ namespace heartmula {
 
 class WeightLoader {
  public:
-  /// Matrices are rounded to `dtype`; vectors (norms, biases) are kept in f32. The store's `require` has checked shapes.
+  /// Matrices are rounded to `dtype`; vectors (norms, biases) are kept in f32. The store's `require` has checked
+  /// shapes.
   WeightLoader(Ops& ops, const WeightStore& store, DType dtype) : ops_(ops), store_(store), dtype_(dtype) {}
 
   /// Any shape, flattened: [1, elements], f32.

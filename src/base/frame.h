@@ -1,0 +1,19 @@
+// The unit of music that language model and codec share.
+#pragma once
+
+#include <array>
+#include <cstdint>
+
+namespace heartmula {
+
+/// Codes a frame holds: fixed by the codes file, the sampler's counters and the codec alike.
+inline constexpr int64_t kCodebooks = 8;
+/// Milliseconds of music a frame stands for: 12.5 frames a second.
+inline constexpr int64_t kFrameMs = 80;
+/// Samples a second, of each of two channels.
+inline constexpr int64_t kSampleRate = 48000;
+
+/// One code of each codebook.
+using Frame = std::array<int32_t, kCodebooks>;
+
+}  // namespace heartmula

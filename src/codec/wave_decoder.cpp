@@ -1,0 +1,330 @@
+#include "codec/wave_decoder.h"
+
+#include <algorithm>
+#include <array>
+#include <cmath>
+
+namespace heartmula {
+namespace {
+
+constexpr std::array<int64_t, 5> kDilations = {1, 3, 5, 7, 9};
+constexpr float kLevels = 9.0f;
+constexpr int64_t kTileRows = 480;  // of a stage's output: what its units work through while it is in the cache
+const std::string kPrefix = "scalar_model.decoder.";
+
+struct WeightNormNames {
+  std::string magnitude;
+  std::string direction;
+};
+
+// Both spellings are in use: torch's parametrizations and the older weight_g, weight_v.
+WeightNormNames weight_norm_names(const WeightStore& store, const std::string& conv) {
+  if (store.contains(conv + "weight_g")) return {conv + "weight_g", conv + "weight_v"};
+  return {conv + "parametrizations.weight.original0", conv + "parametrizations.weight.original1"};
+}
+
+void expect_conv(std::vector<ExpectedTensor>& expected, const WeightStore& store, const std::string& conv,
+                 std::vector<int64_t> shape, int64_t bias) {
+  const WeightNormNames names = weight_norm_names(store, conv);
+  expected.push_back({names.magnitude, {shape[0], 1, 1}});
+  expected.push_back({names.direction, std::move(shape)});
+  expected.push_back({conv + "bias", {bias}});
+}
+
+// g v / |v|, the norm over all axes but the first: values in the stored order [first, second, taps].
+struct FoldedConv {
+  std::vector<float> values;
+  int64_t first = 0;
+  int64_t second = 0;
+  int64_t taps = 0;
+
+  float at(int64_t a, int64_t b, int64_t tap) const {
+    return values[static_cast<size_t>((a * second + b) * taps + tap)];
+  }
+};
+
+FoldedConv fold_weight_norm(const WeightLoader& load, const WeightStore& store, const std::string& conv) {
+  const WeightNormNames names = weight_norm_names(store, conv);
+  const std::vector<int64_t>& shape = store.get(names.direction).shape;
+  FoldedConv folded{load.values(names.direction), shape[0], shape[1], shape[2]};
+  const std::vector<float> magnitudes = load.values(names.magnitude);
+  const size_t row = static_cast<size_t>(folded.second * folded.taps);
+  for (size_t i = 0; i < magnitudes.size(); ++i) {
+    const std::span<float> values(folded.values.data() + i * row, row);
+    double square_sum = 0.0;
+    for (const float value : values) square_sum += static_cast<double>(value) * value;
+    const double scale = magnitudes[i] / std::sqrt(square_sum);
+    for (float& value : values) value = static_cast<float>(value * scale);
+  }
+  return folded;
+}
+
+// A convolution [n, channels, taps] as [n, taps * channels], taps outermost.
+Matrix pack_conv(const WeightLoader& load, const FoldedConv& conv) {
+  const auto read_row = [&conv](int64_t output, float* row) {
+    for (int64_t tap = 0; tap < conv.taps; ++tap) {
+      for (int64_t channel = 0; channel < conv.second; ++channel) *row++ = conv.at(output, channel, tap);
+    }
+  };
+  return load.pack({conv.first, conv.taps * conv.second, read_row});
+}
+
+// Output s j + r of a transposed convolution [in, out, 2 s] is W[:, :, r + s]^T x[j - 1] + W[:, :, r]^T x[j].
+Matrix pack_phase(const WeightLoader& load, const FoldedConv& conv, int64_t phase) {
+  const int64_t factor = conv.taps / 2;
+  const auto read_row = [&conv, phase, factor](int64_t output, float* row) {
+    for (const int64_t tap : {phase + factor, phase}) {
+      for (int64_t channel = 0; channel < conv.first; ++channel) *row++ = conv.at(channel, output, tap);
+    }
+  };
+  return load.pack({conv.second, 2 * conv.first, read_row});
+}
+
+// Of a signal whose samples stand n times each, output n t + r of a causal convolution needs x[t - taps + 1] to x[t]:
+// tap j of the kernel falls on x[floor((n t + r - (kernel - 1) + j) / n)].
+int64_t repeated_taps(int64_t kernel, int64_t repeats) {
+  return (kernel - 1 + repeats - 1) / repeats + 1;
+}
+
+Matrix pack_repeated(const WeightLoader& load, const FoldedConv& conv, int64_t repeats, int64_t phase) {
+  const int64_t taps = repeated_taps(conv.taps, repeats);
+  const auto read_row = [&conv, repeats, phase, taps](int64_t output, float* row) {
+    std::fill(row, row + taps * conv.second, 0.0f);
+    for (int64_t j = 0; j < conv.taps; ++j) {
+      const int64_t tap = ((taps - 1) * repeats + phase - (conv.taps - 1) + j) / repeats;
+      for (int64_t channel = 0; channel < conv.second; ++channel) {
+        row[tap * conv.second + channel] += conv.at(output, channel, j);
+      }
+    }
+  };
+  return load.pack({conv.first, taps * conv.second, read_row});
+}
+
+// The last convolution [1, channels, taps] as a product for each tap: [taps, channels].
+Matrix pack_taps(const WeightLoader& load, const FoldedConv& conv) {
+  const auto read_row = [&conv](int64_t tap, float* row) {
+    for (int64_t channel = 0; channel < conv.second; ++channel) row[channel] = conv.at(0, channel, tap);
+  };
+  return load.pack({conv.taps, conv.second, read_row});
+}
+
+std::string stage_name(size_t stage) {
+  return kPrefix + std::to_string(stage + 1) + ".";
+}
+
+std::string unit_name(size_t stage, size_t unit) {
+  return stage_name(stage) + "convs." + std::to_string(unit) + ".";
+}
+
+}  // namespace
+
+struct WaveDecoder::StageState {
+  int64_t tile = 0;             // input rows a tile
+  Tensor in;                    // [1 + tile, input channels]: a row of history, then the tile; weights' dtype
+  Tensor x;                     // [tile * factor, channels]
+  Tensor conv_in;               // [longest history + tile * factor, channels]; weights' dtype
+  Tensor conv_out;              // [tile * factor, channels]; weights' dtype
+  std::vector<Tensor> history;  // of each unit, [(taps - 1) * dilation, channels]; weights' dtype
+};
+
+struct WaveDecoder::State {
+  Tensor levels;  // [frames, latent_dim]
+  Tensor padded;  // [frames + delay - 1, latent_dim]; weights' dtype
+  Tensor top;     // [tile, top channels]; weights' dtype
+  std::vector<StageState> stages;
+  Tensor repeat_in;   // [taps - 1 + rows, channels]; weights' dtype
+  Tensor repeat_out;  // [rows * num_samples, channels]; weights' dtype
+  Tensor taps;        // [kernel - 1 + rows * num_samples, kernel]
+  Tensor wave;        // [rows * num_samples, 1]
+  std::span<float> samples;
+  size_t written = 0;
+};
+
+std::vector<ExpectedTensor> WaveDecoder::expected_tensors(const CodecConfig& c, const WeightStore& store) {
+  std::vector<ExpectedTensor> expected;
+  expect_conv(expected, store, kPrefix + "0.", {c.top_channels(), c.latent_dim, c.delay_kernel}, c.top_channels());
+  int64_t channels = c.top_channels();
+  for (size_t i = 0; i < c.upsample_factors.size(); ++i) {
+    const int64_t out = channels / 2;
+    expect_conv(expected, store, stage_name(i) + "up_conv.layer.", {channels, out, 2 * c.upsample_factors[i]}, out);
+    for (size_t j = 0; j < kDilations.size(); ++j) {
+      const std::string unit = unit_name(i, j);
+      expect_conv(expected, store, unit + "conv1.", {out, out, c.res_kernel}, out);
+      expect_conv(expected, store, unit + "conv2.", {out, out, 1}, out);
+      expected.push_back({unit + "activation1.weight", {1}});
+      expected.push_back({unit + "activation2.weight", {1}});
+    }
+    channels = out;
+  }
+  const size_t last = c.upsample_factors.size();
+  expected.push_back({stage_name(last) + "conv.weight", {channels, channels, c.kernel}});
+  expected.push_back({stage_name(last) + "conv.bias", {channels}});
+  expected.push_back({stage_name(last) + "activation.weight", {1}});
+  expect_conv(expected, store, stage_name(last + 1), {1, channels, c.kernel}, 1);
+  return expected;
+}
+
+WaveDecoder WaveDecoder::load(Ops& ops, const WeightStore& store, const CodecConfig& config, DType dtype) {
+  const WeightLoader load(ops, store, dtype);
+  WaveDecoder decoder;
+  decoder.config_ = config;
+  decoder.dtype_ = dtype;
+  decoder.delay_ = pack_conv(load, fold_weight_norm(load, store, kPrefix + "0."));
+  decoder.delay_bias_ = load.vector(kPrefix + "0.bias");
+  for (size_t i = 0; i < config.upsample_factors.size(); ++i) {
+    Stage stage;
+    stage.factor = config.upsample_factors[i];
+    const FoldedConv up = fold_weight_norm(load, store, stage_name(i) + "up_conv.layer.");
+    stage.channels = up.second;
+    for (int64_t phase = 0; phase < stage.factor; ++phase) stage.phases.push_back(pack_phase(load, up, phase));
+    stage.bias = load.vector(stage_name(i) + "up_conv.layer.bias");
+    for (size_t j = 0; j < kDilations.size(); ++j) {
+      const std::string name = unit_name(i, j);
+      Unit unit;
+      unit.conv1 = pack_conv(load, fold_weight_norm(load, store, name + "conv1."));
+      unit.bias1 = load.vector(name + "conv1.bias");
+      unit.slope1 = load.values(name + "activation1.weight")[0];
+      unit.conv2 = pack_conv(load, fold_weight_norm(load, store, name + "conv2."));
+      unit.bias2 = load.vector(name + "conv2.bias");
+      unit.slope2 = load.values(name + "activation2.weight")[0];
+      unit.dilation = kDilations[j];
+      stage.units.push_back(std::move(unit));
+    }
+    decoder.stages_.push_back(std::move(stage));
+  }
+  const std::string repeat = stage_name(config.upsample_factors.size());
+  const FoldedConv plain{load.values(repeat + "conv.weight"), config.init_channel, config.init_channel, config.kernel};
+  decoder.repeat_taps_ = repeated_taps(config.kernel, config.num_samples);
+  for (int64_t phase = 0; phase < config.num_samples; ++phase) {
+    decoder.repeat_phases_.push_back(pack_repeated(load, plain, config.num_samples, phase));
+  }
+  decoder.repeat_bias_ = load.vector(repeat + "conv.bias");
+  decoder.repeat_slope_ = load.values(repeat + "activation.weight")[0];
+  const std::string last = stage_name(config.upsample_factors.size() + 1);
+  decoder.last_ = pack_taps(load, fold_weight_norm(load, store, last));
+  decoder.last_bias_ = load.vector(last + "bias");
+  return decoder;
+}
+
+std::shared_ptr<WaveDecoder::State> WaveDecoder::make_state(Ops& ops, int64_t frames) const {
+  auto state = std::make_shared<State>();
+  const int64_t longest = (config_.res_kernel - 1) * kDilations.back();
+  int64_t channels = config_.top_channels();
+  for (const Stage& stage : stages_) {
+    StageState s;
+    s.tile = std::max<int64_t>(1, kTileRows / stage.factor);
+    const int64_t rows = s.tile * stage.factor;
+    s.in = ops.allocate(dtype_, 1 + s.tile, channels);
+    s.x = ops.allocate(DType::kF32, rows, stage.channels);
+    s.conv_in = ops.allocate(dtype_, longest + rows, stage.channels);
+    s.conv_out = ops.allocate(dtype_, rows, stage.channels);
+    for (const Unit& unit : stage.units) {
+      s.history.push_back(ops.allocate(dtype_, (config_.res_kernel - 1) * unit.dilation, stage.channels));
+    }
+    state->stages.push_back(std::move(s));
+    channels = stage.channels;
+  }
+  const int64_t rows = state->stages.back().x.rows();
+  const int64_t repeated = rows * config_.num_samples;
+  state->levels = ops.allocate(DType::kF32, frames, config_.latent_dim);
+  state->padded = ops.allocate(dtype_, frames + config_.delay_kernel - 1, config_.latent_dim);
+  state->top = ops.allocate(dtype_, state->stages.front().tile, config_.top_channels());
+  state->repeat_in = ops.allocate(dtype_, repeat_taps_ - 1 + rows, channels);
+  state->repeat_out = ops.allocate(dtype_, repeated, channels);
+  state->taps = ops.allocate(DType::kF32, config_.kernel - 1 + repeated, config_.kernel);
+  state->wave = ops.allocate(DType::kF32, repeated, 1);
+  return state;
+}
+
+namespace {
+
+void clear(Ops& ops, View x) {
+  ops.clear(x);
+}
+
+}  // namespace
+
+void WaveDecoder::forward(Ops& ops, std::span<float> samples, ConstView latents, State& state) const {
+  state.samples = samples;
+  state.written = 0;
+  for (const StageState& stage : state.stages) {
+    clear(ops, stage.in.slice_rows(0, 1));
+    for (const Tensor& history : stage.history) clear(ops, history);
+  }
+  clear(ops, state.repeat_in.slice_rows(0, repeat_taps_ - 1));
+  clear(ops, state.taps.slice_rows(0, config_.kernel - 1));
+
+  // The one convolution that looks ahead: two frames of zeros on either side.
+  ops.round_levels(state.levels, latents, kLevels);
+  ops.copy(state.padded.slice_rows(config_.delay_kernel / 2, latents.rows), state.levels);
+  for (int64_t first = 0; first < latents.rows; first += state.top.rows()) {
+    const int64_t count = std::min(state.top.rows(), latents.rows - first);
+    const View top = state.top.slice_rows(0, count);
+    ops.conv1d(top, state.padded.slice_rows(first, count + config_.delay_kernel - 1), delay_, config_.delay_kernel, 1,
+               {.bias = delay_bias_});
+    run_stage(ops, 0, top, state);
+  }
+}
+
+// Takes rows of the stage before and hands its own on, a tile at a time; between tiles each convolution keeps the rows
+// of its input that the next tile looks back on, so the result does not depend on the tiles.
+void WaveDecoder::run_stage(Ops& ops, size_t index, ConstView in, State& state) const {
+  if (index == stages_.size()) {
+    finish(ops, in, state);
+    return;
+  }
+  const Stage& stage = stages_[index];
+  const StageState& s = state.stages[index];
+  for (int64_t first = 0; first < in.rows; first += s.tile) {
+    const int64_t count = std::min(s.tile, in.rows - first);
+    const View padded = s.in.slice_rows(0, 1 + count);
+    const View x = s.x.slice_rows(0, count * stage.factor);
+    ops.copy(padded.slice_rows(1, count), in.slice_rows(first, count));
+    for (int64_t phase = 0; phase < stage.factor; ++phase) {
+      ops.conv1d(x.every(phase, stage.factor, count), padded, stage.phases[static_cast<size_t>(phase)], 2, 1,
+                 {.bias = stage.bias});
+    }
+    ops.copy(padded.slice_rows(0, 1), padded.slice_rows(count, 1));
+    for (size_t i = 0; i < stage.units.size(); ++i) run_unit(ops, stage.units[i], x, s.history[i], s);
+    run_stage(ops, index + 1, x, state);
+  }
+}
+
+void WaveDecoder::run_unit(Ops& ops, const Unit& unit, View x, View history, const StageState& s) const {
+  const View in = s.conv_in.slice_rows(0, history.rows + x.rows);
+  const View out = s.conv_out.slice_rows(0, x.rows);
+  ops.copy(in.slice_rows(0, history.rows), history);
+  ops.copy(in.slice_rows(history.rows, x.rows), x);
+  ops.copy(history, in.slice_rows(x.rows, history.rows));
+  ops.conv1d(out, in, unit.conv1, config_.res_kernel, unit.dilation, {.bias = unit.bias1, .prelu = &unit.slope1});
+  ops.conv1d(x, out, unit.conv2, 1, 1, {.bias = unit.bias2, .prelu = &unit.slope2, .add = true});
+}
+
+// Repeat, convolution, PReLU, and the last convolution to one channel.
+void WaveDecoder::finish(Ops& ops, ConstView x, State& state) const {
+  const int64_t before = repeat_taps_ - 1;
+  const int64_t repeated = x.rows * config_.num_samples;
+  const View in = state.repeat_in.slice_rows(0, before + x.rows);
+  const View out = state.repeat_out.slice_rows(0, repeated);
+  ops.copy(in.slice_rows(before, x.rows), x);
+  for (int64_t phase = 0; phase < config_.num_samples; ++phase) {
+    ops.conv1d(out.every(phase, config_.num_samples, x.rows), in, repeat_phases_[static_cast<size_t>(phase)],
+               repeat_taps_, 1, {.bias = repeat_bias_, .prelu = &repeat_slope_});
+  }
+  for (int64_t row = 0; row < before; ++row) ops.copy(in.slice_rows(row, 1), in.slice_rows(x.rows + row, 1));
+
+  const int64_t past = config_.kernel - 1;
+  const View taps = state.taps.slice_rows(0, past + repeated);
+  const View wave = state.wave.slice_rows(0, repeated);
+  ops.linear(taps.slice_rows(past, repeated), out, last_);
+  ops.diagonal_sum(wave, taps, last_bias_);
+  for (int64_t row = 0; row < past; ++row) ops.copy(taps.slice_rows(row, 1), taps.slice_rows(repeated + row, 1));
+  ops.download(state.samples.subspan(state.written, static_cast<size_t>(repeated)), wave);
+  state.written += static_cast<size_t>(repeated);
+}
+
+float WaveDecoder::level(float latent) {
+  return std::nearbyint(kLevels * latent) / kLevels;
+}
+
+}  // namespace heartmula

@@ -1,0 +1,55 @@
+// How a song is cut into windows, and how their samples are joined (codec.md A3, A7).
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <limits>
+#include <span>
+#include <vector>
+
+#include "base/frame.h"
+
+namespace heartmula {
+
+inline constexpr int64_t kWindowCodes = 372;                                 // 29.76 s
+inline constexpr int64_t kWindowHop = 320;                                   // 25.6 s
+inline constexpr int64_t kWindowLatents = 2 * kWindowCodes;                  // 25 a second
+inline constexpr int64_t kContextLatents = 2 * (kWindowCodes - kWindowHop);  // what a window repeats of the one before
+inline constexpr int64_t kLatentSamples = 1920;
+inline constexpr int64_t kWindowSamples = kWindowLatents * kLatentSamples;
+inline constexpr int64_t kFadeSamples = kContextLatents * kLatentSamples;
+
+struct WindowPlan {
+  int64_t windows = 0;
+  int64_t samples = 0;  // of the finished song, a channel
+};
+
+/// For a song of `frames` >= 1 codes. Songs are padded with their own beginning to whole windows. With `compat` as the
+/// reference does it: where frames = 104 mod 320 (424, 744, ...) nothing is padded and the last 4.16 s are lost.
+WindowPlan plan_windows(int64_t frames, bool compat);
+
+/// Finished samples of both channels, in order.
+using AudioSink = std::function<void(std::span<const float> left, std::span<const float> right)>;
+
+/// Joins windows: the last 4.16 s of one fade linearly into the first 4.16 s of the next.
+class WindowJoiner {
+ public:
+  explicit WindowJoiner(AudioSink sink) : sink_(std::move(sink)) {}
+
+  /// The song ends after `samples` a channel. Needed before a window that reaches past its end.
+  void set_end(int64_t samples) { end_ = samples; }
+  /// Takes the next window, kWindowSamples a channel, and hands on what no later window can change.
+  void add(std::span<const float> left, std::span<const float> right);
+  /// Hands on the rest.
+  void finish();
+
+ private:
+  void hand_on(std::span<const float> left, std::span<const float> right);
+
+  AudioSink sink_;
+  int64_t handed_on_ = 0;
+  int64_t end_ = std::numeric_limits<int64_t>::max();
+  std::vector<float> tail_[2];  // the last kFadeSamples, not final yet
+};
+
+}  // namespace heartmula
