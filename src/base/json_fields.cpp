@@ -71,6 +71,20 @@ std::string JsonFields::text(const char* field) const {
   return value.get<std::string>();
 }
 
+bool JsonFields::flag(const char* field) const {
+  const nlohmann::json& value = at(field);
+  if (!value.is_boolean()) throw user_error("{} must be true or false, not {}", where(field), value.dump());
+  return value.get<bool>();
+}
+
+uint64_t JsonFields::unsigned_integer(const char* field) const {
+  const nlohmann::json& value = at(field);
+  if (!value.is_number_unsigned()) {
+    throw user_error("{} must be an integer from 0 to 2^64 - 1, not {}", where(field), value.dump());
+  }
+  return value.get<uint64_t>();
+}
+
 std::vector<int64_t> JsonFields::integers_or(const char* field, size_t count, int64_t min, int64_t max,
                                              std::vector<int64_t> fallback) const {
   if (!has(field)) return fallback;

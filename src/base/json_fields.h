@@ -28,6 +28,8 @@ class JsonFields {
   /// Likewise; the number must be finite.
   double number(const char* field, double min, double max) const;
   std::string text(const char* field) const;
+  bool flag(const char* field) const;
+  uint64_t unsigned_integer(const char* field) const;
   /// A list of exactly `count` integers.
   std::vector<int64_t> integers_or(const char* field, size_t count, int64_t min, int64_t max,
                                    std::vector<int64_t> fallback) const;

@@ -34,7 +34,7 @@ int64_t required_context(const LmConfig& config, int64_t prompt_length, const Fr
   return needed;
 }
 
-StopReason generate_frames(LmSession& session, const PromptTokens& prompt, std::span<const Frame> begin,
+StopReason generate_frames(LmSession& session, const Prompt& prompt, std::span<const Frame> begin,
                            const FrameLoopSettings& settings, const SamplingNoise& noise, const FrameSink& sink) {
   Sampler sampler(settings.sampling, noise);
   const auto begin_frames = static_cast<int64_t>(begin.size());

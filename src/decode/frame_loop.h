@@ -8,6 +8,7 @@
 
 #include "lm/heartmula.h"
 #include "sampling/sampler.h"
+#include "text/prompt.h"
 
 namespace heartmula {
 
@@ -21,11 +22,6 @@ struct FrameLoopSettings {
   int64_t max_frames() const { return max_audio_length_ms / kFrameMs + 1; }
 };
 
-struct PromptTokens {
-  std::vector<int32_t> text_ids;
-  int64_t reference_index = 0;
-};
-
 /// Positions of the backbone that prompt and frames need. Throws Error(kUser) if they exceed the model's context.
 int64_t required_context(const LmConfig& config, int64_t prompt_length, const FrameLoopSettings& settings);
 
@@ -34,7 +30,7 @@ using FrameSink = std::function<void(int64_t index, const Frame& frame)>;
 
 /// Generates the frames after `begin` (kept from an earlier run, or empty). The first frame of a song is never looked
 /// at for its end; every later frame with any code >= audio_eos_id ends the song and is dropped.
-StopReason generate_frames(LmSession& session, const PromptTokens& prompt, std::span<const Frame> begin,
+StopReason generate_frames(LmSession& session, const Prompt& prompt, std::span<const Frame> begin,
                            const FrameLoopSettings& settings, const SamplingNoise& noise, const FrameSink& sink);
 
 }  // namespace heartmula

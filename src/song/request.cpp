@@ -1,0 +1,171 @@
+#include "song/request.h"
+
+#include <spdlog/spdlog.h>
+
+#include <algorithm>
+#include <type_traits>
+#include <vector>
+
+#include "base/error.h"
+#include "base/file.h"
+#include "base/json_fields.h"
+
+namespace heartmula {
+namespace {
+
+constexpr int64_t kMaxInteger = int64_t{1} << 40;
+
+void check_integer(const char* flag, int64_t value, int64_t min, int64_t max) {
+  if (value < min || value > max) throw user_error("--{} is {}, but must be from {} to {}", flag, value, min, max);
+}
+
+void check_number(const char* flag, double value, double min, double max) {
+  if (!(value >= min && value <= max)) {
+    throw user_error("--{} is {}, but must be from {} to {}", flag, value, min, max);
+  }
+}
+
+}  // namespace
+
+FrameLoopSettings Request::frame_loop_settings(int32_t audio_eos_id) const {
+  return {.sampling = {topk, static_cast<float>(temperature), static_cast<float>(cfg_scale)},
+          .max_audio_length_ms = max_audio_length_ms,
+          .audio_eos_id = audio_eos_id};
+}
+
+CodecSettings Request::codec_settings() const {
+  return {.flow = {codec_steps, static_cast<float>(codec_guidance_scale)}, .compat = compat};
+}
+
+void validate(const Request& r) {
+  if (r.model_path.empty()) throw user_error("--model_path is missing: the folder with the checkpoint");
+  check_integer("max_audio_length_ms", r.max_audio_length_ms, 0, kMaxInteger);
+  check_integer("topk", r.topk, 1, kMaxInteger);
+  check_number("temperature", r.temperature, 1e-3, 1e3);
+  check_number("cfg_scale", r.cfg_scale, 0.0, 100.0);
+  check_integer("codec_steps", r.codec_steps, 1, 1000);
+  check_number("codec_guidance_scale", r.codec_guidance_scale, 0.0, 100.0);
+  check_integer("continue_from_ms", r.continue_from_ms, 0, kMaxInteger);
+  check_integer("threads", r.threads, 0, 1024);
+  if (r.continue_from_ms > 0 && r.load_codes.empty()) {
+    throw user_error("--continue_from_ms needs --load_codes: the codes to go on from");
+  }
+  if (r.save_path.empty()) throw user_error("--save_path is empty: where shall the song go?");
+  const AudioFormat format = r.format ? *r.format : audio_format_of(r.save_path);
+  resolve_sample_format(format, r.sample_format);
+}
+
+nlohmann::json to_json(const Request& r) {
+  nlohmann::json json = {
+      {"model_path", r.model_path},
+      {"version", r.version},
+      {"lyrics", r.lyrics},
+      {"tags", r.tags},
+      {"title", r.title},
+      {"max_audio_length_ms", r.max_audio_length_ms},
+      {"topk", r.topk},
+      {"temperature", r.temperature},
+      {"cfg_scale", r.cfg_scale},
+      {"mula_dtype", weight_dtype_name(r.mula_dtype)},
+      {"codec_dtype", weight_dtype_name(r.codec_dtype)},
+      {"codec_steps", r.codec_steps},
+      {"codec_guidance_scale", r.codec_guidance_scale},
+      {"compat", r.compat},
+      {"save_path", r.save_path},
+      {"lazy_load", r.lazy_load},
+      {"threads", r.threads},
+  };
+  if (r.seed) json["seed"] = *r.seed;
+  if (!r.load_codes.empty()) {
+    json["load_codes"] = r.load_codes;
+    json["continue_from_ms"] = r.continue_from_ms;
+  }
+  if (!r.save_codes.empty()) json["save_codes"] = r.save_codes;
+  if (r.format) json["format"] = audio_format_name(*r.format);
+  if (r.sample_format) json["sample_format"] = sample_format_name(*r.sample_format);
+  return json;
+}
+
+Request parse_request(std::string_view text, const std::string& name) {
+  const nlohmann::json json = parse_json_object(text, name);
+  const JsonFields file(json, name);
+  const bool sidecar = json.contains("request");
+  const nlohmann::json& object = sidecar ? json["request"] : json;
+  const JsonFields fields = sidecar ? file.object("request") : file;
+
+  Request r;
+  std::vector<std::string> known;
+  const auto text_field = [&](const char* field, std::string& target) {
+    known.emplace_back(field);
+    if (fields.has(field)) target = fields.text(field);
+  };
+  const auto integer_field = [&](const char* field, auto& target) {
+    known.emplace_back(field);
+    if (fields.has(field)) {
+      target = static_cast<std::decay_t<decltype(target)>>(fields.integer(field, 0, kMaxInteger));
+    }
+  };
+  const auto number_field = [&](const char* field, double& target) {
+    known.emplace_back(field);
+    if (fields.has(field)) target = fields.number(field, -1e300, 1e300);
+  };
+  const auto flag_field = [&](const char* field, bool& target) {
+    known.emplace_back(field);
+    if (fields.has(field)) target = fields.flag(field);
+  };
+  text_field("model_path", r.model_path);
+  text_field("version", r.version);
+  text_field("lyrics", r.lyrics);
+  text_field("tags", r.tags);
+  text_field("title", r.title);
+  text_field("load_codes", r.load_codes);
+  text_field("save_path", r.save_path);
+  text_field("save_codes", r.save_codes);
+  integer_field("max_audio_length_ms", r.max_audio_length_ms);
+  integer_field("topk", r.topk);
+  integer_field("codec_steps", r.codec_steps);
+  integer_field("continue_from_ms", r.continue_from_ms);
+  integer_field("threads", r.threads);
+  number_field("temperature", r.temperature);
+  number_field("cfg_scale", r.cfg_scale);
+  number_field("codec_guidance_scale", r.codec_guidance_scale);
+  flag_field("compat", r.compat);
+  flag_field("lazy_load", r.lazy_load);
+  known.emplace_back("seed");
+  if (fields.has("seed")) r.seed = fields.unsigned_integer("seed");
+  std::string word;
+  text_field("mula_dtype", word);
+  if (!word.empty()) r.mula_dtype = parse_weight_dtype("mula_dtype", word);
+  word.clear();
+  text_field("codec_dtype", word);
+  if (!word.empty()) r.codec_dtype = parse_weight_dtype("codec_dtype", word);
+  word.clear();
+  text_field("format", word);
+  if (!word.empty()) r.format = parse_audio_format(word);
+  word.clear();
+  text_field("sample_format", word);
+  if (!word.empty()) r.sample_format = parse_sample_format(word);
+
+  for (const auto& item : object.items()) {
+    if (std::find(known.begin(), known.end(), item.key()) == known.end()) {
+      throw user_error("{}: unknown setting \"{}\"", name, item.key());
+    }
+  }
+  return r;
+}
+
+Request read_request(const std::filesystem::path& path) { return parse_request(read_file(path), path.string()); }
+
+DType parse_weight_dtype(std::string_view flag, const std::string& name) {
+  if (name == "float32" || name == "fp32" || name == "f32") return DType::kF32;
+  if (name == "bfloat16" || name == "bf16") return DType::kBF16;
+  if (name == "float16" || name == "fp16") {
+    spdlog::warn("--{} {}: this build computes 16-bit floats as bf16", flag, name);
+    return DType::kBF16;
+  }
+  throw user_error("--{} {}: must be float32 (fp32) or bfloat16 (bf16)", flag, name);
+}
+
+std::string weight_dtype_name(DType dtype) { return dtype == DType::kBF16 ? "bfloat16" : "float32"; }
+
+}  // namespace heartmula

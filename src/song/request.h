@@ -1,0 +1,66 @@
+// Everything that makes a song what it is: one JSON object, written beside each song, enough to make it again.
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <nlohmann/json.hpp>
+#include <optional>
+#include <string>
+
+#include "audio/format.h"
+#include "codec/heartcodec.h"
+#include "decode/frame_loop.h"
+#include "tensor/dtype.h"
+
+namespace heartmula {
+
+/// Names and defaults are those of heartlib's command line (its flags are the JSON's fields), where it has them.
+struct Request {
+  std::string model_path;
+  std::string version = "3B";
+  std::string lyrics;  // the text itself; empty for an instrumental song
+  std::string tags;    // the text itself
+  std::string title;
+
+  int64_t max_audio_length_ms = 240000;
+  int64_t topk = 50;
+  double temperature = 1.0;
+  double cfg_scale = 1.5;
+  std::optional<uint64_t> seed;  // resolved (and stored) before the work begins
+  DType mula_dtype = DType::kBF16;
+
+  DType codec_dtype = DType::kF32;
+  int64_t codec_steps = 10;
+  double codec_guidance_scale = 1.25;
+  bool compat = false;
+
+  std::string load_codes;        // a codes file to go on from, or empty
+  int64_t continue_from_ms = 0;  // how much of it to keep
+
+  std::string save_path = "output.wav";
+  std::optional<AudioFormat> format;  // by the extension of save_path if not given
+  std::optional<SampleFormat> sample_format;
+  std::string save_codes;  // where the codes stay for good, or empty
+
+  bool lazy_load = false;
+  int threads = 0;  // 0: as many as the process may use
+
+  FrameLoopSettings frame_loop_settings(int32_t audio_eos_id) const;
+  CodecSettings codec_settings() const;
+};
+
+/// Throws Error(kUser) with the flag's name, its value and what it may be.
+void validate(const Request& request);
+
+nlohmann::json to_json(const Request& request);
+/// Of a request, or of a song's sidecar that holds one. Settings that are missing keep their defaults; an unknown one is
+/// an error.
+Request parse_request(std::string_view json, const std::string& name);
+Request read_request(const std::filesystem::path& path);
+
+/// "bfloat16", "bf16", "float16", "fp16", "float32", "fp32" as in heartlib; 16-bit floats are bf16 (with a note for
+/// fp16). Throws Error(kUser) that names `flag`.
+DType parse_weight_dtype(std::string_view flag, const std::string& name);
+std::string weight_dtype_name(DType dtype);
+
+}  // namespace heartmula
