@@ -96,6 +96,7 @@ struct AudioWriter::State {
   std::optional<AtomicFile> file;  // of a regular file
   std::optional<OutputStream> output;
   SNDFILE* encoder = nullptr;
+  bool empty = true;
   std::vector<float> floats;
   std::vector<int32_t> integers;
 
@@ -176,6 +177,7 @@ void AudioWriter::write(std::span<const float> left, std::span<const float> righ
     } else {
       written = sf_writef_float(state.encoder, state.floats.data(), frames);
     }
+    state.empty = false;
     state.check_output();
     if (written != frames || sf_error(state.encoder) != SF_ERR_NO_ERROR) state.fail();
   }
@@ -183,6 +185,8 @@ void AudioWriter::write(std::span<const float> left, std::span<const float> righ
 
 void AudioWriter::finish(const Tags& tags) {
   State& state = *state_;
+  // An encoder that got nothing writes nothing, or not a valid file.
+  if (state.empty) throw failure("{}: nothing is written: the song is empty", state.path.string());
   const int closed = sf_close(std::exchange(state.encoder, nullptr));
   state.check_output();
   if (closed != SF_ERR_NO_ERROR) throw failure("{}: {}", state.path.string(), sf_error_number(closed));

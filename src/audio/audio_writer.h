@@ -29,7 +29,8 @@ class AudioWriter {
   /// The next piece, of any length, the same for both channels. Throws Error(kFailure) "PATH: No space left on device".
   void write(std::span<const float> left, std::span<const float> right);
 
-  /// Ends the song; tags are added to regular files only. Throws Error(kFailure) like write().
+  /// Ends the song; tags are added to regular files only. Throws Error(kFailure) like write(), and if the song
+  /// is empty.
   void finish(const Tags& tags);
 
  private:

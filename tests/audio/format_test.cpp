@@ -1,0 +1,56 @@
+#include "audio/format.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "heartmula/error.h"
+
+namespace heartmula {
+namespace {
+
+using testing::HasSubstr;
+
+template <typename Function>
+std::string user_error_of(const Function& function) {
+  try {
+    function();
+  } catch (const Error& error) {
+    EXPECT_EQ(error.kind(), ErrorKind::kUser);
+    return error.what();
+  }
+  return "";
+}
+
+TEST(Format, follows_from_the_extension) {
+  EXPECT_EQ(audio_format_of("song.wav"), AudioFormat::kWav);
+  EXPECT_EQ(audio_format_of("a.b/SONG.FLAC"), AudioFormat::kFlac);
+  EXPECT_EQ(audio_format_of("歌.mp3.oga"), AudioFormat::kOgg);
+  EXPECT_EQ(audio_format_of("song.mp3"), AudioFormat::kMp3);
+  EXPECT_THAT(user_error_of([] { audio_format_of("song.aac"); }), HasSubstr("song.aac"));
+  EXPECT_THAT(user_error_of([] { audio_format_of("/dev/stdout"); }), HasSubstr("--format"));
+}
+
+TEST(Format, has_a_name) {
+  for (const AudioFormat format : {AudioFormat::kWav, AudioFormat::kFlac, AudioFormat::kOgg, AudioFormat::kMp3}) {
+    EXPECT_EQ(parse_audio_format(audio_format_name(format)), format);
+  }
+  for (const SampleFormat format : {SampleFormat::kS16, SampleFormat::kS24, SampleFormat::kF32}) {
+    EXPECT_EQ(parse_sample_format(sample_format_name(format)), format);
+  }
+  EXPECT_EQ(parse_audio_format("MP3"), AudioFormat::kMp3);
+  EXPECT_THAT(user_error_of([] { parse_audio_format("opus"); }), HasSubstr("'opus'"));
+  EXPECT_THAT(user_error_of([] { parse_sample_format("s32"); }), HasSubstr("s16, s24 or f32"));
+}
+
+TEST(Format, refuses_samples_that_a_format_cannot_hold) {
+  EXPECT_EQ(resolve_sample_format(AudioFormat::kWav, std::nullopt), SampleFormat::kS16);
+  EXPECT_EQ(resolve_sample_format(AudioFormat::kWav, SampleFormat::kF32), SampleFormat::kF32);
+  EXPECT_EQ(resolve_sample_format(AudioFormat::kFlac, SampleFormat::kS24), SampleFormat::kS24);
+  EXPECT_EQ(resolve_sample_format(AudioFormat::kMp3, std::nullopt), SampleFormat::kF32);
+  EXPECT_THAT(user_error_of([] { resolve_sample_format(AudioFormat::kFlac, SampleFormat::kF32); }), HasSubstr("flac"));
+  EXPECT_THAT(user_error_of([] { resolve_sample_format(AudioFormat::kMp3, SampleFormat::kS24); }), HasSubstr("mp3"));
+  EXPECT_THAT(user_error_of([] { resolve_sample_format(AudioFormat::kOgg, SampleFormat::kF32); }), HasSubstr("ogg"));
+}
+
+}  // namespace
+}  // namespace heartmula
