@@ -1,6 +1,6 @@
 #include "base/json_fields.h"
 
-#include <cmath>
+#include <set>
 
 #include "base/error.h"
 #include "base/file.h"
@@ -8,21 +8,31 @@
 namespace heartmula {
 namespace {
 
+using Event = nlohmann::json::parse_event_t;
+
 constexpr int kMaxDepth = 64;
 constexpr size_t kMaxJsonBytes = size_t{64} << 20;
 
 }  // namespace
 
 nlohmann::json parse_json_object(std::string_view text, const std::string& name) {
-  const auto limit_depth = [&name](int depth, nlohmann::json::parse_event_t, nlohmann::json&) {
+  std::vector<std::set<std::string>> keys;  // of every object that is open
+  const auto check = [&](int depth, Event event, const nlohmann::json& value) {
     if (depth > kMaxDepth) throw user_error("{}: nested more than {} levels deep", name, kMaxDepth);
+    if (event == Event::object_start) keys.emplace_back();
+    if (event == Event::object_end) keys.pop_back();
+    if (event == Event::key && !keys.back().insert(value.get<std::string>()).second) {
+      throw user_error("{}: has two entries {}", name, value.dump(-1, ' ', true));
+    }
     return true;
   };
   nlohmann::json parsed;
   try {
-    parsed = nlohmann::json::parse(text, limit_depth);
+    parsed = nlohmann::json::parse(text, check);
   } catch (const nlohmann::json::parse_error& error) {
     throw user_error("{}: not valid JSON at byte {}", name, error.byte);
+  } catch (const nlohmann::json::out_of_range&) {
+    throw user_error("{}: holds a number that is too large", name);
   }
   if (!parsed.is_object()) throw user_error("{}: must hold one JSON object", name);
   return parsed;

@@ -10,7 +10,7 @@
 
 namespace heartmula {
 
-/// Parses a JSON object with a limited depth. Throws Error(kUser) "NAME: not valid JSON at byte 17".
+/// Parses a JSON object of limited depth without duplicate keys. Throws Error(kUser) "NAME: not valid JSON at byte 17".
 nlohmann::json parse_json_object(std::string_view text, const std::string& name);
 nlohmann::json read_json_object(const std::filesystem::path& path);
 

@@ -32,7 +32,9 @@ inline std::array<uint32_t, 2> philox_key(uint64_t seed) {
 enum class RandomDomain : uint32_t { kCodes = 0, kCodecNoise = 1 };
 
 /// Uniform in (0, 1), never 0 or 1: the middle of one of 2^23 equal intervals.
-inline double open_uniform(uint32_t word) { return ((word >> 9) + 0.5) * 0x1p-23; }
+inline double open_uniform(uint32_t word) {
+  return ((word >> 9) + 0.5) * 0x1p-23;
+}
 
 /// Two standard normal numbers from two words (Box and Muller, 1958), in double.
 inline std::array<double, 2> box_muller(uint32_t word0, uint32_t word1) {

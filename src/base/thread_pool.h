@@ -28,9 +28,10 @@ class ThreadPool {
   /// in both cases no body runs any more when it throws.
   template <typename Body>
   void parallel_for(int64_t chunks, const Body& body) {
-    run(chunks, [](const void* context, int64_t chunk, int worker) {
-          (*static_cast<const Body*>(context))(chunk, worker);
-        }, &body);
+    run(
+        chunks,
+        [](const void* context, int64_t chunk, int worker) { (*static_cast<const Body*>(context))(chunk, worker); },
+        &body);
   }
 
  private:

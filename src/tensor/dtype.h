@@ -4,6 +4,7 @@
 #include <bit>
 #include <cstddef>
 #include <cstdint>
+#include <optional>
 #include <string_view>
 
 namespace heartmula {
@@ -14,8 +15,12 @@ enum class DType : uint8_t { kF32, kBF16, kF16, kF64, kI64, kI32, kI16, kI8, kU8
 size_t dtype_size(DType dtype);
 /// The name that safetensors uses: "F32", "BF16", ...
 std::string_view dtype_name(DType dtype);
+/// The inverse of dtype_name; nothing for a name that is not one of ours.
+std::optional<DType> dtype_from_name(std::string_view name);
 
-inline float bf16_to_f32(uint16_t bits) { return std::bit_cast<float>(uint32_t{bits} << 16); }
+inline float bf16_to_f32(uint16_t bits) {
+  return std::bit_cast<float>(uint32_t{bits} << 16);
+}
 
 /// Rounds to nearest even; a NaN stays a (quiet) NaN.
 inline uint16_t f32_to_bf16(float value) {
@@ -36,9 +41,10 @@ inline float f16_to_f32(uint16_t bits) {
   return std::bit_cast<float>(sign | (wide_exponent << 23) | (mantissa << 13));
 }
 
-/// One element of a F32, BF16 or F16 array as a float.
+/// One element of a F32, BF16 or F16 array as a float. The array need not be aligned.
 float load_as_f32(const void* data, DType dtype, int64_t index);
-/// `count` consecutive elements of a F32, BF16 or F16 array, from element `offset`, as floats.
+/// `count` consecutive elements of a F32, BF16 or F16 array, from element `offset`, as floats. The array need not be
+/// aligned.
 void convert_to_f32(float* out, const void* data, DType dtype, int64_t offset, int64_t count);
 
 }  // namespace heartmula

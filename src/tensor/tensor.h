@@ -26,9 +26,7 @@ struct BasicView {
   /// Columns [first, first + count).
   BasicView slice_cols(int64_t first, int64_t count) const { return at(0, first, rows, count, stride); }
   /// Rows first, first + step, first + 2 step, ...: `count` of them.
-  BasicView every(int64_t first, int64_t step, int64_t count) const {
-    return at(first, 0, count, cols, step * stride);
-  }
+  BasicView every(int64_t first, int64_t step, int64_t count) const { return at(first, 0, count, cols, step * stride); }
   /// The same elements as [rows * factor, cols / factor]; needs rows without gaps.
   BasicView split_rows(int64_t factor) const { return {data, dtype, rows * factor, cols / factor, cols / factor}; }
 
@@ -64,8 +62,8 @@ class Tensor {
   int64_t rows() const { return view_.rows; }
   int64_t cols() const { return view_.cols; }
   DType dtype() const { return view_.dtype; }
-  operator View() const { return view_; }            // NOLINT(google-explicit-constructor)
-  operator ConstView() const { return view_; }       // NOLINT(google-explicit-constructor)
+  operator View() const { return view_; }       // NOLINT(google-explicit-constructor)
+  operator ConstView() const { return view_; }  // NOLINT(google-explicit-constructor)
 
  private:
   std::shared_ptr<void> storage_;

@@ -49,6 +49,7 @@ class WeightStore {
   std::vector<SafetensorsFile> files_;
   std::vector<std::pair<std::string, Entry>> entries_;  // ordered by name
   const Entry* find_entry(std::string_view name) const;
+  const StoredTensor& tensor_of(const Entry& entry) const;
 };
 
 }  // namespace heartmula

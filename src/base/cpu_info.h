@@ -1,0 +1,48 @@
+// What the machine offers this process: instructions, cores, memory.
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <string>
+
+namespace heartmula {
+
+/// Instruction sets that both the processor and the operating system support.
+struct CpuFeatures {
+  bool avx2_fma = false;
+  bool avx512 = false;       // F, BW, DQ, VL and CD
+  bool avx512_bf16 = false;  // with avx512
+  bool neon = false;
+  bool neon_bf16 = false;  // BFDOT and BFMMLA
+};
+
+struct CpuInfo {
+  CpuFeatures features;
+  std::string model_name;  // "AMD EPYC 9R14", or "unknown"
+  int usable_cores = 1;    // affinity and the cgroup's quota, at least 1
+};
+
+/// Looked up once.
+const CpuInfo& cpu_info();
+
+struct MemoryInfo {
+  uint64_t total_bytes = 0;      // of the machine, or of the cgroup if it has less
+  uint64_t available_bytes = 0;  // that can be had without swapping
+};
+
+/// As it is now.
+MemoryInfo memory_info();
+
+/// The greatest resident size of this process so far (VmHWM); 0 if the system does not say.
+uint64_t peak_memory_bytes();
+
+// The parts that read text files take the root of the file system, so that tests can bring their own.
+namespace detail {
+std::string cpu_model_name(const std::filesystem::path& root);
+/// Cores that the CPU quota of this process' cgroup (v2 or v1) and of those above it allow, rounded up; 0 for no limit.
+int cgroup_cpu_limit(const std::filesystem::path& root);
+MemoryInfo memory_info(const std::filesystem::path& root);
+uint64_t peak_memory_bytes(const std::filesystem::path& root);
+}  // namespace detail
+
+}  // namespace heartmula

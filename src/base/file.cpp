@@ -1,0 +1,207 @@
+#include "base/file.h"
+
+#include <fcntl.h>
+#include <fmt/format.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <system_error>
+#include <utility>
+
+#include "base/error.h"
+
+namespace heartmula {
+namespace {
+
+namespace fs = std::filesystem;
+
+/// "No space left on device"
+std::string system_message(int error) {
+  return std::generic_category().message(error);
+}
+
+class Descriptor {
+ public:
+  explicit Descriptor(int descriptor) : descriptor_(descriptor) {}
+  ~Descriptor() {
+    if (descriptor_ >= 0) ::close(descriptor_);
+  }
+  Descriptor(const Descriptor&) = delete;
+  Descriptor& operator=(const Descriptor&) = delete;
+  int get() const { return descriptor_; }
+
+ private:
+  int descriptor_;
+};
+
+[[noreturn]] void throw_open_error(const fs::path& path, int error) {
+  if (error == ENOENT || error == ENOTDIR) throw user_error("{}: no such file", path.string());
+  if (error == EACCES || error == EPERM) throw user_error("{}: not readable: permission denied", path.string());
+  throw user_error("{}: cannot be opened: {}", path.string(), system_message(error));
+}
+
+/// Opens a regular file; O_NONBLOCK so that a pipe without a writer is refused and not waited for.
+int open_regular(const fs::path& path, uint64_t* size) {
+  const int descriptor = ::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+  if (descriptor < 0) throw_open_error(path, errno);
+  struct stat status = {};
+  if (::fstat(descriptor, &status) != 0 || !S_ISREG(status.st_mode)) {
+    ::close(descriptor);
+    throw user_error("{}: is {}", path.string(),
+                     S_ISDIR(status.st_mode) ? "a folder, not a file" : "not a regular file");
+  }
+  *size = static_cast<uint64_t>(status.st_size);
+  return descriptor;
+}
+
+fs::path folder_of(const fs::path& path) {
+  return path.has_parent_path() ? path.parent_path() : fs::path(".");
+}
+
+/// Names of this process' open files: what they stand for is written to, never replaced.
+bool names_descriptor(const fs::path& path) {
+  const std::string name = path.lexically_normal().string();
+  return name == "/dev/stdout" || name == "/dev/stderr" || name.starts_with("/dev/fd/") || name.starts_with("/proc/");
+}
+
+void sync_folder(const fs::path& folder) {
+  const Descriptor descriptor(::open(folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+  // Some file systems cannot sync a folder (EINVAL); then the rename is as durable as they make it.
+  if (descriptor.get() >= 0 && ::fsync(descriptor.get()) != 0 && errno == EIO) {
+    throw failure("{}: {}", folder.string(), system_message(EIO));
+  }
+}
+
+}  // namespace
+
+std::shared_ptr<const MappedFile> MappedFile::open(const fs::path& path) {
+  uint64_t size = 0;
+  const Descriptor descriptor(open_regular(path, &size));
+  std::shared_ptr<MappedFile> file(new MappedFile);
+  if (size == 0) return file;
+  void* data = ::mmap(nullptr, size, PROT_READ, MAP_PRIVATE, descriptor.get(), 0);
+  if (data == MAP_FAILED) throw failure("{}: cannot be mapped: {}", path.string(), system_message(errno));
+  file->bytes_ = {static_cast<const std::byte*>(data), size};
+  return file;
+}
+
+MappedFile::~MappedFile() {
+  if (!bytes_.empty()) ::munmap(const_cast<std::byte*>(bytes_.data()), bytes_.size());
+}
+
+void MappedFile::release(std::span<const std::byte> part) const {
+  const auto page = static_cast<size_t>(::sysconf(_SC_PAGESIZE));
+  const auto start = static_cast<size_t>(part.data() - bytes_.data());  // the mapping itself begins at a page
+  const size_t end = start + part.size();
+  const size_t first = (start + page - 1) / page * page;
+  const size_t last = end == bytes_.size() ? end : end / page * page;
+  if (first < last) ::madvise(const_cast<std::byte*>(bytes_.data()) + first, last - first, MADV_DONTNEED);
+}
+
+std::string read_file(const fs::path& path, size_t max_bytes) {
+  uint64_t size = 0;
+  const Descriptor descriptor(open_regular(path, &size));
+  std::string contents;
+  // Files below /proc and /sys say that they are empty, so the size is a hint and the end is where read() says so.
+  size_t capacity = std::max<size_t>(size + 1, 4096);
+  size_t used = 0;
+  while (true) {
+    if (size > max_bytes || used > max_bytes) {
+      throw user_error("{}: larger than the {} bytes that such a file may have", path.string(), max_bytes);
+    }
+    if (used == capacity) capacity *= 2;
+    contents.resize(capacity);
+    const ssize_t count = ::read(descriptor.get(), contents.data() + used, capacity - used);
+    if (count < 0) {
+      if (errno == EINTR) continue;
+      throw failure("{}: {}", path.string(), system_message(errno));
+    }
+    if (count == 0) break;
+    used += static_cast<size_t>(count);
+  }
+  contents.resize(used);
+  return contents;
+}
+
+AtomicFile::AtomicFile(fs::path path) : path_(std::move(path)) {
+  std::error_code ignored;
+  // The file behind a symbolic link is replaced, not the link.
+  if (fs::is_symlink(path_, ignored)) path_ = fs::weakly_canonical(path_, ignored);
+  if (!path_.has_filename() || fs::is_directory(path_, ignored)) {
+    throw user_error("{}: is a folder; name a file in it", path_.string());
+  }
+  const std::string base = fmt::format("{}.tmp-{}", path_.string(), ::getpid());
+  for (int attempt = 0; descriptor_ < 0; ++attempt) {
+    temporary_ = attempt == 0 ? base : fmt::format("{}-{}", base, attempt);
+    descriptor_ = ::open(temporary_.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
+    if (descriptor_ >= 0 || errno == EEXIST || errno == EINTR) continue;
+    const int error = errno;
+    const std::string folder = folder_of(path_).string();
+    switch (error) {
+      case ENOENT:
+      case ENOTDIR:
+        throw user_error("{}: there is no folder {}", path_.string(), folder);
+      case EACCES:
+      case EPERM:
+      case EROFS:
+        throw user_error("{}: the folder {} is not writable: {}", path_.string(), folder, system_message(error));
+      case ENAMETOOLONG:
+        throw user_error("{}: the name is too long", path_.string());
+      default:
+        throw failure("{}: {}", path_.string(), system_message(error));
+    }
+  }
+}
+
+AtomicFile::~AtomicFile() {
+  if (descriptor_ >= 0) ::close(descriptor_);
+  if (!temporary_.empty()) ::unlink(temporary_.c_str());
+}
+
+void AtomicFile::write(std::span<const std::byte> bytes) {
+  while (!bytes.empty()) {
+    const ssize_t count = ::write(descriptor_, bytes.data(), bytes.size());
+    if (count < 0) {
+      if (errno == EINTR) continue;
+      throw failure("{}: {}", path_.string(), system_message(errno));
+    }
+    bytes = bytes.subspan(static_cast<size_t>(count));
+  }
+}
+
+void AtomicFile::commit(bool sync) {
+  if (sync && ::fsync(descriptor_) != 0) throw failure("{}: {}", path_.string(), system_message(errno));
+  // Some file systems report a full disk only here.
+  if (::close(std::exchange(descriptor_, -1)) != 0 && errno != EINTR) {
+    throw failure("{}: {}", path_.string(), system_message(errno));
+  }
+  if (::rename(temporary_.c_str(), path_.c_str()) != 0) {
+    throw failure("{}: {}", path_.string(), system_message(errno));
+  }
+  temporary_.clear();
+  if (sync) sync_folder(folder_of(path_));
+}
+
+OutputKind check_writable(const fs::path& path) {
+  struct stat status = {};
+  if (::stat(path.c_str(), &status) != 0) {
+    const int error = errno;
+    if (error != ENOENT || names_descriptor(path)) {
+      throw user_error("{}: cannot be written: {}", path.string(), system_message(error));
+    }
+    const AtomicFile probe(path);
+    return OutputKind::kRegular;
+  }
+  if (S_ISDIR(status.st_mode)) throw user_error("{}: is a folder; name a file in it", path.string());
+  if (::access(path.c_str(), W_OK) != 0) {
+    throw user_error("{}: not writable: {}", path.string(), system_message(errno));
+  }
+  if (!S_ISREG(status.st_mode) || names_descriptor(path)) return OutputKind::kStream;
+  const AtomicFile probe(path);
+  return OutputKind::kRegular;
+}
+
+}  // namespace heartmula

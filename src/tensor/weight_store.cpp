@@ -1,0 +1,183 @@
+#include "tensor/weight_store.h"
+
+#include <algorithm>
+#include <map>
+#include <nlohmann/json.hpp>
+#include <utility>
+
+#include "base/error.h"
+#include "base/json_fields.h"
+
+namespace heartmula {
+namespace {
+
+namespace fs = std::filesystem;
+using Json = nlohmann::json;
+
+constexpr const char* kIndexName = "model.safetensors.index.json";
+constexpr const char* kSingleName = "model.safetensors";
+constexpr size_t kMaxNamesInMessage = 10;
+
+/// A shard lies beside its index, whatever the index says.
+bool is_plain_file_name(const std::string& name) {
+  return !name.empty() && name.front() != '.' && name.ends_with(".safetensors") &&
+         std::ranges::none_of(name, [](unsigned char c) { return c == '/' || c == '\\' || c < ' '; });
+}
+
+/// Tensor name to shard name.
+std::map<std::string, std::string> read_index(const fs::path& path) {
+  const Json index = read_json_object(path);
+  if (!index.contains("weight_map") || !index["weight_map"].is_object()) {
+    throw user_error("{}: has no object weight_map", path.string());
+  }
+  std::map<std::string, std::string> shards;
+  for (const auto& [tensor, shard] : index["weight_map"].items()) {
+    if (!shard.is_string() || !is_plain_file_name(shard.get_ref<const std::string&>())) {
+      throw user_error("{}: tensor {} is said to be in {}, which is not the name of a .safetensors file beside it",
+                       path.string(), Json(tensor).dump(-1, ' ', true), shard.dump(-1, ' ', true).substr(0, 120));
+    }
+    shards.emplace_hint(shards.end(), tensor, shard.get<std::string>());
+  }
+  if (shards.empty()) throw user_error("{}: weight_map names no tensor", path.string());
+  return shards;
+}
+
+/// The index or the one file that holds the weights of a folder.
+fs::path find_weights(const fs::path& folder) {
+  for (const char* name : {kIndexName, kSingleName}) {
+    if (fs::exists(folder / name)) return folder / name;
+  }
+  std::vector<fs::path> candidates;
+  std::error_code error;
+  for (const fs::directory_entry& entry : fs::directory_iterator(folder, error)) {
+    if (entry.path().extension() == ".safetensors") candidates.push_back(entry.path());
+  }
+  if (error) throw user_error("{}: cannot be read: {}", folder.string(), error.message());
+  if (candidates.size() == 1) return candidates.front();
+  throw user_error(
+      "{}: found neither {} nor {}, and {} .safetensors files where one would do; is the download complete?",
+      folder.string(), kIndexName, kSingleName, candidates.empty() ? "no" : "several");
+}
+
+bool is_index(const fs::path& path) {
+  return path.filename().string().ends_with(".index.json");
+}
+
+bool is_floating_point(DType dtype) {
+  return dtype == DType::kF32 || dtype == DType::kBF16 || dtype == DType::kF16;
+}
+
+}  // namespace
+
+WeightStore WeightStore::open(const fs::path& path) {
+  std::error_code error;
+  const fs::file_status status = fs::status(path, error);
+  if (!fs::exists(status)) throw user_error("{}: no such file or folder", path.string());
+
+  WeightStore store;
+  store.path_ = path;
+  const fs::path weights = fs::is_directory(status) ? find_weights(path) : path;
+  if (!is_index(weights)) {
+    store.files_.push_back(SafetensorsFile::open(weights));
+    const std::vector<StoredTensor>& tensors = store.files_.front().tensors();
+    for (size_t i = 0; i < tensors.size(); ++i) store.entries_.push_back({tensors[i].name, {0, i}});
+    return store;
+  }
+
+  std::map<std::string, size_t> file_of_shard;
+  for (const auto& [tensor, shard] : read_index(weights)) {
+    auto [place, is_new] = file_of_shard.try_emplace(shard, store.files_.size());
+    const size_t file = place->second;
+    if (is_new) {
+      const fs::path shard_path = weights.parent_path() / shard;
+      if (!fs::exists(shard_path, error)) {
+        throw user_error("{}: no such file, but {} names it; is the download complete?", shard_path.string(),
+                         weights.filename().string());
+      }
+      store.files_.push_back(SafetensorsFile::open(shard_path));
+    }
+    const StoredTensor* found = store.files_[file].find(tensor);
+    if (found == nullptr) {
+      throw user_error("{}: lacks the tensor {}, which {} promises", store.files_[file].name(),
+                       Json(tensor).dump(-1, ' ', true), weights.filename().string());
+    }
+    const auto place_in_file = static_cast<size_t>(found - store.files_[file].tensors().data());
+    store.entries_.push_back({tensor, {file, place_in_file}});
+  }
+  return store;
+}
+
+const WeightStore::Entry* WeightStore::find_entry(std::string_view name) const {
+  const auto found =
+      std::ranges::lower_bound(entries_, name, {}, [](const auto& entry) -> std::string_view { return entry.first; });
+  return found != entries_.end() && found->first == name ? &found->second : nullptr;
+}
+
+const StoredTensor& WeightStore::tensor_of(const Entry& entry) const {
+  return files_[entry.file].tensors()[entry.tensor];
+}
+
+bool WeightStore::contains(std::string_view name) const {
+  return find_entry(name) != nullptr;
+}
+
+const StoredTensor& WeightStore::get(std::string_view name) const {
+  const Entry* entry = find_entry(name);
+  if (entry == nullptr) throw user_error("{}: tensor {} is missing", path_.string(), name);
+  entry->used = true;
+  return tensor_of(*entry);
+}
+
+void WeightStore::require(const std::vector<ExpectedTensor>& expected, std::string_view config) const {
+  std::vector<std::string> missing;
+  for (const ExpectedTensor& tensor : expected) {
+    if (!contains(tensor.name)) missing.push_back(tensor.name);
+  }
+  if (!missing.empty()) {
+    const size_t shown = std::min(missing.size(), kMaxNamesInMessage);
+    std::string names =
+        fmt::format("{}", fmt::join(missing.begin(), missing.begin() + static_cast<int64_t>(shown), ", "));
+    if (shown < missing.size()) names += fmt::format(" and {} more", missing.size() - shown);
+    throw user_error("{}: {} tensors that {} asks for are missing: {}", path_.string(), missing.size(), config, names);
+  }
+  for (const ExpectedTensor& tensor : expected) {
+    const Entry& entry = *find_entry(tensor.name);
+    const StoredTensor& stored = tensor_of(entry);
+    const std::string& file = files_[entry.file].name();
+    if (stored.shape != tensor.shape) {
+      throw user_error("{}: asks for {} of shape {}, but it is {} in {}; is this config from another checkpoint?",
+                       config, tensor.name, shape_string(tensor.shape), shape_string(stored.shape), file);
+    }
+    if (!is_floating_point(stored.dtype)) {
+      throw user_error("{}: tensor {} has the dtype {}; F32, BF16 and F16 are supported", file, tensor.name,
+                       dtype_name(stored.dtype));
+    }
+    entry.used = true;
+  }
+}
+
+std::vector<std::string> WeightStore::unused() const {
+  std::vector<std::string> names;
+  for (const auto& [name, entry] : entries_) {
+    if (!entry.used) names.push_back(name);
+  }
+  return names;
+}
+
+void WeightStore::release(const StoredTensor& tensor) const {
+  if (const Entry* entry = find_entry(tensor.name)) files_[entry->file].release(tensor);
+}
+
+int64_t WeightStore::total_bytes() const {
+  int64_t bytes = 0;
+  for (const auto& [name, entry] : entries_) bytes += static_cast<int64_t>(tensor_of(entry).data.size());
+  return bytes;
+}
+
+int64_t WeightStore::total_elements() const {
+  int64_t elements = 0;
+  for (const auto& [name, entry] : entries_) elements += tensor_of(entry).elements();
+  return elements;
+}
+
+}  // namespace heartmula
