@@ -37,6 +37,11 @@ SongDecoder::SongDecoder(Ops& ops, const HeartCodec& codec, const CodecSettings&
 
 SongDecoder::~SongDecoder() = default;
 
+int64_t SongDecoder::host_bytes() const {
+  const auto floats = 2 * (kWindowSamples + kFadeSamples) + static_cast<int64_t>(host_latents_.size());
+  return floats * static_cast<int64_t>(sizeof(float));
+}
+
 void SongDecoder::push(std::span<const Frame> frames) {
   for (const Frame& frame : frames) {
     frames_.push_back(frame);

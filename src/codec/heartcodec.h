@@ -53,7 +53,8 @@ class SongDecoder {
   /// Decodes the rest. Throws Error(kUser) if there are no frames.
   void finish();
 
-  int64_t windows_done() const { return window_; }
+  /// Host memory that the decoder holds.
+  int64_t host_bytes() const;
   /// Codes that the codec has no entry for: they contribute nothing (lm.md B7).
   int64_t dropped_codes() const { return dropped_codes_; }
 

@@ -32,13 +32,14 @@ std::vector<ExpectedTensor> HeartMula::expected_tensors(const LmConfig& c) {
   return expected;
 }
 
-HeartMula HeartMula::load(Ops& ops, const WeightStore& store, const LmConfig& config, DType dtype, int64_t positions) {
+HeartMula HeartMula::load(Ops& ops, const WeightStore& store, const LmConfig& config, DType dtype) {
   store.require(expected_tensors(config), config.source);
   const WeightLoader load(ops, store, dtype);
   HeartMula model;
   model.config = config;
   model.dtype = dtype;
-  model.backbone = Transformer::load(ops, store, config.backbone, "backbone.", dtype, positions);
+  model.backbone = Transformer::load(ops, store, config.backbone, "backbone.", dtype,
+                                   config.backbone.max_seq_len);
   model.decoder = Transformer::load(ops, store, config.decoder, "decoder.", dtype, kCodebooks);
   model.projection = load.matrix({"projection.weight"});
   model.first_head = load.matrix({"codebook0_head.weight"});

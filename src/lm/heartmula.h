@@ -24,9 +24,8 @@ struct HeartMula {
   std::vector<float> reference_embedding;    // muq_linear of a zero vector: its bias, [D]
 
   static std::vector<ExpectedTensor> expected_tensors(const LmConfig& config);
-  /// `positions` is the longest sequence (prompt and frames) that will be asked for; it must not exceed
-  /// config.backbone.max_seq_len. The store must outlive the model.
-  static HeartMula load(Ops& ops, const WeightStore& store, const LmConfig& config, DType dtype, int64_t positions);
+  /// Throws Error(kUser) if the store lacks a tensor or one has another shape. The store must outlive the model.
+  static HeartMula load(Ops& ops, const WeightStore& store, const LmConfig& config, DType dtype);
 };
 
 /// Values that `heartmula verify` compares with the reference.

@@ -45,9 +45,9 @@ void validate(const Request& r) {
   check_number("cfg_scale", r.cfg_scale, 0.0, 100.0);
   check_integer("codec_steps", r.codec_steps, 1, 1000);
   check_number("codec_guidance_scale", r.codec_guidance_scale, 0.0, 100.0);
-  check_integer("continue_from_ms", r.continue_from_ms, 0, kMaxInteger);
+  if (r.continue_from_ms) check_integer("continue_from_ms", *r.continue_from_ms, 0, kMaxInteger);
   check_integer("threads", r.threads, 0, 1024);
-  if (r.continue_from_ms > 0 && r.load_codes.empty()) {
+  if (r.continue_from_ms && r.load_codes.empty()) {
     throw user_error("--continue_from_ms needs --load_codes: the codes to go on from");
   }
   if (r.save_path.empty()) throw user_error("--save_path is empty: where shall the song go?");
@@ -76,10 +76,8 @@ nlohmann::json to_json(const Request& r) {
       {"threads", r.threads},
   };
   if (r.seed) json["seed"] = *r.seed;
-  if (!r.load_codes.empty()) {
-    json["load_codes"] = r.load_codes;
-    json["continue_from_ms"] = r.continue_from_ms;
-  }
+  if (!r.load_codes.empty()) json["load_codes"] = r.load_codes;
+  if (r.continue_from_ms) json["continue_from_ms"] = *r.continue_from_ms;
   if (!r.save_codes.empty()) json["save_codes"] = r.save_codes;
   if (r.format) json["format"] = audio_format_name(*r.format);
   if (r.sample_format) json["sample_format"] = sample_format_name(*r.sample_format);
@@ -124,7 +122,8 @@ Request parse_request(std::string_view text, const std::string& name) {
   integer_field("max_audio_length_ms", r.max_audio_length_ms);
   integer_field("topk", r.topk);
   integer_field("codec_steps", r.codec_steps);
-  integer_field("continue_from_ms", r.continue_from_ms);
+  known.emplace_back("continue_from_ms");
+  if (fields.has("continue_from_ms")) r.continue_from_ms = fields.integer("continue_from_ms", 0, kMaxInteger);
   integer_field("threads", r.threads);
   number_field("temperature", r.temperature);
   number_field("cfg_scale", r.cfg_scale);

@@ -34,8 +34,8 @@ struct Request {
   double codec_guidance_scale = 1.25;
   bool compat = false;
 
-  std::string load_codes;        // a codes file to go on from, or empty
-  int64_t continue_from_ms = 0;  // how much of it to keep
+  std::string load_codes;                   // a codes file to go on from, or empty
+  std::optional<int64_t> continue_from_ms;  // how much of it to keep; all of it if not given
 
   std::string save_path = "output.wav";
   std::optional<AudioFormat> format;  // by the extension of save_path if not given

@@ -1,0 +1,21 @@
+// The subcommands: each adds its options to the program and sets what is to be run.
+#pragma once
+
+#include <CLI/CLI.hpp>
+#include <functional>
+
+namespace heartmula {
+
+/// Returns the exit code.
+using Run = std::function<int()>;
+
+void add_generate(CLI::App& app, Run& run);
+void add_decode(CLI::App& app, Run& run);
+void add_inspect(CLI::App& app, Run& run);
+void add_tokenize(CLI::App& app, Run& run);
+void add_verify(CLI::App& app, Run& run);
+
+/// "--save_path" as "--save_path,--save-path": both spellings of every flag work.
+std::string both_spellings(const std::string& flags);
+
+}  // namespace heartmula

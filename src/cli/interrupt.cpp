@@ -1,0 +1,30 @@
+#include "cli/interrupt.h"
+
+#include <csignal>
+
+namespace heartmula {
+namespace {
+
+// A signal handler has no argument of ours, so these two are the process'.
+CancelToken token;
+volatile std::sig_atomic_t caught = 0;
+
+void on_signal(int signal) {
+  caught = signal;
+  token.cancel();
+  std::signal(signal, SIG_DFL);
+}
+
+}  // namespace
+
+CancelToken& interrupt_token() { return token; }
+
+void watch_signals() {
+  std::signal(SIGINT, on_signal);
+  std::signal(SIGTERM, on_signal);
+  std::signal(SIGPIPE, SIG_IGN);  // a closed pipe is a write error with a message
+}
+
+int interrupt_exit_code() { return caught == 0 ? 0 : 128 + static_cast<int>(caught); }
+
+}  // namespace heartmula

@@ -1,0 +1,227 @@
+#include "cli/request_options.h"
+
+#include <algorithm>
+#include <cctype>
+#include <cstdio>
+#include <filesystem>
+
+#include "base/error.h"
+#include "cli/commands.h"
+#include "cli/interrupt.h"
+#include "song/codes_file.h"
+#include "text/text_source.h"
+
+namespace heartmula {
+namespace {
+
+// heartlib's defaults lie in ./assets; where there is no such folder a song goes into the current one.
+std::string asset_path(const std::string& name) {
+  return std::filesystem::is_directory("assets") ? "./assets/" + name : name;
+}
+
+std::string text_or_file(const char* flag, const std::optional<std::string>& value,
+                         const std::optional<std::string>& literal, const std::string& previous,
+                         const std::string& default_file) {
+  if (literal) return *literal;
+  if (value) return read_text_argument(std::string("--") + flag, *value);
+  if (!previous.empty()) return previous;
+  if (std::filesystem::is_regular_file(default_file)) {
+    return read_text_argument(std::string("--") + flag, default_file);
+  }
+  throw user_error("--{} is missing: a file or the text itself{}", flag,
+                   std::string(flag) == "lyrics" ? "; --lyrics_text \"\" makes an instrumental song" : "");
+}
+
+void check_device(const char* flag, const std::optional<std::string>& device) {
+  if (device && *device != "cpu") throw user_error("--{} {}: this build has one device, cpu", flag, *device);
+}
+
+// heartlib's spellings of yes; the rest of its words are no.
+bool parse_bool(const char* flag, const std::string& word) {
+  std::string lower = word;
+  std::transform(lower.begin(), lower.end(), lower.begin(), [](unsigned char c) { return std::tolower(c); });
+  const auto is_one_of = [&](std::initializer_list<const char*> words) {
+    return std::find(words.begin(), words.end(), lower) != words.end();
+  };
+  if (is_one_of({"yes", "y", "true", "t", "1", "on"})) return true;
+  if (is_one_of({"no", "n", "false", "f", "0", "off"})) return false;
+  throw user_error("--{} {}: must be true or false", flag, word);
+}
+
+std::optional<uint64_t> parse_seed(const std::string& text) {
+  if (text == "-1") return std::nullopt;
+  uint64_t seed = 0;
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), seed);
+  if (error != std::errc() || end != text.data() + text.size()) {
+    throw user_error("--seed {}: must be an integer from 0 to 2^64 - 1, or -1 for a random one", text);
+  }
+  return seed;
+}
+
+template <typename T>
+void assign(T& target, const std::optional<T>& value) {
+  if (value) target = *value;
+}
+
+double megabytes(const nlohmann::json& bytes) { return bytes.get<double>() * 1e-6; }
+
+void print_summary(const nlohmann::json& json) {
+  const nlohmann::json& request = json["request"];
+  const nlohmann::json& result = json["result"];
+  const nlohmann::json& seconds = result["seconds"];
+  const nlohmann::json& factor = result["real_time_factor"];
+  std::string text = fmt::format("{}: {:.2f} s of music, {} frames, seed {}", request["save_path"].get<std::string>(),
+                                 result["duration_s"].get<double>(), result["frames"].get<int64_t>(),
+                                 request["seed"].get<uint64_t>());
+  if (result.contains("stop_reason")) {
+    const bool eos = result["stop_reason"] == "eos";
+    text += eos ? ", ended by the model" : ", ended by --max_audio_length_ms";
+  }
+  text += fmt::format("\n  load {:.1f} s", seconds["load"].get<double>());
+  if (seconds.contains("frames")) {
+    text += fmt::format(", frames {:.1f} s (real-time factor {:.2f})", seconds["frames"].get<double>(),
+                        factor["frames"].get<double>());
+  }
+  text += fmt::format(", codec {:.1f} s ({:.2f}), in all {:.1f} s ({:.2f}), on {}", seconds["codec"].get<double>(),
+                      factor["codec"].get<double>(), seconds["total"].get<double>(), factor["total"].get<double>(),
+                      result["device"].get<std::string>());
+  text += fmt::format("\n  peak memory {:.0f} MB (planned {:.0f} MB), level peak {:.3f}, rms {:.4f}",
+                      megabytes(result["peak_memory_bytes"]), megabytes(result["memory_plan"]["peak_bytes"]),
+                      result["sample_peak"].get<double>(), result["rms"].get<double>());
+  for (const nlohmann::json& warning : result["warnings"]) {
+    text += fmt::format("\n  warning: {}", warning.get<std::string>());
+  }
+  std::fprintf(stderr, "%s\n", text.c_str());
+}
+
+}  // namespace
+
+void RequestOptions::add_checkpoint(CLI::App& command) {
+  const auto option = [&](const char* flags, auto& target, const char* help) {
+    return command.add_option(both_spellings(flags), target, help);
+  };
+  option("--model_path", model_path, "Folder with the checkpoint: HeartMuLa-oss-3B/, HeartCodec-oss/, tokenizer.json");
+  option("--threads", threads, "Threads; by default as many as the process may use");
+  option("--request", request_file, "Take every setting from this JSON (a song's sidecar); other flags stand over it");
+}
+
+void RequestOptions::add_song(CLI::App& command) {
+  const auto option = [&](const char* flags, auto& target, const char* help) {
+    return command.add_option(both_spellings(flags), target, help);
+  };
+  option("--version", version, "Size of the language model: HeartMuLa-oss-VERSION (3B)");
+  option("--lyrics", lyrics, "A file, or the lyrics themselves (./assets/lyrics.txt)");
+  option("--lyrics_text", lyrics_text, "The lyrics themselves, whatever they look like; \"\" is instrumental");
+  option("--tags", tags, "A file, or the tags themselves: \"piano,happy\" (./assets/tags.txt)");
+  option("--tags_text", tags_text, "The tags themselves, whatever they look like");
+  option("--title", title, "Title, for the audio file's tags");
+  option("--max_audio_length_ms", max_audio_length_ms, "Longest song in milliseconds (240000)");
+  option("--topk", topk, "Sample among this many likeliest codes (50)");
+  option("--temperature", temperature, "Above 1 wilder, below 1 tamer (1.0)");
+  option("--cfg_scale", cfg_scale, "How closely to follow lyrics and tags; 1 is off (1.5)");
+  option("--seed", seed, "Same seed, same song; -1 is random (-1)");
+  option("--mula_device", mula_device, "cpu is what this build has");
+  option("--mula_dtype", mula_dtype, "Weights of the language model: bfloat16 (bf16) or float32 (fp32) (bfloat16)");
+  option("--lazy_load", lazy_load, "One model in memory at a time: true or false (false)")->expected(0, 1);
+  option("--save_codes", save_codes, "Keep the codes in this file for good");
+  option("--load_codes", load_codes, "Go on from the codes in this file, with its settings unless others are given");
+  option("--continue_from_ms", continue_from_ms, "How much of --load_codes to keep, in milliseconds (all)");
+}
+
+void RequestOptions::add_codec(CLI::App& command) {
+  const auto option = [&](const char* flags, auto& target, const char* help) {
+    return command.add_option(both_spellings(flags), target, help);
+  };
+  option("--codec_device", codec_device, "cpu is what this build has");
+  option("--codec_dtype", codec_dtype, "Weights of the codec: float32 (fp32) or bfloat16 (bf16) (float32)");
+  option("--codec_steps", codec_steps, "Euler steps of the codec's flow (10)");
+  option("--codec_guidance_scale", codec_guidance_scale, "Guidance of the codec's flow; 1 is off (1.25)");
+  command.add_flag("--compat", compat, "Reproduce heartlib's fault of losing the last 4.16 s of some lengths");
+}
+
+void RequestOptions::add_output(CLI::App& command) {
+  const auto option = [&](const char* flags, auto& target, const char* help) {
+    return command.add_option(both_spellings(flags), target, help);
+  };
+  option("--save_path", save_path, "Where the song goes (./assets/output.mp3, or output.mp3)");
+  option("--format", format, "wav, flac, ogg or mp3; by default by the extension of --save_path");
+  option("--sample_format", sample_format, "s16, s24 or f32, of WAV and FLAC (s16)");
+  option("--progress", progress, "auto, bar, lines, json or none, on standard error (auto)");
+  command.add_flag("--json", json, "Print the song's JSON on standard output instead of a summary");
+}
+
+Request RequestOptions::resolve(CheckpointParts parts) const {
+  Request r;
+  if (request_file) {
+    r = read_request(*request_file);
+  } else if (load_codes) {
+    const std::string stored = read_codes(*load_codes).request_json;
+    if (!stored.empty()) r = parse_request(stored, *load_codes);
+    r.continue_from_ms.reset();
+  } else {
+    r.save_path = asset_path("output.mp3");
+  }
+  check_device("mula_device", mula_device);
+  check_device("codec_device", codec_device);
+  assign(r.model_path, model_path);
+  assign(r.version, version);
+  assign(r.title, title);
+  assign(r.max_audio_length_ms, max_audio_length_ms);
+  assign(r.topk, topk);
+  assign(r.temperature, temperature);
+  assign(r.cfg_scale, cfg_scale);
+  assign(r.codec_steps, codec_steps);
+  assign(r.codec_guidance_scale, codec_guidance_scale);
+  assign(r.save_path, save_path);
+  assign(r.save_codes, save_codes);
+  assign(r.load_codes, load_codes);
+  assign(r.threads, threads);
+  if (continue_from_ms) r.continue_from_ms = continue_from_ms;
+  if (seed) r.seed = parse_seed(*seed);
+  if (mula_dtype) r.mula_dtype = parse_weight_dtype("mula_dtype", *mula_dtype);
+  if (codec_dtype) r.codec_dtype = parse_weight_dtype("codec_dtype", *codec_dtype);
+  if (format) r.format = parse_audio_format(*format);
+  if (sample_format) r.sample_format = parse_sample_format(*sample_format);
+  if (lazy_load) r.lazy_load = lazy_load->empty() || parse_bool("lazy_load", *lazy_load);
+  if (compat) r.compat = true;
+  if (parts == CheckpointParts::kAll) {
+    const bool known = request_file || load_codes;
+    r.lyrics = known && !lyrics && !lyrics_text
+                   ? r.lyrics
+                   : text_or_file("lyrics", lyrics, lyrics_text, r.lyrics, "./assets/lyrics.txt");
+    r.tags = known && !tags && !tags_text ? r.tags
+                                          : text_or_file("tags", tags, tags_text, r.tags, "./assets/tags.txt");
+  }
+  return r;
+}
+
+int run_song_command(const RequestOptions& options, const Request& request,
+                     nlohmann::json (*make)(Request, const SongFileHooks&, const CancelToken*)) {
+  ProgressReporter reporter(parse_progress_mode(options.progress));
+  const SongFileHooks hooks = {
+      .progress = [&](std::string_view stage, int64_t done, int64_t total,
+                      double seconds) { reporter.report(stage, done, total, seconds); },
+      .plan =
+          [&](const std::string& text) {
+            if (reporter.mode() != ProgressMode::kNone && reporter.mode() != ProgressMode::kJson) {
+              std::fprintf(stderr, "%s\n", text.c_str());
+            }
+          },
+  };
+  nlohmann::json json;
+  try {
+    json = make(request, hooks, &interrupt_token());
+  } catch (...) {
+    reporter.finish();
+    throw;
+  }
+  reporter.finish();
+  if (options.json) {
+    std::printf("%s\n", json.dump(2).c_str());
+  } else if (reporter.mode() != ProgressMode::kNone) {
+    print_summary(json);
+  }
+  return 0;
+}
+
+}  // namespace heartmula

@@ -1,0 +1,46 @@
+// The way of a song: prompt -> frames -> windows -> samples.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "decode/frame_loop.h"
+#include "song/models.h"
+#include "song/request.h"
+
+namespace heartmula {
+
+/// How far a stage ("load", "frames", "codec") is: `done` of `total` parts (weights' tensors, frames, parts of windows).
+using ProgressSink = std::function<void(std::string_view stage, int64_t done, int64_t total, double seconds)>;
+
+/// What a caller wants to hear of while a song is made. Audio (and codec progress) come from another thread than
+/// frames, unless the models are loaded one at a time; never two calls of one hook at once.
+struct SongHooks {
+  ProgressSink progress;
+  FrameSink frame;  // each new frame, after those that the song began with
+  AudioSink audio;
+};
+
+struct SongOutcome {
+  int64_t frames = 0;
+  StopReason stop_reason = StopReason::kLength;
+  int64_t dropped_codes = 0;
+  double load_seconds = 0;
+  double frames_seconds = 0;  // prefill included
+  int64_t new_frames = 0;
+  double codec_seconds = 0;   // decoding alone, not waiting for frames
+};
+
+/// Makes a song that begins with the frames `begin`. request.seed must be resolved. Throws Error(kCancelled) when
+/// `cancel` is raised; the frames so far have been handed on.
+SongOutcome generate_song(Models& models, const Request& request, const Prompt& prompt, std::span<const Frame> begin,
+                          const SongHooks& hooks, const CancelToken* cancel);
+
+/// Makes the audio of finished frames.
+SongOutcome decode_song(Models& models, const Request& request, std::span<const Frame> frames, const SongHooks& hooks);
+
+}  // namespace heartmula

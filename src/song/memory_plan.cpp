@@ -1,0 +1,125 @@
+#include "song/memory_plan.h"
+
+#include <algorithm>
+
+#include "base/error.h"
+#include "song/counting_ops.h"
+
+namespace heartmula {
+namespace {
+
+// The program itself with its libraries and thread stacks; tokenizer.json takes about six times its size in tables.
+constexpr int64_t kProgramBytes = 32'000'000;
+constexpr int64_t kTokenizerFactor = 6;
+constexpr int64_t kPageBytes = 4096;
+
+double gigabytes(int64_t bytes) { return static_cast<double>(bytes) * 1e-9; }
+
+int64_t largest_tensor(const WeightStore& store) {
+  size_t largest = 0;
+  for (const SafetensorsFile& file : store.files()) {
+    for (const StoredTensor& tensor : file.tensors()) largest = std::max(largest, tensor.data.size());
+  }
+  return static_cast<int64_t>(largest);
+}
+
+// Pages of an embedding table that `rows` random rows touch.
+int64_t touched_bytes(const Table& table, int64_t rows) {
+  const int64_t row = table.rows.cols * static_cast<int64_t>(dtype_size(table.rows.dtype));
+  return std::min(table.rows.rows * row, rows * (row + kPageBytes));
+}
+
+StageMemory plan_lm(Models& models, const Request& request, int64_t context) {
+  const WeightStore& store = models.lm_store();
+  CountingOps loading;
+  const HeartMula model = HeartMula::load(loading, store, models.lm_config(), request.mula_dtype);
+  CountingOps working;
+  const int64_t streams = request.frame_loop_settings(0).sampling.streams();
+  const LmSession session(working, model, streams, context);
+  const int64_t embeddings = touched_bytes(model.audio_embeddings, context * kCodebooks);
+  return {.weights = loading.matrix_bytes() + loading.tensor_bytes(),
+          .cache = working.cache_bytes(),
+          .activations = working.tensor_bytes() + embeddings,
+          .loading = largest_tensor(store)};
+}
+
+StageMemory plan_codec(Models& models, const Request& request) {
+  const WeightStore& store = models.codec_store();
+  CountingOps loading;
+  const HeartCodec codec = HeartCodec::load(loading, store, models.codec_config(), request.codec_dtype);
+  CountingOps working;
+  const CodecSettings settings = request.codec_settings();
+  const PhiloxCodecNoise noise(0);
+  const SongDecoder decoder(working, codec, settings, noise, {});
+  return {.weights = loading.matrix_bytes() + loading.tensor_bytes(),
+          .activations = working.tensor_bytes() + decoder.host_bytes(),
+          .loading = 2 * largest_tensor(store)};
+}
+
+}  // namespace
+
+int64_t MemoryPlan::peak() const {
+  const StageMemory none;
+  const StageMemory& l = lm ? *lm : none;
+  const StageMemory& c = codec ? *codec : none;
+  if (lazy_load) return program + std::max(l.peak(), c.peak());
+  return program + std::max({l.peak(), l.weights + c.peak(), l.working() + c.working()});
+}
+
+MemoryPlan plan_memory(Models& models, const Request& request, int64_t context) {
+  MemoryPlan plan;
+  plan.lazy_load = request.lazy_load;
+  plan.program = kProgramBytes;
+  if (context > 0) {
+    plan.lm = plan_lm(models, request, context);
+    plan.program += kTokenizerFactor * static_cast<int64_t>(std::filesystem::file_size(models.paths().tokenizer));
+  }
+  plan.codec = plan_codec(models, request);
+  return plan;
+}
+
+void check_memory(const MemoryPlan& plan, const Request& request, uint64_t available_bytes) {
+  if (plan.peak() <= static_cast<int64_t>(available_bytes)) return;
+  std::string advice;
+  if (plan.lm && plan.codec && !request.lazy_load) {
+    advice = "--lazy_load true (one model at a time)";
+  } else if (request.codec_dtype == DType::kF32) {
+    advice = "--codec_dtype bf16";
+  } else if (plan.lm && request.mula_dtype == DType::kF32) {
+    advice = "--mula_dtype bf16";
+  } else {
+    advice = "a shorter --max_audio_length_ms, or a machine with more memory";
+  }
+  throw user_error("not enough memory: the plan needs {:.2f} GB, but {:.2f} GB are available; use {}",
+                   gigabytes(plan.peak()), gigabytes(static_cast<int64_t>(available_bytes)), advice);
+}
+
+std::string describe(const MemoryPlan& plan, uint64_t available_bytes) {
+  std::string text = "memory plan (GB)      weights    cache  activations\n";
+  const auto add = [&text](const char* name, const std::optional<StageMemory>& stage) {
+    if (!stage) return;
+    text += fmt::format("  {:<18} {:>8.3f} {:>8.3f} {:>12.3f}\n", name, gigabytes(stage->weights),
+                        gigabytes(stage->cache), gigabytes(stage->activations));
+  };
+  add("language model", plan.lm);
+  add("codec", plan.codec);
+  const bool both = plan.lm && plan.codec && !plan.lazy_load;
+  text += fmt::format("  peak {:.3f} GB{}, available {:.3f} GB", gigabytes(plan.peak()),
+                      both ? " (both models at once)" : "", gigabytes(static_cast<int64_t>(available_bytes)));
+  return text;
+}
+
+nlohmann::json to_json(const MemoryPlan& plan) {
+  nlohmann::json json = {{"program_bytes", plan.program}, {"peak_bytes", plan.peak()}, {"lazy_load", plan.lazy_load}};
+  const auto add = [&json](const char* name, const std::optional<StageMemory>& stage) {
+    if (!stage) return;
+    json[name] = {{"weights_bytes", stage->weights},
+                  {"cache_bytes", stage->cache},
+                  {"activations_bytes", stage->activations}};
+  };
+  add("language_model", plan.lm);
+  add("codec", plan.codec);
+  return json;
+}
+
+}  // namespace heartmula

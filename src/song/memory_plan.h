@@ -1,0 +1,44 @@
+// What a song will take of the machine's memory, before anything is loaded.
+#pragma once
+
+#include <cstdint>
+#include <nlohmann/json.hpp>
+#include <optional>
+#include <string>
+
+#include "song/models.h"
+#include "song/request.h"
+
+namespace heartmula {
+
+/// Bytes.
+struct StageMemory {
+  int64_t weights = 0;
+  int64_t cache = 0;        // keys and values
+  int64_t activations = 0;
+  int64_t loading = 0;      // of stored tensors on their way to packed ones; gone when the work begins
+
+  int64_t working() const { return weights + cache + activations; }
+  int64_t peak() const { return weights + std::max(loading, cache + activations); }
+};
+
+struct MemoryPlan {
+  std::optional<StageMemory> lm;     // none when only codes are decoded
+  std::optional<StageMemory> codec;  // none when the codec is not needed
+  int64_t program = 0;
+  bool lazy_load = false;
+
+  int64_t peak() const;
+};
+
+/// `context` positions of the language model; 0 if only the codec is needed.
+MemoryPlan plan_memory(Models& models, const Request& request, int64_t context);
+
+/// Throws Error(kUser) with a suggestion if the plan's peak is more than `available_bytes`.
+void check_memory(const MemoryPlan& plan, const Request& request, uint64_t available_bytes);
+
+/// A line a stage, for people.
+std::string describe(const MemoryPlan& plan, uint64_t available_bytes);
+nlohmann::json to_json(const MemoryPlan& plan);
+
+}  // namespace heartmula

@@ -1,0 +1,66 @@
+// The models of one checkpoint, loaded when they are first needed.
+#pragma once
+
+#include <memory>
+#include <optional>
+#include <string>
+
+#include "codec/heartcodec.h"
+#include "lm/heartmula.h"
+#include "song/checkpoint.h"
+#include "tensor/weight_store.h"
+#include "text/gen_config.h"
+#include "text/tokenizer.h"
+
+namespace heartmula {
+
+struct ModelOptions {
+  std::string model_path;
+  std::string version = "3B";
+  DType mula_dtype = DType::kBF16;
+  DType codec_dtype = DType::kF32;
+  int threads = 0;
+};
+
+/// Language model and codec have an Ops each, so that one thread may use the one while another uses the other.
+class Models {
+ public:
+  /// Finds and checks the files and reads the configurations; no weights yet.
+  Models(const ModelOptions& options, CheckpointParts parts, const CancelToken* cancel);
+  ~Models();
+
+  const CheckpointPaths& paths() const { return paths_; }
+  const ModelOptions& options() const { return options_; }
+  const LmConfig& lm_config() const { return *lm_config_; }
+  const CodecConfig& codec_config() const { return codec_config_; }
+  const GenConfig& gen_config() const { return *gen_config_; }
+  const Tokenizer& tokenizer();
+
+  /// What computes, for the summary.
+  std::string device() const { return codec_ops_->description(); }
+
+  Ops& lm_ops() { return *lm_ops_; }
+  Ops& codec_ops() { return *codec_ops_; }
+  const WeightStore& lm_store();
+  const WeightStore& codec_store();
+  const HeartMula& lm();
+  const HeartCodec& codec();
+  void unload_lm();
+  void unload_codec();
+
+ private:
+  ModelOptions options_;
+  CheckpointPaths paths_;
+  std::optional<LmConfig> lm_config_;
+  CodecConfig codec_config_;
+  std::optional<GenConfig> gen_config_;
+  std::optional<Tokenizer> tokenizer_;
+  std::unique_ptr<Ops> lm_ops_;
+  std::unique_ptr<Ops> codec_ops_;
+  std::optional<WeightStore> lm_store_;
+  std::optional<WeightStore> codec_store_;
+  std::optional<HeartMula> lm_;
+  std::optional<HeartCodec> codec_;
+};
+
+}  // namespace heartmula

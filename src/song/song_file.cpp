@@ -1,0 +1,245 @@
+#include "song/song_file.h"
+
+#include <unistd.h>
+
+#include <algorithm>
+#include <chrono>
+#include <random>
+
+#include "audio/audio_writer.h"
+#include "audio/meters.h"
+#include "base/cpu_info.h"
+#include "base/error.h"
+#include "base/file.h"
+#include "song/codes_file.h"
+#include "song/memory_plan.h"
+#include "text/prompt.h"
+#include "text/unicode.h"
+
+namespace heartmula {
+namespace fs = std::filesystem;
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
+constexpr double kFrameSeconds = 1e-3 * kFrameMs;
+
+uint64_t random_seed() {
+  std::random_device device;
+  return (uint64_t{device()} << 32) | device();
+}
+
+/// The audio file of a song, its levels, and the JSON beside it.
+class SongOutput {
+ public:
+  explicit SongOutput(const Request& request)
+      : path_(request.save_path),
+        kind_(check_writable(path_)),
+        format_(request.format ? *request.format : audio_format_of(path_)) {
+    if (kind_ == OutputKind::kRegular) check_writable(sidecar_path());
+    writer_.emplace(path_, format_, resolve_sample_format(format_, request.sample_format));
+  }
+
+  OutputKind kind() const { return kind_; }
+
+  void write(std::span<const float> left, std::span<const float> right) {
+    meter_.add(left);
+    meter_.add(right);
+    samples_ += static_cast<int64_t>(left.size());
+    writer_->write(left, right);
+  }
+
+  void finish(const Request& request, const nlohmann::json& sidecar) {
+    const nlohmann::json json = to_json(request);
+    writer_->finish({.title = request.title,
+                     .artist = "HeartMuLa",
+                     .genre = request.tags,
+                     .comment = "Made with heartmula.cpp",
+                     .lyrics = request.lyrics,
+                     .seed = std::to_string(*request.seed),
+                     .request_json = json.dump()});
+    if (kind_ != OutputKind::kRegular) return;
+    const std::string text = sidecar.dump(2) + "\n";
+    AtomicFile file(sidecar_path());
+    file.write(std::as_bytes(std::span(text)));
+    file.commit(true);
+  }
+
+  const LevelMeter& meter() const { return meter_; }
+  double duration_s() const { return static_cast<double>(samples_) / static_cast<double>(kSampleRate); }
+
+ private:
+  fs::path sidecar_path() const { return path_.string() + ".json"; }
+
+  fs::path path_;
+  OutputKind kind_;
+  AudioFormat format_;
+  std::optional<AudioWriter> writer_;
+  LevelMeter meter_;
+  int64_t samples_ = 0;
+};
+
+// Where the codes are while the song is made: beside it, or among the temporary files if it goes into a pipe.
+fs::path codes_path(const Request& request, OutputKind kind) {
+  if (!request.save_codes.empty()) return request.save_codes;
+  if (kind == OutputKind::kRegular) return request.save_path + ".codes.safetensors";
+  return fs::temp_directory_path() / fmt::format("heartmula-{}.codes.safetensors", getpid());
+}
+
+std::vector<std::string> warnings_of(const LevelMeter& meter, const SongOutcome& outcome) {
+  std::vector<std::string> warnings;
+  if (meter.silent()) warnings.push_back("silence: no sample is louder than -60 dB of full scale");
+  if (meter.not_a_number() > 0) warnings.push_back(fmt::format("{} samples are not a number", meter.not_a_number()));
+  if (meter.clipped() > 0) warnings.push_back(fmt::format("clipping: {} samples beyond full scale", meter.clipped()));
+  if (outcome.dropped_codes > 0) {
+    warnings.push_back(fmt::format("{} codes have no entry in the codec and were dropped", outcome.dropped_codes));
+  }
+  return warnings;
+}
+
+nlohmann::json result_of(const SongOutcome& outcome, const SongOutput& output, const MemoryPlan& plan,
+                         const std::optional<StopReason>& stop_reason, double total_seconds, const Models& models) {
+  const double duration = output.duration_s();
+  const double new_duration = static_cast<double>(outcome.new_frames) * kFrameSeconds;
+  nlohmann::json seconds = {{"load", outcome.load_seconds}, {"codec", outcome.codec_seconds}, {"total", total_seconds}};
+  nlohmann::json factor = {{"codec", outcome.codec_seconds / duration}, {"total", total_seconds / duration}};
+  if (outcome.new_frames > 0) {
+    seconds["frames"] = outcome.frames_seconds;
+    factor["frames"] = outcome.frames_seconds / new_duration;
+  }
+  nlohmann::json result = {{"frames", outcome.frames},
+          {"duration_s", duration},
+          {"seconds", seconds},
+          {"real_time_factor", factor},
+          {"peak_memory_bytes", peak_memory_bytes()},
+          {"memory_plan", to_json(plan)},
+          {"sample_peak", output.meter().peak()},
+          {"rms", output.meter().rms()},
+          {"dropped_codes", outcome.dropped_codes},
+          {"warnings", warnings_of(output.meter(), outcome)},
+          {"device", models.device()},
+          {"version", HEARTMULA_VERSION}};
+  if (stop_reason) result["stop_reason"] = *stop_reason == StopReason::kEos ? "eos" : "length";
+  return result;
+}
+
+// The frames that a song begins with.
+std::vector<Frame> kept_frames(const Request& request, const LmConfig& config) {
+  if (request.load_codes.empty()) return {};
+  std::vector<Frame> frames = read_codes(request.load_codes).frames;
+  const auto stored = static_cast<int64_t>(frames.size());
+  const int64_t keep = request.continue_from_ms ? *request.continue_from_ms / kFrameMs : stored;
+  if (keep > stored) {
+    throw user_error("--continue_from_ms is {}, but {} ends after {} ms", *request.continue_from_ms,
+                     request.load_codes, stored * kFrameMs);
+  }
+  frames.resize(static_cast<size_t>(keep));
+  for (size_t t = 0; t < frames.size(); ++t) {
+    for (const int32_t code : frames[t]) {
+      if (code < 0 || code >= config.audio_vocab_size) {
+        throw user_error("{}: frame {} holds code {}, but the model knows 0 to {}", request.load_codes, t, code,
+                         config.audio_vocab_size - 1);
+      }
+    }
+  }
+  const int64_t most = request.max_audio_length_ms / kFrameMs + 1;
+  if (keep > most) {
+    throw user_error("{} keeps {} ms, more than --max_audio_length_ms {} for the whole song; raise it, or use "
+                     "--continue_from_ms",
+                     request.load_codes, keep * kFrameMs, request.max_audio_length_ms);
+  }
+  return frames;
+}
+
+MemoryPlan checked_plan(Models& models, const Request& request, int64_t context, const SongFileHooks& hooks) {
+  const uint64_t available = memory_info().available_bytes;
+  const MemoryPlan plan = plan_memory(models, request, context);
+  if (hooks.plan) hooks.plan(describe(plan, available));
+  check_memory(plan, request, available);
+  return plan;
+}
+
+ModelOptions model_options(const Request& request) {
+  return {request.model_path, request.version, request.mula_dtype, request.codec_dtype, request.threads};
+}
+
+double seconds_since(Clock::time_point begin) { return std::chrono::duration<double>(Clock::now() - begin).count(); }
+
+}  // namespace
+
+nlohmann::json make_song_file(Request request, const SongFileHooks& hooks, const CancelToken* cancel) {
+  const Clock::time_point start = Clock::now();
+  validate(request);
+  check_utf8("lyrics", request.lyrics);
+  check_utf8("tags", request.tags);
+  if (!request.seed) request.seed = random_seed();
+  Models models(model_options(request), CheckpointParts::kAll, cancel);
+  const Prompt prompt = make_prompt(models.tokenizer(), models.gen_config(), request.tags, request.lyrics);
+  const int64_t context =
+      required_context(models.lm_config(), static_cast<int64_t>(prompt.text_ids.size()),
+                       request.frame_loop_settings(models.gen_config().audio_eos_id));
+  const std::vector<Frame> begin = kept_frames(request, models.lm_config());
+  SongOutput output(request);
+  const MemoryPlan plan = checked_plan(models, request, context, hooks);
+
+  const fs::path codes = codes_path(request, output.kind());
+  CodesWriter writer(codes, to_json(request).dump());
+  for (const Frame& frame : begin) writer.append(frame);
+  int64_t frames = static_cast<int64_t>(begin.size());
+  try {
+    const SongHooks song_hooks = {
+        .progress = hooks.progress,
+        .frame =
+            [&](int64_t index, const Frame& frame) {
+              writer.append(frame);
+              frames = index + 1;
+            },
+        .audio = [&](std::span<const float> left, std::span<const float> right) { output.write(left, right); },
+    };
+    const SongOutcome outcome = generate_song(models, request, prompt, begin, song_hooks, cancel);
+    const nlohmann::json json = {
+        {"request", to_json(request)},
+        {"result", result_of(outcome, output, plan, outcome.stop_reason, seconds_since(start),
+                             models)}};
+    output.finish(request, json);
+    if (request.save_codes.empty() && codes != fs::path(request.load_codes)) {
+      writer.remove();
+    } else {
+      writer.finish();
+    }
+    return json;
+  } catch (const Error& error) {
+    if (frames == 0) throw;
+    writer.finish();
+    const bool cancelled = error.kind() == ErrorKind::kCancelled;
+    throw Error(error.kind(),
+                fmt::format("{}; {} frames ({:.1f} s) are in {}: go on with `heartmula generate --load_codes {}`, or "
+                            "hear them with `heartmula decode {}`",
+                            cancelled ? "cancelled" : error.what(), frames,
+                            static_cast<double>(frames) * kFrameSeconds, codes.string(), codes.string(),
+                            codes.string()));
+  }
+}
+
+nlohmann::json decode_song_file(Request request, const SongFileHooks& hooks, const CancelToken* cancel) {
+  const Clock::time_point start = Clock::now();
+  validate(request);
+  if (!request.seed) request.seed = random_seed();
+  const Codes codes = read_codes(request.load_codes);
+  if (codes.frames.empty()) throw user_error("{}: holds no frames", request.load_codes);
+  Models models(model_options(request), CheckpointParts::kCodec, cancel);
+  SongOutput output(request);
+  const MemoryPlan plan = checked_plan(models, request, 0, hooks);
+  const SongHooks song_hooks = {
+      .progress = hooks.progress,
+      .audio = [&](std::span<const float> left, std::span<const float> right) { output.write(left, right); },
+  };
+  const SongOutcome outcome = decode_song(models, request, codes.frames, song_hooks);
+  const nlohmann::json json = {
+      {"request", to_json(request)},
+      {"result", result_of(outcome, output, plan, std::nullopt, seconds_since(start), models)}};
+  output.finish(request, json);
+  return json;
+}
+
+}  // namespace heartmula
