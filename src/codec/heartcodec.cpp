@@ -6,13 +6,17 @@
 
 namespace heartmula {
 
-HeartCodec HeartCodec::load(Ops& ops, const WeightStore& store, const CodecConfig& config, DType dtype) {
+std::vector<ExpectedTensor> HeartCodec::expected_tensors(const CodecConfig& config, const WeightStore& store) {
   std::vector<ExpectedTensor> expected = ResidualVq::expected_tensors(config, store);
   for (const auto& part :
        {VelocityTransformer::expected_tensors(config), WaveDecoder::expected_tensors(config, store)}) {
     expected.insert(expected.end(), part.begin(), part.end());
   }
-  store.require(expected, config.source);
+  return expected;
+}
+
+HeartCodec HeartCodec::load(Ops& ops, const WeightStore& store, const CodecConfig& config, DType dtype) {
+  store.require(expected_tensors(config, store), config.source);
   return {config, dtype, ResidualVq::load(ops, store, config, dtype, kWindowCodes),
           VelocityTransformer::load(ops, store, config, dtype, kWindowLatents),
           WaveDecoder::load(ops, store, config, dtype)};

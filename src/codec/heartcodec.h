@@ -22,7 +22,9 @@ struct HeartCodec {
   VelocityTransformer transformer;
   WaveDecoder wave;
 
-  /// Checks every tensor that decoding needs, then loads. The store may be closed afterwards.
+  /// The tensors that decoding needs; `store` decides between spellings that both are in use.
+  static std::vector<ExpectedTensor> expected_tensors(const CodecConfig& config, const WeightStore& store);
+  /// Checks them, then loads. The store may be closed afterwards.
   static HeartCodec load(Ops& ops, const WeightStore& store, const CodecConfig& config, DType dtype);
 };
 

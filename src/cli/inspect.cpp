@@ -1,0 +1,27 @@
+// heartmula inspect: what is in a checkpoint, a safetensors file or a codes file.
+#include <cstdio>
+
+#include "cli/commands.h"
+#include "song/inspect.h"
+
+namespace heartmula {
+
+void add_inspect(CLI::App& app, Run& run) {
+  struct Options {
+    std::string path;
+    bool json = false;
+  };
+  CLI::App* command = app.add_subcommand("inspect", "Show what is in a checkpoint, a safetensors file or a codes file");
+  auto options = std::make_shared<Options>();
+  command->add_option("path", options->path, "Checkpoint folder, model folder or file")->required();
+  command->add_flag("--json", options->json, "For programs");
+  command->callback([options, &run] {
+    run = [options] {
+      const nlohmann::json json = inspect(options->path);
+      std::fputs(options->json ? (json.dump(2) + "\n").c_str() : describe_inspection(json).c_str(), stdout);
+      return 0;
+    };
+  });
+}
+
+}  // namespace heartmula

@@ -1,0 +1,30 @@
+// heartmula verify: a golden case, stage by stage.
+#include <cstdio>
+
+#include "cli/commands.h"
+#include "cli/interrupt.h"
+#include "verify/golden_case.h"
+
+namespace heartmula {
+
+void add_verify(CLI::App& app, Run& run) {
+  struct Options {
+    std::string folder;
+    VerifyOptions verify;
+    bool json = false;
+  };
+  CLI::App* command = app.add_subcommand("verify", "Compare every stage with what the reference recorded");
+  auto options = std::make_shared<Options>();
+  command->add_option("folder", options->folder, "The golden case")->required();
+  command->add_option("--threads", options->verify.threads, "Threads; by default as many as the process may use");
+  command->add_flag("--json", options->json, "For programs");
+  command->callback([options, &run] {
+    run = [options] {
+      const std::vector<Check> checks = verify_case(options->folder, options->verify, &interrupt_token());
+      std::fputs(options->json ? (to_json(checks).dump(2) + "\n").c_str() : to_table(checks).c_str(), stdout);
+      return all_passed(checks) ? 0 : 1;
+    };
+  });
+}
+
+}  // namespace heartmula

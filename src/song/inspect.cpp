@@ -1,0 +1,231 @@
+#include "song/inspect.h"
+
+#include <fmt/format.h>
+
+#include <map>
+
+#include "base/error.h"
+#include "base/frame.h"
+#include "codec/heartcodec.h"
+#include "lm/heartmula.h"
+#include "song/checkpoint.h"
+#include "song/codes_file.h"
+#include "tensor/weight_store.h"
+#include "text/gen_config.h"
+#include "text/tokenizer.h"
+
+namespace heartmula {
+namespace fs = std::filesystem;
+namespace {
+
+void count(const StoredTensor& tensor, std::map<std::string, int64_t>& dtypes, int64_t& parameters, int64_t& bytes) {
+  ++dtypes[std::string(dtype_name(tensor.dtype))];
+  parameters += tensor.elements();
+  bytes += static_cast<int64_t>(tensor.data.size());
+}
+
+nlohmann::json totals(const WeightStore& store) {
+  std::map<std::string, int64_t> dtypes;
+  int64_t parameters = 0;
+  int64_t bytes = 0;
+  int64_t tensors = 0;
+  for (const SafetensorsFile& file : store.files()) {
+    for (const StoredTensor& tensor : file.tensors()) {
+      count(tensor, dtypes, parameters, bytes);
+      ++tensors;
+    }
+  }
+  return {{"files", store.files().size()},
+          {"tensors", tensors},
+          {"dtypes", dtypes},
+          {"parameters", parameters},
+          {"bytes", bytes}};
+}
+
+nlohmann::json dimensions(const TransformerConfig& c) {
+  return {{"num_layers", c.num_layers},     {"num_heads", c.num_heads},
+          {"num_kv_heads", c.num_kv_heads}, {"embed_dim", c.embed_dim},
+          {"head_dim", c.head_dim()},       {"intermediate_dim", c.intermediate_dim},
+          {"max_seq_len", c.max_seq_len},   {"norm_eps", c.norm_eps},
+          {"rope_base", c.rope_base},       {"scale_factor", c.scale_factor}};
+}
+
+nlohmann::json inspect_language_model(const fs::path& folder) {
+  const LmConfig config = read_lm_config(folder / "config.json");
+  const WeightStore store = WeightStore::open(folder);
+  store.require(HeartMula::expected_tensors(config), config.source);
+  nlohmann::json json = totals(store);
+  json["model"] = "HeartMuLa";
+  json["path"] = folder.string();
+  json["backbone_flavor"] = config.backbone_flavor;
+  json["decoder_flavor"] = config.decoder_flavor;
+  json["backbone"] = dimensions(config.backbone);
+  json["decoder"] = dimensions(config.decoder);
+  json["text_vocab_size"] = config.text_vocab_size;
+  json["audio_vocab_size"] = config.audio_vocab_size;
+  json["audio_num_codebooks"] = kCodebooks;
+  json["unused_tensors"] = store.unused();
+  return json;
+}
+
+nlohmann::json inspect_codec(const fs::path& folder) {
+  const CodecConfig c = read_codec_config(folder / "config.json");
+  const WeightStore store = WeightStore::open(folder);
+  store.require(HeartCodec::expected_tensors(c, store), c.source);
+  nlohmann::json json = totals(store);
+  json["model"] = "HeartCodec";
+  json["path"] = folder.string();
+  json["codebook_size"] = c.codebook_size;
+  json["codebook_dim"] = c.codebook_dim;
+  json["dim"] = c.dim;
+  json["num_attention_heads"] = c.num_heads;
+  json["attention_head_dim"] = c.head_dim;
+  json["num_layers"] = c.num_layers;
+  json["num_layers_2"] = c.num_layers_2;
+  json["latent_hidden_dim"] = c.latent_dim;
+  json["init_channel"] = c.init_channel;
+  json["upsample_factors"] = c.upsample_factors;
+  json["unused_tensors"] = store.unused();
+  return json;
+}
+
+// "3B" of the one HeartMuLa-oss-3B in the folder.
+std::string only_version(const fs::path& folder) {
+  const std::string prefix = "HeartMuLa-oss-";
+  std::string version;
+  for (const fs::directory_entry& entry : fs::directory_iterator(folder)) {
+    const std::string name = entry.path().filename().string();
+    if (!name.starts_with(prefix)) continue;
+    if (!version.empty()) throw user_error("{}: several HeartMuLa-oss-* folders; inspect one of them", folder.string());
+    version = name.substr(prefix.size());
+  }
+  return version.empty() ? "3B" : version;
+}
+
+nlohmann::json inspect_folder(const fs::path& path) {
+  if (fs::exists(path / "config.json")) {
+    const std::string name = path.filename().empty() ? path.parent_path().filename().string() : path.filename().string();
+    nlohmann::json json = name.starts_with("HeartCodec") ? inspect_codec(path) : inspect_language_model(path);
+    json["kind"] = "model";
+    return json;
+  }
+  const CheckpointPaths paths = find_checkpoint(path, only_version(path), CheckpointParts::kAll);
+  const Tokenizer tokenizer = Tokenizer::open(paths.tokenizer);
+  const GenConfig gen = GenConfig::open(paths.gen_config);
+  return {{"kind", "checkpoint"},
+          {"path", path.string()},
+          {"tokenizer", {{"vocabulary", tokenizer.vocabulary_size()}}},
+          {"gen_config",
+           {{"text_bos_id", gen.text_bos_id},
+            {"text_eos_id", gen.text_eos_id},
+            {"audio_eos_id", gen.audio_eos_id},
+            {"empty_id", gen.empty_id}}},
+          {"models", {inspect_language_model(paths.mula), inspect_codec(paths.codec)}}};
+}
+
+nlohmann::json inspect_codes(const fs::path& path) {
+  const Codes codes = read_codes(path);
+  const auto frames = static_cast<int64_t>(codes.frames.size());
+  nlohmann::json json = {{"kind", "codes"},
+                         {"path", path.string()},
+                         {"frames", frames},
+                         {"duration_s", static_cast<double>(frames * kFrameMs) * 1e-3}};
+  if (!codes.request_json.empty()) {
+    json["request"] = nlohmann::json::parse(codes.request_json, nullptr, false);
+    if (json["request"].is_discarded()) throw user_error("{}: the request in it is not JSON", path.string());
+  }
+  return json;
+}
+
+nlohmann::json inspect_file(const fs::path& path) {
+  const SafetensorsFile file = SafetensorsFile::open(path);
+  if (file.tensors().size() == 1 && file.find("codes") != nullptr) return inspect_codes(path);
+  std::map<std::string, int64_t> dtypes;
+  int64_t parameters = 0;
+  int64_t bytes = 0;
+  nlohmann::json tensors = nlohmann::json::array();
+  for (const StoredTensor& tensor : file.tensors()) {
+    count(tensor, dtypes, parameters, bytes);
+    tensors.push_back({{"name", tensor.name},
+                       {"dtype", dtype_name(tensor.dtype)},
+                       {"shape", tensor.shape},
+                       {"bytes", tensor.data.size()}});
+  }
+  return {{"kind", "safetensors"},     {"path", path.string()}, {"tensors", tensors}, {"dtypes", dtypes},
+          {"parameters", parameters}, {"bytes", bytes},        {"metadata", file.metadata()}};
+}
+
+std::string describe_totals(const nlohmann::json& json) {
+  std::string dtypes;
+  for (const auto& item : json["dtypes"].items()) {
+    dtypes += fmt::format("{}{} {}", dtypes.empty() ? "" : ", ", item.value().get<int64_t>(), item.key());
+  }
+  return fmt::format("{} parameters, {:.3f} GB ({})", json["parameters"].get<int64_t>(),
+                     json["bytes"].get<double>() * 1e-9, dtypes);
+}
+
+std::string describe_transformer(const char* name, const nlohmann::json& c) {
+  return fmt::format("  {}: {} layers of {}, {} query and {} key/value heads of {}, MLP {}, context {}\n", name,
+                     c["num_layers"].get<int64_t>(), c["embed_dim"].get<int64_t>(), c["num_heads"].get<int64_t>(),
+                     c["num_kv_heads"].get<int64_t>(), c["head_dim"].get<int64_t>(),
+                     c["intermediate_dim"].get<int64_t>(), c["max_seq_len"].get<int64_t>());
+}
+
+std::string describe_model(const nlohmann::json& m) {
+  std::string text = fmt::format("{} in {}: {} files, {}\n", m["model"].get<std::string>(), m["path"].get<std::string>(),
+                                 m["files"].get<int64_t>(), describe_totals(m));
+  if (m["model"] == "HeartMuLa") {
+    text += describe_transformer("backbone", m["backbone"]);
+    text += describe_transformer("depth decoder", m["decoder"]);
+    text += fmt::format("  vocabulary: {} text tokens, {} codes in each of {} codebooks\n",
+                        m["text_vocab_size"].get<int64_t>(), m["audio_vocab_size"].get<int64_t>(),
+                        m["audio_num_codebooks"].get<int64_t>());
+  } else {
+    const int64_t width = m["num_attention_heads"].get<int64_t>() * m["attention_head_dim"].get<int64_t>();
+    text += fmt::format("  codebooks: 8 of {} x {}\n", m["codebook_size"].get<int64_t>(),
+                        m["codebook_dim"].get<int64_t>());
+    text += fmt::format("  flow: {} blocks of {}, then {} of {}, {} heads\n", m["num_layers"].get<int64_t>(), width,
+                        m["num_layers_2"].get<int64_t>(), 2 * width, m["num_attention_heads"].get<int64_t>());
+    text += fmt::format("  wave decoder: {} latents a channel, {} channels at the end\n",
+                        m["latent_hidden_dim"].get<int64_t>(), m["init_channel"].get<int64_t>());
+  }
+  const size_t unused = m["unused_tensors"].size();
+  if (unused > 0) text += fmt::format("  {} tensors are not needed to make songs\n", unused);
+  return text;
+}
+
+}  // namespace
+
+nlohmann::json inspect(const fs::path& path) {
+  if (fs::is_directory(path)) return inspect_folder(path);
+  return inspect_file(path);
+}
+
+std::string describe_inspection(const nlohmann::json& json) {
+  const std::string kind = json["kind"].get<std::string>();
+  if (kind == "model") return describe_model(json);
+  if (kind == "checkpoint") {
+    std::string text = fmt::format("checkpoint {}, tokenizer of {} tokens\n", json["path"].get<std::string>(),
+                                   json["tokenizer"]["vocabulary"].get<int64_t>());
+    for (const nlohmann::json& model : json["models"]) text += describe_model(model);
+    return text;
+  }
+  if (kind == "codes") {
+    std::string text = fmt::format("codes {}: {} frames, {:.2f} s\n", json["path"].get<std::string>(),
+                                   json["frames"].get<int64_t>(), json["duration_s"].get<double>());
+    if (json.contains("request")) text += "request: " + json["request"].dump(2) + "\n";
+    return text;
+  }
+  std::string text = fmt::format("{}: {} tensors, {}\n", json["path"].get<std::string>(), json["tensors"].size(),
+                                 describe_totals(json));
+  for (const nlohmann::json& tensor : json["tensors"]) {
+    text += fmt::format("  {:<5} {:<20} {}\n", tensor["dtype"].get<std::string>(), tensor["shape"].dump(),
+                        tensor["name"].get<std::string>());
+  }
+  for (const auto& item : json["metadata"].items()) {
+    text += fmt::format("  {}: {}\n", item.key(), item.value().get<std::string>());
+  }
+  return text;
+}
+
+}  // namespace heartmula
