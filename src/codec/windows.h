@@ -7,7 +7,7 @@
 #include <span>
 #include <vector>
 
-#include "base/frame.h"
+#include "heartmula/frame.h"
 
 namespace heartmula {
 

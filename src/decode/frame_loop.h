@@ -12,8 +12,6 @@
 
 namespace heartmula {
 
-enum class StopReason { kEos, kLength };
-
 struct FrameLoopSettings {
   SamplingSettings sampling;
   int64_t max_audio_length_ms = 240000;  // at most max_audio_length_ms / 80 + 1 frames, as in the reference

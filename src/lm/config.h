@@ -6,7 +6,7 @@
 #include <string>
 #include <string_view>
 
-#include "base/frame.h"
+#include "heartmula/frame.h"
 
 namespace heartmula {
 

@@ -17,8 +17,8 @@ namespace heartmula {
 /// How far a stage ("load", "frames", "codec") is: `done` of `total` parts (weights' tensors, frames, parts of windows).
 using ProgressSink = std::function<void(std::string_view stage, int64_t done, int64_t total, double seconds)>;
 
-/// What a caller wants to hear of while a song is made. Audio (and codec progress) come from another thread than
-/// frames, unless the models are loaded one at a time; never two calls of one hook at once.
+/// What a caller wants to hear of while a song is made. Audio and the codec's progress come from another thread than
+/// frames, unless the models are loaded one at a time.
 struct SongHooks {
   ProgressSink progress;
   FrameSink frame;  // each new frame, after those that the song began with

@@ -3,6 +3,7 @@
 #include <spdlog/spdlog.h>
 
 #include <algorithm>
+#include <random>
 #include <type_traits>
 #include <vector>
 
@@ -35,6 +36,11 @@ FrameLoopSettings Request::frame_loop_settings(int32_t audio_eos_id) const {
 
 CodecSettings Request::codec_settings() const {
   return {.flow = {codec_steps, static_cast<float>(codec_guidance_scale)}, .compat = compat};
+}
+
+uint64_t random_seed() {
+  std::random_device device;
+  return (uint64_t{device()} << 32) | device();
 }
 
 void validate(const Request& r) {

@@ -49,6 +49,9 @@ struct Request {
   CodecSettings codec_settings() const;
 };
 
+/// From the system's entropy.
+uint64_t random_seed();
+
 /// Throws Error(kUser) with the flag's name, its value and what it may be.
 void validate(const Request& request);
 

@@ -4,7 +4,6 @@
 
 #include <algorithm>
 #include <chrono>
-#include <random>
 
 #include "audio/audio_writer.h"
 #include "audio/meters.h"
@@ -23,11 +22,6 @@ namespace {
 using Clock = std::chrono::steady_clock;
 
 constexpr double kFrameSeconds = 1e-3 * kFrameMs;
-
-uint64_t random_seed() {
-  std::random_device device;
-  return (uint64_t{device()} << 32) | device();
-}
 
 /// The audio file of a song, its levels, and the JSON beside it.
 class SongOutput {

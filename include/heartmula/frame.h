@@ -1,4 +1,4 @@
-// The unit of music that language model and codec share.
+// The unit of music that the language model makes and the codec takes.
 #pragma once
 
 #include <array>
@@ -15,5 +15,8 @@ inline constexpr int64_t kSampleRate = 48000;
 
 /// One code of each codebook.
 using Frame = std::array<int32_t, kCodebooks>;
+
+/// Why a song ended: the model said so, or it was as long as was asked for.
+enum class StopReason { kEos, kLength };
 
 }  // namespace heartmula

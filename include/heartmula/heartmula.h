@@ -1,0 +1,102 @@
+// heartmula: lyrics and tags to a song, in one process, without Python.
+//
+//   heartmula::Model model({.model_path = "ckpt"});
+//   heartmula::Song song = model.generate({.lyrics = lyrics, .tags = "piano,happy"}, {.audio = play});
+//
+// Every error is a heartmula::Error with one line that says what is wrong and what to do.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "heartmula/cancel.h"
+#include "heartmula/error.h"
+#include "heartmula/frame.h"
+
+namespace heartmula {
+
+/// Weights are rounded to this when they are loaded; nothing is quantized.
+enum class WeightType { kFloat32, kBFloat16 };
+
+struct ModelSettings {
+  std::string model_path;                           ///< folder: HeartMuLa-oss-3B/, HeartCodec-oss/, tokenizer.json
+  std::string version = "3B";                       ///< HeartMuLa-oss-VERSION
+  WeightType mula_type = WeightType::kBFloat16;     ///< of the language model
+  WeightType codec_type = WeightType::kFloat32;
+  bool lazy_load = false;                           ///< one model in memory at a time
+  int threads = 0;                                  ///< 0: as many as the process may use
+};
+
+/// What the codec makes of codes. Defaults are the reference's.
+struct CodecRequest {
+  int64_t steps = 10;          ///< Euler steps
+  double guidance_scale = 1.25;  ///< 1 and below: off
+  bool compat = false;         ///< lose the last 4.16 s of some lengths as the reference does
+};
+
+/// Same request, same seed, same song: on one machine and build, for any number of threads.
+struct SongRequest {
+  std::string lyrics;  ///< UTF-8; empty makes an instrumental song
+  std::string tags;    ///< UTF-8: "piano,happy"
+  int64_t max_audio_length_ms = 240000;
+  int64_t topk = 50;
+  double temperature = 1.0;
+  double cfg_scale = 1.5;        ///< guidance; 1 and below: off
+  std::optional<uint64_t> seed;  ///< random if not given
+  std::vector<Frame> begin;      ///< what the song begins with: frames of an earlier one
+  CodecRequest codec;
+};
+
+/// How far a stage is: "load", "frames" or "codec".
+struct Progress {
+  std::string_view stage;
+  int64_t done = 0;
+  int64_t total = 0;
+  double seconds = 0;
+};
+
+/// Called from the generating thread (frames) and from another one (audio, progress of the codec); never two calls of
+/// one callback at once. An exception ends the song and comes out of generate().
+struct Callbacks {
+  std::function<void(const Progress&)> progress;
+  std::function<void(int64_t index, const Frame& frame)> frame;
+  /// 48 kHz samples of both channels, in order, each piece as soon as it is final; full scale is 1.
+  std::function<void(std::span<const float> left, std::span<const float> right)> audio;
+};
+
+struct Song {
+  std::vector<Frame> frames;  ///< 12.5 a second, those of `begin` included
+  StopReason stop_reason = StopReason::kLength;
+  uint64_t seed = 0;
+  int64_t dropped_codes = 0;  ///< codes that the codec has no entry for
+};
+
+/// One checkpoint in memory. One call at a time; different models may be used by different threads.
+class Model {
+ public:
+  /// Checks the files; the weights are loaded when they are first needed, and stay (unless lazy_load).
+  explicit Model(const ModelSettings& settings);
+  ~Model();
+  Model(Model&&) noexcept;
+  Model& operator=(Model&&) noexcept;
+
+  /// Throws Error(kCancelled) soon after `cancel` is raised: the frames so far have gone to callbacks.frame, and a
+  /// request that begins with them and has the same seed makes the same song.
+  Song generate(const SongRequest& request, const Callbacks& callbacks, const CancelToken* cancel = nullptr);
+
+  /// The audio of finished frames, with the codec alone.
+  Song decode(std::span<const Frame> frames, const CodecRequest& request, uint64_t seed, const Callbacks& callbacks,
+              const CancelToken* cancel = nullptr);
+
+ private:
+  struct State;
+  std::unique_ptr<State> state_;
+};
+
+}  // namespace heartmula
