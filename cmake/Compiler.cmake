@@ -5,8 +5,20 @@ set(CMAKE_CXX_EXTENSIONS OFF)
 set(CMAKE_POSITION_INDEPENDENT_CODE ON)
 set(CMAKE_EXPORT_COMPILE_COMMANDS ON)
 
+# What is not marked HEARTMULA_API (heartmula/export.h) stays inside libheartmula.so.
+set(CMAKE_CXX_VISIBILITY_PRESET hidden)
+set(CMAKE_VISIBILITY_INLINES_HIDDEN ON)
+
 if(NOT CMAKE_BUILD_TYPE AND NOT CMAKE_CONFIGURATION_TYPES)
   set(CMAKE_BUILD_TYPE Release CACHE STRING "" FORCE)
+endif()
+
+if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU" AND CMAKE_CXX_COMPILER_VERSION VERSION_LESS 12)
+  message(FATAL_ERROR "heartmula needs g++ 12 or newer, or clang 14 or newer; ${CMAKE_CXX_COMPILER} is "
+                      "${CMAKE_CXX_COMPILER_VERSION}. Choose another with CXX=g++-12.")
+elseif(CMAKE_CXX_COMPILER_ID MATCHES "Clang" AND CMAKE_CXX_COMPILER_VERSION VERSION_LESS 14)
+  message(FATAL_ERROR "heartmula needs clang 14 or newer, or g++ 12 or newer; ${CMAKE_CXX_COMPILER} is "
+                      "${CMAKE_CXX_COMPILER_VERSION}. Choose another with CXX=clang++-14.")
 endif()
 
 # Contraction would give a row different bits in two instantiations of one template; kernels ask for FMA by name.
@@ -19,5 +31,12 @@ endif()
 
 if(HEARTMULA_SANITIZE)
   add_compile_options(-fsanitize=${HEARTMULA_SANITIZE} -fno-sanitize-recover=all -fno-omit-frame-pointer)
+  add_compile_definitions(_GLIBCXX_ASSERTIONS)
   add_link_options(-fsanitize=${HEARTMULA_SANITIZE})
+endif()
+if(HEARTMULA_FUZZ)
+  if(NOT CMAKE_CXX_COMPILER_ID MATCHES "Clang")
+    message(FATAL_ERROR "HEARTMULA_FUZZ needs clang: cmake --preset fuzz, or CXX=clang++ cmake -DHEARTMULA_FUZZ=ON ...")
+  endif()
+  add_compile_options(-fsanitize=fuzzer-no-link)  # the floors count their branches for libFuzzer
 endif()

@@ -6,19 +6,37 @@ function(heartmula_floor name)
   cmake_parse_arguments(ARG "" "" "SOURCES;DEPENDS;LINK" ${ARGN})
   add_library(hm_${name} STATIC ${ARG_SOURCES})
   target_include_directories(hm_${name} PUBLIC ${PROJECT_SOURCE_DIR}/src ${PROJECT_SOURCE_DIR}/include)
+  target_compile_definitions(hm_${name} PRIVATE HEARTMULA_VERSION="${PROJECT_VERSION}")
   foreach(dependency ${ARG_DEPENDS})
+    if(NOT TARGET hm_${dependency})
+      message(WARNING "src/${name}: ${dependency} is not a floor above it (see src/CMakeLists.txt)")
+    endif()
     target_link_libraries(hm_${name} PUBLIC hm_${dependency})
   endforeach()
   target_link_libraries(hm_${name} PUBLIC ${ARG_LINK})
   set_property(GLOBAL APPEND PROPERTY HEARTMULA_FLOORS hm_${name})
 endfunction()
 
-# One test program, one ctest entry of the same name. Further arguments are the floors and libraries it uses.
+# What every test can rely on: where the program is and how to run it (under an emulator in a cross build), and the
+# golden case that the repository carries. As definitions for C++ and as environment for scripts.
+function(heartmula_test_settings name)
+  cmake_parse_arguments(ARG "SLOW" "" "" ${ARGN})
+  list(JOIN CMAKE_CROSSCOMPILING_EMULATOR " " emulator)
+  set_tests_properties(${name} PROPERTIES TIMEOUT 900 ENVIRONMENT
+    "HEARTMULA_PROGRAM=${PROJECT_BINARY_DIR}/heartmula;HEARTMULA_EMULATOR=${emulator};HEARTMULA_SOURCE_DIR=${PROJECT_SOURCE_DIR}")
+  if(ARG_SLOW)
+    set_tests_properties(${name} PROPERTIES LABELS slow)
+  endif()
+endfunction()
+
+# One test program, one ctest entry of the same name. Further arguments are the floors and libraries it uses; SLOW
+# labels a test that is left out under the sanitizers and under emulation.
 #
 #   heartmula_test(tokenizer_test text)
 function(heartmula_test name)
+  cmake_parse_arguments(ARG "SLOW" "" "" ${ARGN})
   add_executable(${name} ${name}.cpp)
-  foreach(dependency ${ARGN})
+  foreach(dependency ${ARG_UNPARSED_ARGUMENTS})
     if(TARGET hm_${dependency})
       target_link_libraries(${name} PRIVATE hm_${dependency})
     else()
@@ -29,4 +47,15 @@ function(heartmula_test name)
   target_compile_definitions(${name} PRIVATE HEARTMULA_TEST_DATA="${PROJECT_SOURCE_DIR}/tests/golden/data")
   target_link_libraries(${name} PRIVATE GTest::gtest_main GTest::gmock)
   add_test(NAME ${name} COMMAND ${name})
+  if(ARG_SLOW)
+    heartmula_test_settings(${name} SLOW)
+  else()
+    heartmula_test_settings(${name})
+  endif()
+endfunction()
+
+# A test that is a script: heartmula_script_test(readme_flags_test [SLOW]) runs ./readme_flags_test.
+function(heartmula_script_test name)
+  add_test(NAME ${name} COMMAND ${CMAKE_CURRENT_SOURCE_DIR}/${name})
+  heartmula_test_settings(${name} ${ARGN})
 endfunction()

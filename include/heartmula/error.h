@@ -4,6 +4,8 @@
 #include <stdexcept>
 #include <string>
 
+#include "heartmula/export.h"
+
 namespace heartmula {
 
 /// Whose move it is after an error; the program turns it into its exit code.
@@ -14,7 +16,7 @@ enum class ErrorKind {
 };
 
 /// One line that says what is wrong, where, and what to do.
-class Error : public std::runtime_error {
+class HEARTMULA_API Error : public std::runtime_error {
  public:
   Error(ErrorKind kind, const std::string& message) : std::runtime_error(message), kind_(kind) {}
   ErrorKind kind() const { return kind_; }
