@@ -1,0 +1,168 @@
+#include "cpu/cpu_ops.h"
+
+#include <cstring>
+
+#include "base/cpu_info.h"
+#include "base/error.h"
+#include "cpu/attention.h"
+#include "cpu/products.h"
+
+namespace heartmula {
+namespace cpu {
+namespace {
+
+class CpuOps final : public Ops {
+ public:
+  CpuOps(Isa isa, int threads) : device_(isa, threads) {}
+
+  std::string description() const override {
+    const int threads = device_.pool.threads();
+    return fmt::format("cpu ({}, {} {})", device_.isa.name, threads, threads == 1 ? "thread" : "threads");
+  }
+  void set_cancel_token(const CancelToken* token) override { device_.pool.set_cancel_token(token); }
+
+  Tensor allocate(DType dtype, int64_t rows, int64_t cols) override {
+    // Rows that lie a power of two apart would fall into the same sets of the cache: 16 words more than a full line.
+    const auto size = static_cast<int64_t>(dtype_size(dtype));
+    const int64_t line = 64 / size;
+    const int64_t stride = (cols + line - 1) / line * line + line;
+    const auto bytes = static_cast<size_t>(rows * stride * size);
+    std::shared_ptr<void> storage = allocate_aligned(bytes);
+    std::memset(storage.get(), 0, bytes);
+    return Tensor(std::move(storage), dtype, rows, cols, stride);
+  }
+  void upload(View out, std::span<const float> values) override {
+    copy(out, ConstView(values.data(), DType::kF32, out.rows, out.cols, out.cols));
+  }
+  void download(std::span<float> values, ConstView x) override {
+    copy(View{values.data(), DType::kF32, x.rows, x.cols, x.cols}, x);
+  }
+  Matrix pack(const MatrixSource& source, DType dtype) override { return cpu::pack(device_, source, dtype); }
+  Matrix pack_gate_up(const MatrixSource& gate, const MatrixSource& up, DType dtype) override {
+    return cpu::pack_gate_up(device_, gate, up, dtype);
+  }
+  std::unique_ptr<KvCache> make_kv_cache(const KvShape& shape) override {
+    return std::make_unique<CpuKvCache>(device_.kernels, shape);
+  }
+
+  void linear(View out, ConstView x, const Matrix& weight, ConstView bias) override {
+    product(out, x, weight, {.bias = floats_of(bias)});
+  }
+  void linear_add(View out, ConstView x, const Matrix& weight) override { product(out, x, weight, {.add = true}); }
+  void linear_add_scaled(View out, ConstView x, const Matrix& weight, ConstView gain) override {
+    product(out, x, weight, {.gain = floats_of(gain), .add = true});
+  }
+  void linear_silu_gate(View out, ConstView x, const Matrix& gate_up) override { product(out, x, gate_up, {}); }
+  void conv1d(View out, ConstView x, const Matrix& weight, int64_t taps, int64_t dilation,
+              const ConvEpilogue& epilogue) override {
+    run_product(device_,
+                {.taps = taps,
+                 .channels = weight.k() / taps,
+                 .dilation = dilation,
+                 .bias = floats_of(epilogue.bias),
+                 .prelu = epilogue.prelu,
+                 .add = epilogue.add},
+                out, x, weight);
+  }
+
+  void rms_norm(View out, ConstView x, ConstView gain, float eps) override {
+    rms_norm_modulated(out, x, gain, {}, {}, eps);
+  }
+  void rms_norm_modulated(View out, ConstView x, ConstView gain, ConstView scale, ConstView shift, float eps) override {
+    device_.for_each(out.rows, 2 * out.cols, [&](int64_t row, int) {
+      device_.kernels.rms_norm(row_of(out, row), row_of(x, row), floats_of(gain), floats_of(scale), floats_of(shift),
+                               eps, out.cols);
+    });
+  }
+  void layer_norm_modulated(View out, ConstView x, ConstView scale, ConstView shift, float eps) override {
+    device_.for_each(out.rows, 3 * out.cols, [&](int64_t row, int) {
+      device_.kernels.layer_norm(row_of(out, row), row_of(x, row), floats_of(scale), floats_of(shift), eps, out.cols);
+    });
+  }
+
+  void rotate(View x, const Rope& rope, std::span<const int32_t> positions) override {
+    cpu::rotate(device_, x, rope, positions);
+  }
+  void append_kv(KvCache& cache, ConstView keys, ConstView values, const Rope& rope,
+                 std::span<const Row> rows) override {
+    cpu::append_kv(device_, static_cast<CpuKvCache&>(cache), keys, values, rope, rows);
+  }
+  void attend(View out, ConstView queries, const KvCache& cache, std::span<const Row> rows) override {
+    cpu::attend(device_, out, queries, static_cast<const CpuKvCache&>(cache), rows);
+  }
+  void attend_all(View out, ConstView queries, ConstView keys, ConstView values, int64_t heads) override {
+    cpu::attend_all(device_, out, queries, keys, values, heads);
+  }
+
+  void embed_sum(View out, const Table& table, std::span<const int32_t> ids, int64_t per_row) override {
+    const int64_t width = out.cols;
+    device_.reserve_scratch(static_cast<size_t>(2 * width) * sizeof(float));
+    device_.for_each(out.rows, 4 * width * per_row, [&](int64_t row, int worker) {
+      float* sum = static_cast<float*>(device_.scratch(worker));
+      float* entry = sum + width;
+      std::fill_n(sum, width, 0.0F);
+      for (const int32_t id : ids.subspan(static_cast<size_t>(row * per_row), static_cast<size_t>(per_row))) {
+        if (id < 0) continue;
+        convert_to_f32(entry, table.rows.data, table.rows.dtype, id * table.rows.stride, width);
+        if (table.round_to == DType::kBF16) {
+          for (int64_t i = 0; i < width; ++i) entry[i] = bf16_to_f32(f32_to_bf16(entry[i]));
+        }
+        for (int64_t i = 0; i < width; ++i) sum[i] += entry[i];
+      }
+      device_.kernels.copy(row_of(out, row), {sum}, width);
+    });
+  }
+  void clear(View out) override {
+    const size_t row_bytes = static_cast<size_t>(out.cols) * dtype_size(out.dtype);
+    device_.for_each(out.rows, out.cols, [&](int64_t row, int) { std::memset(row_of(out, row).data, 0, row_bytes); });
+  }
+  void copy(View out, ConstView x) override {
+    device_.for_each(out.rows, out.cols,
+                     [&](int64_t row, int) { device_.kernels.copy(row_of(out, row), row_of(x, row), out.cols); });
+  }
+  void combine(View out, float a, ConstView x, float b, ConstView y) override {
+    device_.for_each(out.rows, out.cols, [&](int64_t row, int) {
+      device_.kernels.combine(row_of(out, row), a, row_of(x, row), b, row_of(y, row), out.cols);
+    });
+  }
+  void guide(View out, ConstView x, ConstView y, float guidance) override {
+    device_.for_each(out.rows, out.cols, [&](int64_t row, int) {
+      device_.kernels.guide(row_of(out, row), row_of(x, row), row_of(y, row), guidance, out.cols);
+    });
+  }
+  void silu(View out, ConstView x) override {
+    device_.for_each(out.rows, 4 * out.cols,
+                     [&](int64_t row, int) { device_.kernels.silu(row_of(out, row), row_of(x, row), out.cols); });
+  }
+  void round_levels(View out, ConstView x, float levels) override {
+    device_.for_each(out.rows, out.cols, [&](int64_t row, int) {
+      device_.kernels.round_levels(row_of(out, row), row_of(x, row), levels, out.cols);
+    });
+  }
+  void diagonal_sum(View out, ConstView x, ConstView bias) override {
+    device_.for_each(out.rows, 4 * x.cols, [&](int64_t row, int) {
+      float sum = 0.0F;
+      for (int64_t j = 0; j < x.cols; ++j) sum += load_as_f32(x.data, x.dtype, (row + j) * x.stride + j);
+      if (bias.data != nullptr) sum += *floats_of(bias);
+      device_.kernels.copy(row_of(out, row), {&sum}, 1);
+    });
+  }
+
+ private:
+  void product(View out, ConstView x, const Matrix& weight, Product epilogue) {
+    epilogue.channels = weight.k();
+    run_product(device_, epilogue, out, x, weight);
+  }
+
+  Device device_;
+};
+
+}  // namespace
+}  // namespace cpu
+
+std::unique_ptr<Ops> make_cpu_ops(const CpuOptions& options) {
+  const int threads = options.threads == 0 ? cpu_info().usable_cores : options.threads;
+  return std::make_unique<cpu::CpuOps>(cpu::choose_isa(options.isa), threads);
+}
+
+}  // namespace heartmula

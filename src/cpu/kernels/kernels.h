@@ -1,0 +1,143 @@
+// The kernels of one instruction set: a table of plain functions, one getter for each set.
+//
+// A kernel source is compiled once for each instruction set, with HEARTMULA_KERNELS naming the set's namespace. It must
+// not instantiate anything that another file could share (no standard containers, no inline functions of other
+// headers): the linker might keep the copy with AVX-512 for everyone.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+namespace heartmula::cpu {
+
+enum class Element : uint8_t { kF32, kBF16 };
+
+/// Consecutive elements, f32 or bf16.
+struct Strip {
+  void* data = nullptr;
+  Element element = Element::kF32;
+};
+struct ConstStrip {
+  const void* data = nullptr;
+  Element element = Element::kF32;
+};
+
+/// out[t] = epilogue(sum over j < taps of W_j a[t + j * dilation]) with packed W; a plain product has one tap.
+///
+/// W is packed as [panels][words][panel width] of 32-bit words: one k in f32, the pair (k, k + 1) in bf16, zero where
+/// there is no output or no k. k counts tap by tap, k = tap * channels + channel.
+/// epilogue(s) = [out +] [gain *] prelu(s + bias), or silu(gate) * up: then the first half of each panel's lanes is
+/// gate and the second half up.
+struct Product {
+  const void* a = nullptr;  // rows of the element type of the weights
+  int64_t a_stride = 0;     // elements
+  int64_t taps = 1;
+  int64_t channels = 0;
+  int64_t dilation = 0;
+
+  const void* weights = nullptr;
+  int64_t columns = 0;  // of out
+
+  Strip out = {};
+  int64_t out_stride = 0;  // elements
+  const float* bias = nullptr;
+  const float* gain = nullptr;
+  const float* prelu = nullptr;
+  bool add = false;
+  bool gated = false;
+  bool stream = false;  // few rows: read the weights in one go, not in blocks of k that stay in the cache
+};
+
+/// A part of a product's output: rows and panels, half open.
+struct ProductPart {
+  int64_t row_begin = 0;
+  int64_t row_end = 0;
+  int64_t panel_begin = 0;
+  int64_t panel_end = 0;
+};
+
+/// Keys and values of one stream and key head.
+///
+/// keys: panels [positions / panel width][words][panel width] as in Product, k running over the head; values:
+/// [positions][value_stride]. Whole panels of keys may be read, but a lane at or beyond a row's `count` is never used.
+struct KeyValues {
+  const void* keys = nullptr;
+  const void* values = nullptr;
+  Element element = Element::kF32;
+  int64_t head_dim = 0;
+  int64_t value_stride = 0;  // elements; a multiple of the panel width, the padding zero
+  float scale = 1.0F;        // of the scores
+};
+
+/// One head of one row: out = softmax(scale * q k) v over the positions [0, count).
+struct Query {
+  const void* q = nullptr;
+  void* out = nullptr;
+  int64_t count = 0;
+};
+
+struct Kernels {
+  int panel_width;  // outputs in a panel of packed weights, positions in a panel of keys
+  int tile_rows;    // most rows in registers at once
+
+  void (*product_f32)(const Product&, const ProductPart&, void* scratch);
+  void (*product_bf16)(const Product&, const ProductPart&, void* scratch);
+  size_t (*product_scratch_bytes)(const Product&, const ProductPart&, Element weights);
+
+  void (*attend)(const KeyValues&, const Query* queries, int64_t count, Element q, Element out, void* scratch);
+  size_t (*attend_scratch_bytes)(const KeyValues&, int64_t count);
+
+  void (*rms_norm)(Strip out, ConstStrip x, const float* gain, const float* scale, const float* shift, float eps,
+                   int64_t count);
+  void (*layer_norm)(Strip out, ConstStrip x, const float* scale, const float* shift, float eps, int64_t count);
+  void (*rotate)(Strip x, const float* cos, const float* sin, int64_t heads, int64_t head_dim);
+
+  void (*copy)(Strip out, ConstStrip x, int64_t count);
+  void (*combine)(Strip out, float a, ConstStrip x, float b, ConstStrip y, int64_t count);
+  void (*guide)(Strip out, ConstStrip x, ConstStrip y, float guidance, int64_t count);
+  void (*silu)(Strip out, ConstStrip x, int64_t count);
+  void (*round_levels)(Strip out, ConstStrip x, float levels, int64_t count);
+};
+
+#if defined(HEARTMULA_KERNELS)
+namespace HEARTMULA_KERNELS {
+void product_f32(const Product&, const ProductPart&, void* scratch);
+void product_bf16(const Product&, const ProductPart&, void* scratch);
+size_t product_scratch_bytes(const Product&, const ProductPart&, Element weights);
+void attend(const KeyValues&, const Query* queries, int64_t count, Element q, Element out, void* scratch);
+size_t attend_scratch_bytes(const KeyValues&, int64_t count);
+void rms_norm(Strip out, ConstStrip x, const float* gain, const float* scale, const float* shift, float eps,
+              int64_t count);
+void layer_norm(Strip out, ConstStrip x, const float* scale, const float* shift, float eps, int64_t count);
+void rotate(Strip x, const float* cos, const float* sin, int64_t heads, int64_t head_dim);
+void copy(Strip out, ConstStrip x, int64_t count);
+void combine(Strip out, float a, ConstStrip x, float b, ConstStrip y, int64_t count);
+void guide(Strip out, ConstStrip x, ConstStrip y, float guidance, int64_t count);
+void silu(Strip out, ConstStrip x, int64_t count);
+void round_levels(Strip out, ConstStrip x, float levels, int64_t count);
+}  // namespace HEARTMULA_KERNELS
+#endif
+
+#if defined(__x86_64__)
+namespace baseline {
+const Kernels& kernels();
+}
+namespace avx2 {
+const Kernels& kernels();
+}
+namespace avx512 {
+const Kernels& kernels();
+}
+namespace avx512bf16 {
+const Kernels& kernels();
+}
+#elif defined(__aarch64__)
+namespace neon {
+const Kernels& kernels();
+}
+namespace neonbf16 {
+const Kernels& kernels();
+}
+#endif
+
+}  // namespace heartmula::cpu

@@ -1,0 +1,126 @@
+// What the kernels share: the vector of one instruction set, exact bf16 conversions, partial vectors.
+#pragma once
+
+#ifndef HWY_COMPILE_ONLY_STATIC
+#define HWY_COMPILE_ONLY_STATIC
+#endif
+#include <hwy/contrib/math/math-inl.h>
+#include <hwy/highway.h>
+
+#include "cpu/kernels/kernels.h"
+
+#if defined(__AVX512BF16__) || defined(__ARM_FEATURE_BF16_VECTOR_ARITHMETIC)
+#define HEARTMULA_BF16_DOT 1
+#else
+#define HEARTMULA_BF16_DOT 0
+#endif
+
+HWY_BEFORE_NAMESPACE();
+namespace heartmula::cpu::HEARTMULA_KERNELS {
+
+namespace hn = hwy::HWY_NAMESPACE;
+
+using DF = hn::ScalableTag<float>;
+using DU = hn::RebindToUnsigned<DF>;
+using DI = hn::RebindToSigned<DF>;
+using DH = hn::Rebind<uint16_t, DF>;  // as many 16-bit lanes as there are floats
+using F = hn::Vec<DF>;
+using U = hn::Vec<DU>;
+
+constexpr int kLanes = static_cast<int>(hn::MaxLanes(DF()));
+constexpr int kVectors = kLanes >= 8 ? 2 : 4;  // of one panel
+constexpr int kPanel = kVectors * kLanes;
+// As many sums as leave registers for a row of weights and one broadcast: 24 of 32 registers, 12 of 16.
+constexpr int kTileRows = HWY_ARCH_ARM ? 6 : kLanes == 16 ? 12 : kLanes == 8 ? 6 : 2;
+
+constexpr int64_t least(int64_t a, int64_t b) {
+  return a < b ? a : b;
+}
+constexpr int64_t round_up(int64_t value, int64_t step) {
+  return (value + step - 1) / step * step;
+}
+
+HWY_INLINE F zero() {
+  return hn::Zero(DF());
+}
+HWY_INLINE F set(float value) {
+  return hn::Set(DF(), value);
+}
+
+HWY_INLINE F load(const float* p) {
+  return hn::LoadU(DF(), p);
+}
+HWY_INLINE F load(const uint16_t* bf16) {
+  return hn::BitCast(DF(), hn::ShiftLeft<16>(hn::PromoteTo(DU(), hn::LoadU(DH(), bf16))));
+}
+
+HWY_INLINE U load(const uint32_t* p) {
+  return hn::LoadU(DU(), p);
+}
+
+HWY_INLINE void store(F v, float* p) {
+  hn::StoreU(v, DF(), p);
+}
+/// Rounds to nearest even, a NaN to a quiet NaN, as f32_to_bf16 does (Highway 1.0 would truncate).
+HWY_INLINE void store(F v, uint16_t* bf16) {
+  const U bits = hn::BitCast(DU(), v);
+  const U lowest = hn::And(hn::ShiftRight<16>(bits), hn::Set(DU(), 1));
+  const U rounded = hn::Add(bits, hn::Add(lowest, hn::Set(DU(), 0x7FFF)));
+  const U quiet = hn::Or(bits, hn::Set(DU(), 0x400000));
+  const U high = hn::ShiftRight<16>(hn::IfThenElse(hn::RebindMask(DU(), hn::Eq(v, v)), rounded, quiet));
+  hn::StoreU(hn::DemoteTo(DH(), hn::BitCast(DI(), high)), DH(), bf16);
+}
+
+/// The first `count` lanes, zero beyond; the memory beyond is not touched.
+template <typename T>
+HWY_INLINE F load_first(const T* p, int64_t count) {
+  if (count >= kLanes) return load(p);
+  HWY_ALIGN T lanes[kLanes] = {};
+  for (int64_t i = 0; i < count; ++i) lanes[i] = p[i];
+  return load(lanes);
+}
+template <typename T>
+HWY_INLINE void store_first(F v, T* p, int64_t count) {
+  if (count >= kLanes) return store(v, p);
+  HWY_ALIGN T lanes[kLanes];
+  store(v, lanes);
+  for (int64_t i = 0; i < count; ++i) p[i] = lanes[i];
+}
+
+/// e^x to about 1 ulp; 0 below -104, e^88 above 88, where Highway's Exp would wrap.
+HWY_INLINE F exp(F x) {
+  return hn::Exp(DF(), hn::Min(x, set(88.0F)));
+}
+HWY_INLINE F silu(F x) {
+  return hn::Div(x, hn::Add(set(1.0F), exp(hn::Neg(x))));
+}
+
+/// Lane by lane in ascending order: the same for every row.
+HWY_INLINE float sum_lanes(F v) {
+  HWY_ALIGN float lanes[kLanes];
+  hn::Store(v, DF(), lanes);
+  float sum = lanes[0];
+  for (int i = 1; i < kLanes; ++i) sum += lanes[i];
+  return sum;
+}
+
+/// Calls body(out, x...) with typed pointers instead of strips.
+template <typename Body>
+HWY_INLINE void typed(ConstStrip x, const Body& body) {
+  if (x.element == Element::kF32) {
+    body(static_cast<const float*>(x.data));
+  } else {
+    body(static_cast<const uint16_t*>(x.data));
+  }
+}
+template <typename Body>
+HWY_INLINE void typed(Strip x, const Body& body) {
+  if (x.element == Element::kF32) {
+    body(static_cast<float*>(x.data));
+  } else {
+    body(static_cast<uint16_t*>(x.data));
+  }
+}
+
+}  // namespace heartmula::cpu::HEARTMULA_KERNELS
+HWY_AFTER_NAMESPACE();

@@ -1,0 +1,27 @@
+// The table of one instruction set's kernels.
+#include "cpu/kernels/simd.h"
+
+namespace heartmula::cpu::HEARTMULA_KERNELS {
+
+const Kernels& kernels() {
+  static constexpr Kernels table = {
+      .panel_width = kPanel,
+      .tile_rows = kTileRows,
+      .product_f32 = product_f32,
+      .product_bf16 = product_bf16,
+      .product_scratch_bytes = product_scratch_bytes,
+      .attend = attend,
+      .attend_scratch_bytes = attend_scratch_bytes,
+      .rms_norm = rms_norm,
+      .layer_norm = layer_norm,
+      .rotate = rotate,
+      .copy = copy,
+      .combine = combine,
+      .guide = guide,
+      .silu = silu,
+      .round_levels = round_levels,
+  };
+  return table;
+}
+
+}  // namespace heartmula::cpu::HEARTMULA_KERNELS

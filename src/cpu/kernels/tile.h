@@ -1,0 +1,181 @@
+// acc[r][v] += sum over k of a[r][k] * w[k][v]: the register tile under products and attention.
+//
+// Outputs lie in lanes and each is one chain of fused multiply-adds over ascending k, whatever the number of rows, so
+// that a row's bits do not depend on its company. How weights lie in memory is a policy.
+#pragma once
+
+#include "cpu/kernels/simd.h"
+
+HWY_BEFORE_NAMESPACE();
+namespace heartmula::cpu::HEARTMULA_KERNELS {
+
+/// One k a step, f32.
+struct WeightsF32 {
+  using Activation = float;
+  using Stored = float;
+  static constexpr int kActivations = 1;  // a step
+
+  template <int R, int V>
+  static HWY_INLINE void step(F (&acc)[R][V], const float* const* a, int64_t a_stride, const float* const* w) {
+    F weights[V];
+    HWY_UNROLL(8)
+    for (int v = 0; v < V; ++v) weights[v] = load(w[v / kVectors] + v % kVectors * kLanes);
+    HWY_UNROLL(16)
+    for (int r = 0; r < R; ++r) {
+      const F x = set(a[r / 4][r % 4 * a_stride]);
+      HWY_UNROLL(8)
+      for (int v = 0; v < V; ++v) acc[r][v] = hn::MulAdd(x, weights[v], acc[r][v]);
+    }
+  }
+};
+
+/// One k a step, bf16 widened while it is loaded.
+struct WeightsBF16 {
+  using Activation = float;
+  using Stored = uint16_t;
+  static constexpr int kActivations = 1;
+
+  template <int R, int V>
+  static HWY_INLINE void step(F (&acc)[R][V], const float* const* a, int64_t a_stride, const uint16_t* const* w) {
+    F weights[V];
+    HWY_UNROLL(8)
+    for (int v = 0; v < V; ++v) weights[v] = load(w[v / kVectors] + v % kVectors * kLanes);
+    HWY_UNROLL(16)
+    for (int r = 0; r < R; ++r) {
+      const F x = set(a[r / 4][r % 4 * a_stride]);
+      HWY_UNROLL(8)
+      for (int v = 0; v < V; ++v) acc[r][v] = hn::MulAdd(x, weights[v], acc[r][v]);
+    }
+  }
+};
+
+#if HEARTMULA_BF16_DOT
+
+/// acc + lo(a) * lo(b) + hi(a) * hi(b), the pair of bf16 in each 32-bit lane.
+HWY_INLINE F dot_pairs(F acc, U a, U b) {
+#if HWY_ARCH_X86
+  const auto bf16 = [](U v) HWY_ATTR { return reinterpret_cast<__m512bh>(v.raw); };
+  return F{_mm512_dpbf16_ps(acc.raw, bf16(a), bf16(b))};
+#else
+  return F(vbfdotq_f32(acc.raw, vreinterpretq_bf16_u32(a.raw), vreinterpretq_bf16_u32(b.raw)));
+#endif
+}
+
+/// The pair k, k + 1 of bf16 a step, by the dot product instruction.
+struct WeightsPairs {
+  using Activation = uint16_t;
+  using Stored = uint32_t;
+  static constexpr int kActivations = 2;
+
+  template <int R, int V>
+  static HWY_INLINE void step(F (&acc)[R][V], const uint16_t* const* a, int64_t a_stride, const uint32_t* const* w) {
+    U weights[V];
+    HWY_UNROLL(8)
+    for (int v = 0; v < V; ++v) weights[v] = load(w[v / kVectors] + v % kVectors * kLanes);
+    HWY_UNROLL(16)
+    for (int r = 0; r < R; ++r) {
+      uint32_t pair;  // only 2-byte aligned
+      __builtin_memcpy(&pair, a[r / 4] + r % 4 * a_stride, sizeof(pair));
+      const U x = hn::Set(DU(), pair);
+      HWY_UNROLL(8)
+      for (int v = 0; v < V; ++v) acc[r][v] = dot_pairs(acc[r][v], x, weights[v]);
+    }
+  }
+};
+
+#else
+
+/// The pair k, k + 1 of bf16 a step, widened exactly by shift and mask; activations are bf16 widened before.
+struct WeightsPairs {
+  using Activation = float;
+  using Stored = uint32_t;
+  static constexpr int kActivations = 2;
+
+  template <int R, int V>
+  static HWY_INLINE void step(F (&acc)[R][V], const float* const* a, int64_t a_stride, const uint32_t* const* w) {
+    F weights[V];
+    HWY_UNROLL(8)
+    for (int v = 0; v < V; ++v) {
+      weights[v] = hn::BitCast(DF(), hn::ShiftLeft<16>(load(w[v / kVectors] + v % kVectors * kLanes)));
+    }
+    HWY_UNROLL(16)
+    for (int r = 0; r < R; ++r) {
+      const F x = set(a[r / 4][r % 4 * a_stride]);
+      HWY_UNROLL(8)
+      for (int v = 0; v < V; ++v) acc[r][v] = hn::MulAdd(x, weights[v], acc[r][v]);
+    }
+    HWY_UNROLL(8)
+    for (int v = 0; v < V; ++v) {
+      const U high = hn::And(load(w[v / kVectors] + v % kVectors * kLanes), hn::Set(DU(), 0xFFFF0000U));
+      weights[v] = hn::BitCast(DF(), high);
+    }
+    HWY_UNROLL(16)
+    for (int r = 0; r < R; ++r) {
+      const F x = set(a[r / 4][r % 4 * a_stride + 1]);
+      HWY_UNROLL(8)
+      for (int v = 0; v < V; ++v) acc[r][v] = hn::MulAdd(x, weights[v], acc[r][v]);
+    }
+  }
+};
+
+#endif
+
+/// `steps` steps; weights of a step lie w_step elements after those of the step before, those of the next panel
+/// panel_stride elements further.
+template <class W, int R, int V>
+HWY_INLINE void accumulate(F (&acc)[R][V], const typename W::Activation* a, int64_t a_stride,
+                           const typename W::Stored* w, int64_t w_step, int64_t panel_stride, int64_t steps) {
+  constexpr int kBases = (R + 3) / 4;  // a base for 4 rows: offsets of 0 to 3 strides need no registers of their own
+  constexpr int kPanels = V / kVectors;
+  const typename W::Activation* rows[kBases];
+  for (int i = 0; i < kBases; ++i) rows[i] = a + 4 * i * a_stride;
+  const typename W::Stored* panels[kPanels];
+  for (int i = 0; i < kPanels; ++i) panels[i] = w + i * panel_stride;
+  for (int64_t k = 0; k < steps; ++k) {
+    W::template step<R, V>(acc, rows, a_stride, panels);
+    HWY_UNROLL(4)
+    for (int i = 0; i < kBases; ++i) rows[i] += W::kActivations;
+    HWY_UNROLL(4)
+    for (int i = 0; i < kPanels; ++i) panels[i] += w_step;
+  }
+}
+
+/// Calls body.template operator()<rows>() for a number of rows in [1, R] known only at run time.
+template <int R, class Body>
+HWY_INLINE void with_rows(int64_t rows, const Body& body) {
+  if constexpr (R > 1) {
+    if (rows < R) return with_rows<R - 1>(rows, body);
+  }
+  body.template operator()<R>();
+}
+
+/// Cuts [0, rows) into tiles of at most kTileRows rows, as equal as can be: body(first, count).
+template <class Body>
+HWY_INLINE void for_each_tile(int64_t rows, const Body& body) {
+  const int64_t tiles = (rows + kTileRows - 1) / kTileRows;
+  for (int64_t i = 0; i < tiles; ++i) {
+    const int64_t first = rows * i / tiles;
+    body(first, rows * (i + 1) / tiles - first);
+  }
+}
+
+/// Covers [0, rows) x [0, panels): body.template operator()<R, P>(row, panel) for each tile of R rows and P panels.
+/// Few rows take two panels side by side, for one alone has too few chains to hide the latency of an addition.
+template <class Body>
+HWY_INLINE void for_each_tile_and_panel(int64_t rows, int64_t panels, const Body& body) {
+  constexpr int kPairRows = kTileRows / 2;
+  int64_t panel = 0;
+  if (rows <= kPairRows) {
+    for (; panel + 2 <= panels; panel += 2) {
+      with_rows<kPairRows>(rows, [&]<int R>() HWY_ATTR { body.template operator()<R, 2>(0, panel); });
+    }
+  }
+  for (; panel < panels; ++panel) {
+    for_each_tile(rows, [&](int64_t row, int64_t count) HWY_ATTR {
+      with_rows<kTileRows>(count, [&]<int R>() HWY_ATTR { body.template operator()<R, 1>(row, panel); });
+    });
+  }
+}
+
+}  // namespace heartmula::cpu::HEARTMULA_KERNELS
+HWY_AFTER_NAMESPACE();

@@ -1,0 +1,23 @@
+// Aligned memory that asks for huge pages when it is big.
+#pragma once
+
+#include <cstddef>
+#include <memory>
+
+namespace heartmula::cpu {
+
+/// At least 64-byte aligned, not initialised. Throws Error(kFailure) when there is no memory.
+std::shared_ptr<void> allocate_aligned(size_t bytes);
+
+/// Memory that only grows; its content is lost when it does.
+class Scratch {
+ public:
+  void reserve(size_t bytes);
+  void* data() const { return data_.get(); }
+
+ private:
+  std::shared_ptr<void> data_;
+  size_t bytes_ = 0;
+};
+
+}  // namespace heartmula::cpu

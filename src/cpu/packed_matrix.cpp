@@ -1,0 +1,77 @@
+#include "cpu/packed_matrix.h"
+
+namespace heartmula::cpu {
+namespace {
+
+constexpr int64_t kTransposeBlock = 16;  // k at a time: as many cache lines of the panel as are written over and over
+
+/// words[k][lane] = rows[lane][k], as f32 or as pairs of bf16; `rows` is zero beyond the last k.
+void pack_panel(uint32_t* words, const float* rows, int64_t row_pitch, int64_t width, int64_t count, DType dtype) {
+  for (int64_t first = 0; first < count; first += kTransposeBlock) {
+    const int64_t end = std::min(count, first + kTransposeBlock);
+    for (int64_t lane = 0; lane < width; ++lane) {
+      const float* row = rows + lane * row_pitch;
+      if (dtype == DType::kF32) {
+        for (int64_t w = first; w < end; ++w) words[w * width + lane] = std::bit_cast<uint32_t>(row[w]);
+      } else {
+        for (int64_t w = first; w < end; ++w) {
+          const uint32_t low = f32_to_bf16(row[2 * w]);
+          const uint32_t high = f32_to_bf16(row[2 * w + 1]);
+          words[w * width + lane] = low | high << 16;
+        }
+      }
+    }
+  }
+}
+
+/// read_lane(panel, lane, row) writes the k values of the output in that lane, or returns false if there is none.
+template <typename ReadLane>
+Matrix pack_panels(Device& device, int64_t n, int64_t k, int64_t panels, bool gated, DType dtype,
+                   const ReadLane& read_lane) {
+  const int64_t width = device.kernels.panel_width;
+  const int64_t words = dtype == DType::kF32 ? k : (k + 1) / 2;
+  const int64_t row_pitch = 2 * ((k + 1) / 2) + kTransposeBlock;
+  const int64_t bytes = panels * words * width * int64_t{sizeof(uint32_t)};
+  auto packed = std::make_shared<PackedMatrix>();
+  packed->words = allocate_aligned(static_cast<size_t>(bytes));
+  packed->panels = panels;
+  packed->gated = gated;
+  auto* out = static_cast<uint32_t*>(packed->words.get());
+  device.reserve_scratch(static_cast<size_t>(width * row_pitch) * sizeof(float));
+  device.for_each(panels, k * width, [&](int64_t panel, int worker) {
+    float* rows = static_cast<float*>(device.scratch(worker));
+    for (int64_t lane = 0; lane < width; ++lane) {
+      float* row = rows + lane * row_pitch;
+      const int64_t filled = read_lane(panel, lane, row) ? k : 0;
+      std::fill(row + filled, row + row_pitch, 0.0F);
+    }
+    pack_panel(out + panel * words * width, rows, row_pitch, width, words, dtype);
+  });
+  return Matrix(packed, dtype, n, k, bytes);
+}
+
+}  // namespace
+
+Matrix pack(Device& device, const MatrixSource& source, DType dtype) {
+  const int64_t width = device.kernels.panel_width;
+  const int64_t panels = (source.n + width - 1) / width;
+  return pack_panels(device, source.n, source.k, panels, false, dtype, [&](int64_t panel, int64_t lane, float* row) {
+    const int64_t output = panel * width + lane;
+    if (output >= source.n) return false;
+    source.read_row(output, row);
+    return true;
+  });
+}
+
+Matrix pack_gate_up(Device& device, const MatrixSource& gate, const MatrixSource& up, DType dtype) {
+  const int64_t half = device.kernels.panel_width / 2;
+  const int64_t panels = (gate.n + half - 1) / half;
+  return pack_panels(device, gate.n, gate.k, panels, true, dtype, [&](int64_t panel, int64_t lane, float* row) {
+    const int64_t output = panel * half + lane % half;
+    if (output >= gate.n) return false;
+    (lane < half ? gate : up).read_row(output, row);
+    return true;
+  });
+}
+
+}  // namespace heartmula::cpu

@@ -1,0 +1,18 @@
+// Weights in the layout of the kernels: [panels][words][panel width], zero padded.
+#pragma once
+
+#include "cpu/device.h"
+#include "ops/ops.h"
+
+namespace heartmula::cpu {
+
+struct PackedMatrix : Matrix::Storage {
+  std::shared_ptr<void> words;
+  int64_t panels = 0;
+  bool gated = false;  // half of each panel's lanes gate, half up
+};
+
+Matrix pack(Device& device, const MatrixSource& source, DType dtype);
+Matrix pack_gate_up(Device& device, const MatrixSource& gate, const MatrixSource& up, DType dtype);
+
+}  // namespace heartmula::cpu
