@@ -93,6 +93,7 @@ MappedFile::~MappedFile() {
 }
 
 void MappedFile::release(std::span<const std::byte> part) const {
+  if (part.empty()) return;
   const auto page = static_cast<size_t>(::sysconf(_SC_PAGESIZE));
   const auto start = static_cast<size_t>(part.data() - bytes_.data());  // the mapping itself begins at a page
   const size_t end = start + part.size();
@@ -186,6 +187,7 @@ void AtomicFile::commit(bool sync) {
 }
 
 OutputKind check_writable(const fs::path& path) {
+  if (path.empty()) throw user_error("the path of the output is empty");
   struct stat status = {};
   if (::stat(path.c_str(), &status) != 0) {
     const int error = errno;
@@ -196,7 +198,7 @@ OutputKind check_writable(const fs::path& path) {
     return OutputKind::kRegular;
   }
   if (S_ISDIR(status.st_mode)) throw user_error("{}: is a folder; name a file in it", path.string());
-  if (::access(path.c_str(), W_OK) != 0) {
+  if (::faccessat(AT_FDCWD, path.c_str(), W_OK, AT_EACCESS) != 0) {
     throw user_error("{}: not writable: {}", path.string(), system_message(errno));
   }
   if (!S_ISREG(status.st_mode) || names_descriptor(path)) return OutputKind::kStream;

@@ -1,0 +1,211 @@
+#include "base/thread_pool.h"
+
+#include <gtest/gtest.h>
+
+#include <atomic>
+#include <chrono>
+#include <cstdlib>
+#include <new>
+#include <stdexcept>
+#include <thread>
+#include <vector>
+
+#include "base/testing.h"
+
+namespace {
+std::atomic<int64_t> allocations{0};
+}
+
+// Counts what the whole program allocates. Not inlined: GCC would take malloc and delete for a mismatch.
+[[gnu::noinline]] void* operator new(size_t size) {
+  allocations.fetch_add(1, std::memory_order_relaxed);
+  if (void* memory = std::malloc(size > 0 ? size : 1)) return memory;
+  throw std::bad_alloc();
+}
+[[gnu::noinline]] void operator delete(void* memory) noexcept {
+  std::free(memory);
+}
+[[gnu::noinline]] void operator delete(void* memory, size_t) noexcept {
+  std::free(memory);
+}
+
+namespace heartmula {
+namespace {
+
+using namespace std::chrono_literals;
+
+class EveryThreadCount : public testing::TestWithParam<int> {};
+INSTANTIATE_TEST_SUITE_P(ThreadPool, EveryThreadCount, testing::Values(1, 2, 3, 7));
+
+/// Waits until `condition` holds; false after ten seconds.
+template <typename Condition>
+bool eventually(const Condition& condition) {
+  const auto deadline = std::chrono::steady_clock::now() + 10s;
+  while (!condition()) {
+    if (std::chrono::steady_clock::now() > deadline) return false;
+    std::this_thread::yield();
+  }
+  return true;
+}
+
+TEST_P(EveryThreadCount, computes_every_chunk_exactly_once) {
+  ThreadPool pool(GetParam());
+  EXPECT_EQ(pool.threads(), GetParam());
+  for (const int64_t chunks : {0, 1, 2, 3, 6, 7, 8, 1000}) {
+    std::vector<int> runs(static_cast<size_t>(chunks));  // not atomic: the end of parallel_for orders them
+    pool.parallel_for(chunks, [&](int64_t chunk, int worker) {
+      ASSERT_GE(worker, 0);
+      ASSERT_LT(worker, GetParam());
+      ++runs[static_cast<size_t>(chunk)];
+    });
+    EXPECT_EQ(runs, std::vector<int>(static_cast<size_t>(chunks), 1));
+  }
+}
+
+TEST_P(EveryThreadCount, a_worker_number_belongs_to_one_thread_at_a_time) {
+  ThreadPool pool(GetParam());
+  std::vector<std::atomic<int>> inside(static_cast<size_t>(GetParam()));
+  std::atomic<bool> shared{false};
+  for (int round = 0; round < 50; ++round) {
+    pool.parallel_for(100, [&](int64_t, int worker) {
+      if (inside[static_cast<size_t>(worker)].fetch_add(1) != 0) shared = true;
+      inside[static_cast<size_t>(worker)].fetch_sub(1);
+    });
+  }
+  EXPECT_FALSE(shared);
+}
+
+TEST_P(EveryThreadCount, cancel_ends_the_work_between_two_chunks) {
+  ThreadPool pool(GetParam());
+  CancelToken token;
+  pool.set_cancel_token(&token);
+  std::atomic<int> done{0};
+  std::atomic<int> inside{0};
+  EXPECT_EQ(error_of(ErrorKind::kCancelled,
+                     [&] {
+                       pool.parallel_for(10'000, [&](int64_t chunk, int) {
+                         ++inside;
+                         if (chunk == 10) token.cancel();
+                         if (chunk > 10) eventually([&] { return token.cancelled(); });
+                         ++done;
+                         --inside;
+                       });
+                     }),
+            "cancelled");
+  EXPECT_EQ(inside, 0);
+  EXPECT_LE(done, 10 + GetParam());
+  const int done_when_thrown = done;
+  std::this_thread::sleep_for(5ms);
+  EXPECT_EQ(done, done_when_thrown) << "a body ran after the exception";
+
+  error_of(ErrorKind::kCancelled, [&] { pool.parallel_for(1, [&](int64_t, int) { ++done; }); });
+  EXPECT_EQ(done, done_when_thrown) << "a chunk ran after the token was raised";
+
+  pool.set_cancel_token(nullptr);
+  pool.parallel_for(5, [&](int64_t, int) { ++done; });
+  EXPECT_EQ(done, done_when_thrown + 5);
+}
+
+TEST_P(EveryThreadCount, a_token_raised_in_the_last_chunk_comes_too_late) {
+  ThreadPool pool(GetParam());
+  CancelToken token;
+  pool.set_cancel_token(&token);
+  std::atomic<int> done{0};
+  pool.parallel_for(20, [&](int64_t, int) {
+    if (++done == 20) token.cancel();
+  });
+  EXPECT_EQ(done, 20);
+}
+
+TEST_P(EveryThreadCount, an_exception_of_a_body_reaches_the_caller) {
+  ThreadPool pool(GetParam());
+  for (int round = 0; round < 20; ++round) {
+    std::atomic<int> inside{0};
+    std::atomic<int> done{0};
+    try {
+      pool.parallel_for(10'000, [&](int64_t chunk, int) {
+        ++inside;
+        if (chunk >= 5) {
+          --inside;
+          throw std::runtime_error("chunk");
+        }
+        ++done;
+        --inside;
+      });
+      FAIL() << "no exception";
+    } catch (const std::runtime_error& error) {
+      EXPECT_STREQ(error.what(), "chunk");
+    }
+    EXPECT_EQ(inside, 0);
+    EXPECT_EQ(done, 5);
+    pool.parallel_for(10, [&](int64_t, int) { ++done; });
+    EXPECT_EQ(done, 15) << "the pool works on";
+  }
+}
+
+TEST_P(EveryThreadCount, a_hundred_thousand_calls_take_moments) {
+  ThreadPool pool(GetParam());
+  constexpr int kCalls = 100'000;
+  std::atomic<int64_t> sum{0};
+  const int64_t allocations_before = allocations;
+  const auto start = std::chrono::steady_clock::now();
+  for (int call = 0; call < kCalls; ++call) {
+    pool.parallel_for(4, [&](int64_t chunk, int) { sum.fetch_add(chunk, std::memory_order_relaxed); });
+  }
+  const std::chrono::duration<double> elapsed = std::chrono::steady_clock::now() - start;
+  EXPECT_EQ(allocations, allocations_before);
+  EXPECT_EQ(sum, kCalls * int64_t{6});
+  EXPECT_LT(elapsed.count(), 60);
+  RecordProperty("microseconds_per_call", std::to_string(elapsed.count() * 1e6 / kCalls));
+}
+
+TEST(ThreadPool, others_do_the_work_of_a_slow_worker) {
+  for (const int threads : {2, 7}) {
+    ThreadPool pool(threads);
+    std::atomic<int> others{0};
+    bool others_came = false;
+    pool.parallel_for(64, [&](int64_t chunk, int) {
+      if (chunk == 0) {
+        others_came = eventually([&] { return others == 63; });
+      } else {
+        ++others;
+      }
+    });
+    EXPECT_TRUE(others_came);
+  }
+}
+
+// Each call needs two workers at once, so a worker that misses its call is seen; the pauses let workers spin, be
+// about to sleep, and sleep.
+TEST(ThreadPool, no_call_is_missed_around_falling_asleep) {
+  ThreadPool pool(2);
+  for (int round = 0; round < 2000; ++round) {
+    const auto pause = std::chrono::microseconds(round % 80);
+    const auto end = std::chrono::steady_clock::now() + pause;
+    while (std::chrono::steady_clock::now() < end) {
+    }
+    std::atomic<int> arrived{0};
+    std::atomic<bool> met{true};
+    pool.parallel_for(2, [&](int64_t, int) {
+      ++arrived;
+      if (!eventually([&] { return arrived == 2; })) met = false;
+    });
+    ASSERT_TRUE(met) << "round " << round;
+  }
+}
+
+TEST(ThreadPool, pools_come_and_go) {
+  for (int round = 0; round < 100; ++round) {
+    ThreadPool pool(1 + round % 5);
+    if (round % 2 == 0) pool.parallel_for(3, [](int64_t, int) {});
+  }
+}
+
+TEST(ThreadPool, refuses_absurd_numbers_of_threads) {
+  for (const int threads : {-1, 0, 100'000}) {
+    error_of(ErrorKind::kUser, [&] { ThreadPool pool(threads); });
+  }
+}
+
+}  // namespace
+}  // namespace heartmula
