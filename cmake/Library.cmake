@@ -1,8 +1,8 @@
-# libheartmula, made of the objects of every floor but the command line's, and the program heartmula.
+# libheartmula, made of the objects of every floor but those that only the program needs, and the program heartmula.
 
-# The floors that go into the library, and the outside libraries that their objects need at link time.
+# The floors that go into the library, the objects that they are made of, and the outside libraries that their objects need at link time.
 get_property(floors GLOBAL PROPERTY HEARTMULA_FLOORS)
-list(REMOVE_ITEM floors hm_cli)
+list(REMOVE_ITEM floors hm_cli hm_verify)
 set(objects "")
 set(libraries "")
 set(waiting ${floors})
@@ -26,6 +26,9 @@ while(waiting)
   endif()
   if(type MATCHES "STATIC_LIBRARY|OBJECT_LIBRARY")
     list(APPEND objects $<TARGET_OBJECTS:${item}>)
+    get_target_property(sources ${item} SOURCES)
+    list(FILTER sources INCLUDE REGEX "TARGET_OBJECTS")
+    list(APPEND objects ${sources})
     get_target_property(links ${item} LINK_LIBRARIES)
     if(links)
       list(APPEND waiting ${links})

@@ -17,6 +17,7 @@
 
 #include "heartmula/cancel.h"
 #include "heartmula/error.h"
+#include "heartmula/export.h"
 #include "heartmula/frame.h"
 
 namespace heartmula {
@@ -78,7 +79,7 @@ struct Song {
 };
 
 /// One checkpoint in memory. One call at a time; different models may be used by different threads.
-class Model {
+class HEARTMULA_API Model {
  public:
   /// Checks the files; the weights are loaded when they are first needed, and stay (unless lazy_load).
   explicit Model(const ModelSettings& settings);
