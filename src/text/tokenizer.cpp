@@ -1,0 +1,378 @@
+#include "text/tokenizer.h"
+
+#include <algorithm>
+#include <array>
+#include <functional>
+#include <nlohmann/json.hpp>
+#include <unordered_map>
+#include <utility>
+
+#include "base/error.h"
+#include "base/file.h"
+#include "text/split_expression.h"
+#include "text/tokenizer_file.h"
+#include "text/unicode.h"
+
+namespace heartmula {
+namespace {
+
+constexpr size_t kMaxFileBytes = size_t{1} << 28;
+constexpr int32_t kNone = -1;
+
+/// GPT-2's character of each byte, as code points below 0x144: printable bytes stand for themselves, the others follow
+/// from U+0100 on.
+std::array<char32_t, 256> make_byte_characters() {
+  std::array<char32_t, 256> characters = {};
+  char32_t next = 0x100;
+  for (char32_t byte = 0; byte < 256; ++byte) {
+    const bool is_printable = (byte >= 0x21 && byte <= 0x7E) || (byte >= 0xA1 && byte <= 0xAC) || byte >= 0xAE;
+    characters[byte] = is_printable ? byte : next++;
+  }
+  return characters;
+}
+
+struct ByteAlphabet {
+  std::array<std::string, 256> characters;
+  std::unordered_map<std::string_view, char> bytes;
+
+  ByteAlphabet() {
+    const std::array<char32_t, 256> code_points = make_byte_characters();
+    for (size_t byte = 0; byte < 256; ++byte) {
+      const char32_t c = code_points[byte];
+      std::string& character = characters[byte];
+      if (c >= 0x80) character += static_cast<char>(0xC0 | (c >> 6));
+      character += static_cast<char>(c < 0x80 ? c : 0x80 | (c & 0x3F));
+      bytes.emplace(character, static_cast<char>(byte));
+    }
+  }
+};
+
+const ByteAlphabet& byte_alphabet() {
+  static const ByteAlphabet alphabet;
+  return alphabet;
+}
+
+size_t index_of(char byte) {
+  return static_cast<unsigned char>(byte);
+}
+
+/// Finds the leftmost added token, the longest of those that begin there.
+class AddedTokenFinder {
+ public:
+  void add(std::string content, int32_t id) {
+    auto& tokens = by_first_byte_[index_of(content[0])];
+    const auto shorter = [&content](const Token& token) { return token.content.size() < content.size(); };
+    tokens.insert(std::find_if(tokens.begin(), tokens.end(), shorter), {std::move(content), id});
+  }
+
+  template <typename OnText, typename OnToken>
+  void split(std::string_view text, OnText on_text, OnToken on_token) const {
+    size_t begin = 0;
+    for (size_t i = 0; i < text.size();) {
+      const Token* token = at(text.substr(i));
+      if (token == nullptr) {
+        ++i;
+        continue;
+      }
+      if (i > begin) on_text(text.substr(begin, i - begin));
+      on_token(token->id);
+      i += token->content.size();
+      begin = i;
+    }
+    if (begin < text.size()) on_text(text.substr(begin));
+  }
+
+ private:
+  struct Token {
+    std::string content;
+    int32_t id;
+  };
+
+  const Token* at(std::string_view text) const {
+    for (const Token& token : by_first_byte_[index_of(text[0])]) {
+      if (text.starts_with(token.content)) return &token;
+    }
+    return nullptr;
+  }
+
+  std::array<std::vector<Token>, 256> by_first_byte_;  // longest first
+};
+
+struct Merged {
+  int32_t rank;
+  int32_t id;
+};
+
+class MergeTable {
+ public:
+  void reserve(size_t count) { merged_.reserve(count); }
+  void set(int32_t left, int32_t right, Merged merged) { merged_[key(left, right)] = merged; }
+  const Merged* find(int32_t left, int32_t right) const {
+    const auto found = merged_.find(key(left, right));
+    return found == merged_.end() ? nullptr : &found->second;
+  }
+
+ private:
+  static uint64_t key(int32_t left, int32_t right) {
+    return (static_cast<uint64_t>(left) << 32) | static_cast<uint32_t>(right);
+  }
+  std::unordered_map<uint64_t, Merged> merged_;
+};
+
+/// Merges the pair of lowest rank, leftmost first, until none is left: O(n log n) in the length of the piece.
+class Merger {
+ public:
+  explicit Merger(const MergeTable& table) : table_(table) {}
+
+  /// Appends what `symbols` become to `ids`.
+  void merge(const std::vector<int32_t>& symbols, std::vector<int32_t>& ids) {
+    const int32_t count = static_cast<int32_t>(symbols.size());
+    nodes_.clear();
+    for (int32_t i = 0; i < count; ++i) {
+      nodes_.push_back({symbols[static_cast<size_t>(i)], i - 1, i + 1 < count ? i + 1 : kNone});
+    }
+    for (int32_t i = 0; i + 1 < count; ++i) consider(i);
+    while (!candidates_.empty()) {
+      std::pop_heap(candidates_.begin(), candidates_.end(), comes_later);
+      const Candidate best = candidates_.back();
+      candidates_.pop_back();
+      if (is_current(best)) apply(best);
+    }
+    for (int32_t i = 0; i != kNone && count > 0; i = node(i).next) ids.push_back(node(i).id);
+  }
+
+ private:
+  struct Node {
+    int32_t id;  // kNone once it is part of its left neighbour
+    int32_t previous;
+    int32_t next;
+  };
+  struct Candidate {
+    int32_t rank;
+    int32_t left;  // index of a node
+    int32_t merged_id;
+  };
+
+  static bool comes_later(const Candidate& a, const Candidate& b) {
+    return std::pair(a.rank, a.left) > std::pair(b.rank, b.left);
+  }
+
+  Node& node(int32_t i) { return nodes_[static_cast<size_t>(i)]; }
+
+  const Merged* merged_at(int32_t left) {
+    const Node& l = node(left);
+    return l.id == kNone || l.next == kNone ? nullptr : table_.find(l.id, node(l.next).id);
+  }
+
+  void consider(int32_t left) {
+    if (const Merged* merged = merged_at(left)) {
+      candidates_.push_back({merged->rank, left, merged->id});
+      std::push_heap(candidates_.begin(), candidates_.end(), comes_later);
+    }
+  }
+
+  bool is_current(const Candidate& candidate) {
+    const Merged* merged = merged_at(candidate.left);
+    return merged != nullptr && merged->id == candidate.merged_id;
+  }
+
+  void apply(const Candidate& candidate) {
+    Node& left = node(candidate.left);
+    Node& right = node(left.next);
+    left.id = candidate.merged_id;
+    left.next = right.next;
+    right.id = kNone;
+    if (left.next != kNone) node(left.next).previous = candidate.left;
+    if (left.previous != kNone) consider(left.previous);
+    consider(candidate.left);
+  }
+
+  const MergeTable& table_;
+  std::vector<Node> nodes_;
+  std::vector<Candidate> candidates_;
+};
+
+/// An entry as JSON shows it, for messages.
+std::string in_quotes(std::string_view text) {
+  return fmt::format("\"{}\"", text);
+}
+
+}  // namespace
+
+struct Tokenizer::Tables {
+  std::vector<char> vocabulary_text;
+  std::unordered_map<std::string_view, int32_t> ids;
+  std::vector<std::string_view> entries;  // by id; empty where there is none
+  std::unordered_map<int32_t, std::string> added;
+  AddedTokenFinder raw_added;
+  AddedTokenFinder normalized_added;
+  std::vector<SplitExpression> splits;
+  std::array<int32_t, 256> byte_ids;
+  MergeTable merges;
+  bool ignore_merges = false;
+  std::vector<int32_t> ids_before;
+  std::vector<int32_t> ids_after;
+
+  Tables(TokenizerFile&& file, const std::string& name) {
+    vocabulary_text = std::move(file.vocabulary_text);
+    ignore_merges = file.ignore_merges;
+    ids_before = std::move(file.ids_before);
+    ids_after = std::move(file.ids_after);
+    add_vocabulary(file.vocabulary, name);
+    add_byte_ids(name);
+    add_merges(file.merges, name);
+    add_added_tokens(std::move(file.added_tokens), name);
+    for (const std::string& expression : file.split_expressions) splits.emplace_back(expression, name);
+    for (const auto& special : {ids_before, ids_after}) {
+      for (const int32_t id : special) {
+        if (!has(id)) throw user_error("{}: post_processor: {} is the id of no token", name, id);
+      }
+    }
+  }
+
+  bool has(int32_t id) const {
+    return id >= 0 && static_cast<size_t>(id) < entries.size() && (!entries[static_cast<size_t>(id)].empty());
+  }
+
+  void set_entry(int32_t id, std::string_view text, const std::string& name) {
+    if (static_cast<size_t>(id) >= entries.size()) entries.resize(static_cast<size_t>(id) + 1);
+    std::string_view& entry = entries[static_cast<size_t>(id)];
+    if (!entry.empty())
+      throw user_error("{}: {} and {} have the same id {}", name, in_quotes(entry), in_quotes(text), id);
+    entry = text;
+  }
+
+  void add_vocabulary(const std::vector<TokenizerFile::Entry>& vocabulary, const std::string& name) {
+    ids.reserve(vocabulary.size());
+    entries.reserve(vocabulary.size());
+    for (const TokenizerFile::Entry& entry : vocabulary) {
+      if (entry.text.empty()) throw user_error("{}: model.vocab has an empty token", name);
+      if (!ids.emplace(entry.text, entry.id).second) {
+        throw user_error("{}: model.vocab has {} twice", name, in_quotes(entry.text));
+      }
+      set_entry(entry.id, entry.text, name);
+    }
+  }
+
+  void add_byte_ids(const std::string& name) {
+    for (size_t byte = 0; byte < 256; ++byte) {
+      const auto found = ids.find(byte_alphabet().characters[byte]);
+      const bool occurs_in_utf8 = byte < 0xC0 || (byte >= 0xC2 && byte <= 0xF4);
+      if (found == ids.end() && occurs_in_utf8) {
+        throw user_error("{}: model.vocab has no token for byte 0x{:02X}", name, byte);
+      }
+      byte_ids[byte] = found == ids.end() ? kNone : found->second;
+    }
+  }
+
+  void add_merges(const std::vector<TokenizerFile::Merge>& file_merges, const std::string& name) {
+    merges.reserve(file_merges.size());
+    std::string whole;
+    for (size_t rank = 0; rank < file_merges.size(); ++rank) {
+      const auto id_of = [&](std::string_view text) {
+        const auto found = ids.find(text);
+        if (found == ids.end()) {
+          throw user_error("{}: model.merges[{}]: {} is not in model.vocab", name, rank, in_quotes(text));
+        }
+        return found->second;
+      };
+      const auto& [left, right] = file_merges[rank];
+      whole.assign(left).append(right);
+      merges.set(id_of(left), id_of(right), {static_cast<int32_t>(rank), id_of(whole)});
+    }
+  }
+
+  /// The library numbers added tokens itself, whatever their "id" says; a file that says otherwise is refused.
+  void add_added_tokens(std::vector<TokenizerFile::AddedToken> tokens, const std::string& name) {
+    const int32_t vocabulary_count = static_cast<int32_t>(ids.size());
+    int32_t next = vocabulary_count;
+    for (TokenizerFile::AddedToken& token : tokens) {
+      const auto in_vocabulary = ids.find(token.content);
+      const int32_t expected = in_vocabulary == ids.end() ? next : in_vocabulary->second;
+      if (token.id != expected) {
+        throw user_error("{}: added token {} has id {}, but should have {}", name, in_quotes(token.content), token.id,
+                         expected);
+      }
+      const auto [place, is_new] = added.emplace(token.id, token.content);
+      if (!is_new) throw user_error("{}: added token {} appears twice", name, in_quotes(token.content));
+      if (in_vocabulary == ids.end()) set_entry(token.id, place->second, name);
+      next = std::max(next, token.id + 1);
+      (token.normalized ? normalized_added : raw_added).add(std::move(token.content), token.id);
+    }
+  }
+};
+
+Tokenizer::Tokenizer(std::unique_ptr<const Tables> tables) : tables_(std::move(tables)) {}
+Tokenizer::Tokenizer(Tokenizer&&) noexcept = default;
+Tokenizer& Tokenizer::operator=(Tokenizer&&) noexcept = default;
+Tokenizer::~Tokenizer() = default;
+
+Tokenizer Tokenizer::open(const std::filesystem::path& path) {
+  return parse(read_file(path, kMaxFileBytes), path.string());
+}
+
+Tokenizer Tokenizer::parse(std::string_view json, const std::string& name) {
+  return Tokenizer(std::make_unique<const Tables>(parse_tokenizer_file(json, name), name));
+}
+
+std::vector<int32_t> Tokenizer::encode(std::string_view text, bool add_special_tokens) const {
+  check_utf8("text", text);
+  const Tables& tables = *tables_;
+  std::vector<int32_t> ids;
+  Merger merger(tables.merges);
+  std::string entry;
+  std::vector<int32_t> symbols;
+
+  const auto add_piece = [&](std::string_view piece) {
+    if (tables.ignore_merges) {
+      entry.clear();
+      for (const char byte : piece) entry += byte_alphabet().characters[index_of(byte)];
+      const auto found = tables.ids.find(entry);
+      if (found != tables.ids.end()) {
+        ids.push_back(found->second);
+        return;
+      }
+    }
+    symbols.clear();
+    for (const char byte : piece) symbols.push_back(tables.byte_ids[index_of(byte)]);
+    merger.merge(symbols, ids);
+  };
+  const std::function<void(size_t, std::string_view)> split = [&](size_t level, std::string_view part) {
+    if (level == tables.splits.size()) return add_piece(part);
+    tables.splits[level].split(part, [&](std::string_view piece) { split(level + 1, piece); });
+  };
+  const auto add_token = [&](int32_t id) { ids.push_back(id); };
+
+  if (add_special_tokens) ids = tables.ids_before;
+  tables.raw_added.split(
+      text,
+      [&](std::string_view part) {
+        tables.normalized_added.split(
+            part, [&](std::string_view words) { split(0, words); }, add_token);
+      },
+      add_token);
+  if (add_special_tokens) ids.insert(ids.end(), tables.ids_after.begin(), tables.ids_after.end());
+  return ids;
+}
+
+std::string Tokenizer::piece(int32_t id) const {
+  const auto added = tables_->added.find(id);
+  if (added != tables_->added.end()) return added->second;
+  if (!tables_->has(id)) throw user_error("token id {} is not in the vocabulary", id);
+  const std::string_view entry = tables_->entries[static_cast<size_t>(id)];
+  std::string bytes;
+  for (size_t i = 0; i < entry.size();) {
+    const size_t length = index_of(entry[i]) < 0x80 ? 1 : 2;
+    const auto byte = byte_alphabet().bytes.find(entry.substr(i, length));
+    if (byte == byte_alphabet().bytes.end()) return std::string(entry);
+    bytes += byte->second;
+    i += length;
+  }
+  return bytes;
+}
+
+int32_t Tokenizer::vocabulary_size() const {
+  return static_cast<int32_t>(tables_->entries.size());
+}
+
+}  // namespace heartmula
