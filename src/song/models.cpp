@@ -8,7 +8,7 @@ namespace heartmula {
 namespace {
 
 std::unique_ptr<Ops> make_ops(int threads, const CancelToken* cancel) {
-  std::unique_ptr<Ops> ops = make_cpu_ops({.threads = threads});
+  std::unique_ptr<Ops> ops = make_cpu_ops({.threads = threads, .isa = {}});
   ops->set_cancel_token(cancel);
   return ops;
 }

@@ -167,7 +167,7 @@ void check_language_model(const std::filesystem::path& folder, const VerifyOptio
     }
     if (golden.has("long.prompt_text_ids")) {
       ForcedRun run(golden, models, "long.", 1.0);
-      run.run("long.prompt_text_ids", -1, {});
+      run.run("long.prompt_text_ids", reference_index, {});
       report(run, "long", checks);
     }
   }
