@@ -7,7 +7,8 @@ HWY_BEFORE_NAMESPACE();
 namespace heartmula::cpu::HEARTMULA_KERNELS {
 namespace {
 
-constexpr int kSums = 4;  // hide the latency of an addition
+// Four hide the latency of an addition; 32 lanes in all keep each one's sum, and so its rounding errors, small.
+constexpr int kSums = kLanes >= 8 ? 4 : 32 / kLanes;
 
 /// sum over i of body(x_i), zero beyond the row where body is given the number of lanes that count.
 template <typename X, class Body>

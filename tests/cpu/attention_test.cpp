@@ -1,0 +1,281 @@
+#include "cpu/testing.h"
+
+namespace heartmula::testing_cpu {
+namespace {
+
+INSTANTIATE_TEST_SUITE_P(Attention, EveryIsa, testing::ValuesIn(available_isas()), isa_name);
+
+constexpr DType kCacheTypes[] = {DType::kF32, DType::kBF16};
+
+struct Heads {
+  int64_t heads, kv_heads, dim;
+};
+constexpr Heads kHeads[] = {{4, 2, 16}, {6, 2, 14}, {3, 1, 128}, {2, 2, 24}, {3, 3, 42}};
+
+Array cosines(int64_t positions, int64_t pairs, bool sine) {
+  Array table(positions, pairs);
+  for (int64_t p = 0; p < positions; ++p) {
+    for (int64_t i = 0; i < pairs; ++i) {
+      const double angle = static_cast<double>(p) * std::pow(0.7, static_cast<double>(i));
+      table.at(p, i) = static_cast<float>(sine ? std::sin(angle) : std::cos(angle));
+    }
+  }
+  return table;
+}
+
+Rope rope_of(Ops& ops, int64_t positions, int64_t dim) {
+  Rope rope{ops.allocate(DType::kF32, positions, dim / 2), ops.allocate(DType::kF32, positions, dim / 2)};
+  ops.upload(rope.cos, floats(cosines(positions, dim / 2, false)));
+  ops.upload(rope.sin, floats(cosines(positions, dim / 2, true)));
+  return rope;
+}
+
+/// Rows of one stream at positions first, first + 1, ...
+std::vector<Row> consecutive(int64_t count, int32_t first = 0, int32_t stream = 0) {
+  std::vector<Row> rows;
+  for (int32_t i = 0; i < count; ++i) rows.push_back({stream, first + i});
+  return rows;
+}
+
+double greatest(const Array& x) {
+  double most = 0;
+  for (const double v : x.values) most = std::max(most, std::fabs(v));
+  return most;
+}
+
+Array constant(int64_t rows, int64_t cols, double value) {
+  Array x(rows, cols);
+  std::fill(x.values.begin(), x.values.end(), value);
+  return x;
+}
+
+/// Queries, keys and values of one stream, and what attention should make of them.
+struct Stream {
+  Stream(const Heads& shape, int64_t count, DType dtype, uint32_t seed)
+      : q(random_array(count, shape.heads * shape.dim, seed)),
+        k(random_array(count, shape.kv_heads * shape.dim, seed + 1)),
+        v(random_array(count, shape.kv_heads * shape.dim, seed + 2)) {
+    std::vector<int32_t> positions;
+    std::vector<int64_t> counts;
+    for (int32_t i = 0; i < count; ++i) {
+      positions.push_back(i);
+      counts.push_back(i + 1);
+    }
+    const Array keys =
+        oracle::rotated(k, cosines(count, shape.dim / 2, false), cosines(count, shape.dim / 2, true), positions);
+    want = oracle::attention(rounded(q, dtype), rounded(keys, dtype), rounded(v, dtype), shape.heads, shape.kv_heads,
+                             counts);
+  }
+
+  Array q, k, v, want;
+};
+
+// Rotated keys are rounded to the cache's dtype from f32 here and from float64 in the oracle: a bf16 ulp now and then.
+double tolerance(DType cache) {
+  return cache == DType::kBF16 ? 4e-3 : 4e-6;
+}
+
+TEST_P(EveryIsa, attend_agrees_with_float64) {
+  const auto ops = ops_for(GetParam());
+  for (const DType dtype : kCacheTypes) {
+    for (const Heads& shape : kHeads) {
+      SCOPED_TRACE(testing::Message() << dtype_name(dtype) << " " << shape.heads << "/" << shape.kv_heads << " x "
+                                      << shape.dim);
+      const int64_t count = 300;  // more than a block of keys
+      const Rope rope = rope_of(*ops, count, shape.dim);
+      const Stream stream(shape, count, dtype, 5);
+      const auto cache = ops->make_kv_cache({2, count + 3, shape.kv_heads, shape.dim, dtype});
+      const std::vector<Row> rows = consecutive(count, 0, 1);
+      ops->append_kv(*cache, place(*ops, stream.k, DType::kF32, 1), place(*ops, stream.v, DType::kF32), rope, rows);
+      const View out = place(*ops, Array(count, stream.q.cols), DType::kF32, 1);
+      ops->attend(out, place(*ops, stream.q, DType::kF32, 3), *cache, rows);
+      expect_near(read_array(*ops, out), stream.want, constant(count, out.cols, greatest(stream.v)), 0,
+                  tolerance(dtype));
+    }
+  }
+}
+
+TEST_P(EveryIsa, attend_row_does_not_depend_on_batch_pieces_or_threads) {
+  for (const DType dtype : kCacheTypes) {
+    for (const Heads& shape : {Heads{6, 2, 14}, Heads{3, 1, 128}}) {
+      const int64_t count = 300;
+      const Stream first(shape, count, dtype, 5);
+      const Stream second(shape, count, dtype, 6);
+      std::vector<float> expected;
+      for (const int threads : {1, 2, 3, 7}) {
+        const auto ops = ops_for(GetParam(), threads);
+        const Rope rope = rope_of(*ops, count, shape.dim);
+        // Whole prefill of one stream.
+        const auto whole = ops->make_kv_cache({1, count, shape.kv_heads, shape.dim, dtype});
+        const View out = place(*ops, Array(count, first.q.cols), DType::kF32);
+        ops->append_kv(*whole, place(*ops, first.k, DType::kF32), place(*ops, first.v, DType::kF32), rope,
+                       consecutive(count));
+        const View queries = place(*ops, first.q, DType::kF32);
+        ops->attend(out, queries, *whole, consecutive(count));
+        if (threads == 1) expected = read(*ops, out);
+        ASSERT_TRUE(same_bits(read(*ops, out), expected)) << threads << " threads";
+
+        // In pieces, with another stream in the same calls.
+        const auto shared = ops->make_kv_cache({2, count, shape.kv_heads, shape.dim, dtype});
+        for (int32_t at = 0, size = 1; at < count; at += size, size = size % 5 + 1 + size / 2) {
+          const auto piece = static_cast<int64_t>(std::min<int64_t>(size, count - at));
+          std::vector<Row> rows;
+          Array q(2 * piece, first.q.cols), k(2 * piece, first.k.cols), v(2 * piece, first.v.cols);
+          for (int32_t i = 0; i < piece; ++i) {
+            for (const int32_t s : {0, 1}) {
+              rows.push_back({s, at + i});
+              const Stream& from = s == 0 ? first : second;
+              for (const auto& [to, source] : {std::pair{&q, &from.q}, {&k, &from.k}, {&v, &from.v}}) {
+                for (int64_t c = 0; c < to->cols; ++c) to->at(2 * i + s, c) = source->at(at + i, c);
+              }
+            }
+          }
+          ops->append_kv(*shared, place(*ops, k, DType::kF32), place(*ops, v, DType::kF32), rope, rows);
+          const View mixed = place(*ops, Array(2 * piece, q.cols), DType::kF32);
+          ops->attend(mixed, place(*ops, q, DType::kF32), *shared, rows);
+          const auto begin = expected.begin() + at * q.cols;
+          ASSERT_TRUE(same_bits(read(*ops, mixed.every(0, 2, piece)), {begin, begin + piece * q.cols}))
+              << piece << " rows from " << at << ", " << threads << " threads, " << dtype_name(dtype);
+        }
+      }
+    }
+  }
+}
+
+TEST_P(EveryIsa, attend_ignores_what_lies_beyond_the_position) {
+  for (const DType dtype : kCacheTypes) {
+    for (const Heads& shape : {Heads{6, 2, 14}, Heads{3, 1, 128}}) {
+      const int64_t count = 290;
+      const auto ops = ops_for(GetParam());
+      const Rope rope = rope_of(*ops, count, shape.dim);
+      const Stream stream(shape, count, dtype, 5);
+      const View queries = place(*ops, stream.q, DType::kF32);
+      const View keys = place(*ops, stream.k, DType::kF32);
+      const View values = place(*ops, stream.v, DType::kF32);
+      const Array nothing = constant(count, stream.k.cols, std::numeric_limits<double>::quiet_NaN());
+      const View garbage = place(*ops, nothing, DType::kF32);
+
+      for (const int32_t valid : {1, 2, 7, 31, 255, 257, 273}) {
+        const auto clean = ops->make_kv_cache({1, count, shape.kv_heads, shape.dim, dtype});
+        const auto dirty = ops->make_kv_cache({1, count, shape.kv_heads, shape.dim, dtype});
+        ops->append_kv(*dirty, garbage, garbage, rope, consecutive(count));
+        for (KvCache* cache : {clean.get(), dirty.get()}) {
+          ops->append_kv(*cache, keys.slice_rows(0, valid), values.slice_rows(0, valid), rope, consecutive(valid));
+        }
+        const View expected = place(*ops, Array(valid, queries.cols), DType::kF32);
+        ops->attend(expected, queries.slice_rows(0, valid), *clean, consecutive(valid));
+        // In the company of a row that does see the garbage.
+        const View out = place(*ops, Array(valid + 1, queries.cols), DType::kF32);
+        ops->attend(out, queries.slice_rows(0, valid + 1), *dirty, consecutive(valid + 1));
+        ASSERT_TRUE(same_bits(read(*ops, out.slice_rows(0, valid)), read(*ops, expected))) << valid << " rows";
+      }
+    }
+  }
+}
+
+TEST_P(EveryIsa, repeated_row_stands_for_its_positions) {
+  const auto ops = ops_for(GetParam());
+  const Heads shape{4, 2, 24};
+  const int32_t count = 37;
+  const Rope rope = rope_of(*ops, count, shape.dim);
+  for (const DType dtype : kCacheTypes) {
+    const Array k = random_array(1, shape.kv_heads * shape.dim, 1);
+    const Array v = random_array(1, shape.kv_heads * shape.dim, 2);
+    const Array q = random_array(1, shape.heads * shape.dim, 3);
+    Array many_k(count - 3, k.cols), many_v(count - 3, k.cols);
+    for (int64_t r = 0; r < many_k.rows; ++r) {
+      for (int64_t c = 0; c < k.cols; ++c) {
+        many_k.at(r, c) = k.at(0, c);
+        many_v.at(r, c) = v.at(0, c);
+      }
+    }
+    std::vector<std::vector<float>> results;
+    for (const bool repeat : {true, false}) {
+      const auto cache = ops->make_kv_cache({1, count, shape.kv_heads, shape.dim, dtype});
+      const Array before_k = random_array(3, k.cols, 4);
+      const Array before_v = random_array(3, k.cols, 5);
+      ops->append_kv(*cache, place(*ops, before_k, DType::kF32), place(*ops, before_v, DType::kF32), rope,
+                     consecutive(3));
+      if (repeat) {
+        const std::vector<Row> rows{{0, 3, count - 3}};
+        ops->append_kv(*cache, place(*ops, k, DType::kF32), place(*ops, v, DType::kF32), rope, rows);
+      } else {
+        ops->append_kv(*cache, place(*ops, many_k, DType::kF32), place(*ops, many_v, DType::kF32), rope,
+                       consecutive(count - 3, 3));
+      }
+      const View out = place(*ops, Array(1, q.cols), DType::kF32);
+      ops->attend(out, place(*ops, q, DType::kF32), *cache, consecutive(1, count - 1));
+      results.push_back(read(*ops, out));
+    }
+    EXPECT_TRUE(same_bits(results[0], results[1]));
+  }
+}
+
+TEST_P(EveryIsa, attend_all_agrees_with_float64) {
+  const auto ops = ops_for(GetParam());
+  for (const DType dtype : kCacheTypes) {
+    for (const Heads& shape : {Heads{3, 3, 24}, Heads{1, 1, 16}, Heads{2, 2, 42}, Heads{1, 1, 128}, Heads{2, 2, 15}}) {
+      for (const int64_t count : {1, 37, 256, 301}) {
+        SCOPED_TRACE(testing::Message() << dtype_name(dtype) << " " << shape.heads << " x " << shape.dim << ", "
+                                        << count << " rows");
+        const int64_t width = shape.heads * shape.dim;
+        const Array q = rounded(random_array(count, width, 1), dtype);
+        const Array k = rounded(random_array(count, width, 2), dtype);
+        const Array v = rounded(random_array(count, width, 3), dtype);
+        const std::vector<int64_t> counts(static_cast<size_t>(count), count);
+        const Array want = oracle::attention(q, k, v, shape.heads, shape.heads, counts);
+        const View out = place(*ops, Array(count, width), DType::kF32);
+        ops->attend_all(out, place(*ops, q, dtype, 1), place(*ops, k, dtype, 2), place(*ops, v, dtype, 3), shape.heads);
+        expect_near(read_array(*ops, out), want, constant(count, width, greatest(v)), 0, 2e-6);
+        const View out_bf16 = place(*ops, Array(count, width), DType::kBF16);
+        ops->attend_all(out_bf16, place(*ops, q, dtype), place(*ops, k, dtype), place(*ops, v, dtype), shape.heads);
+        expect_near(read_array(*ops, out_bf16), want, constant(count, width, greatest(v)), 0x1p-8, 2e-6);
+      }
+    }
+  }
+}
+
+TEST_P(EveryIsa, attend_all_row_does_not_depend_on_the_other_queries_or_threads) {
+  for (const DType dtype : kCacheTypes) {
+    const int64_t count = 301;
+    const Array q = random_array(count, 2 * 24, 1);
+    const Array k = random_array(count, 2 * 24, 2);
+    const Array v = random_array(count, 2 * 24, 3);
+    std::vector<float> expected;
+    for (const int threads : {1, 2, 3, 7}) {
+      const auto ops = ops_for(GetParam(), threads);
+      const View queries = place(*ops, q, dtype);
+      const View keys = place(*ops, k, dtype);
+      const View values = place(*ops, v, dtype);
+      const View out = place(*ops, Array(count, q.cols), DType::kF32);
+      ops->attend_all(out, queries, keys, values, 2);
+      if (threads == 1) expected = read(*ops, out);
+      ASSERT_TRUE(same_bits(read(*ops, out), expected));
+      for (const int64_t first : {0, 1, 47, 200}) {
+        for (const int64_t rows : {1, 2, 5, 50}) {
+          const View part = place(*ops, Array(rows, q.cols), DType::kF32);
+          ops->attend_all(part, queries.slice_rows(first, rows), keys, values, 2);
+          const auto begin = expected.begin() + first * q.cols;
+          ASSERT_TRUE(same_bits(read(*ops, part), {begin, begin + rows * q.cols}));
+        }
+      }
+    }
+  }
+}
+
+TEST_P(EveryIsa, rotate_agrees_with_float64) {
+  const auto ops = ops_for(GetParam());
+  const int64_t dim = 42;
+  const Rope rope = rope_of(*ops, 50, dim);
+  const std::vector<int32_t> positions{7, 0, 49, 3, 3};
+  for (const DType dtype : kCacheTypes) {
+    const Array x = rounded(random_array(5, 3 * dim, 1), dtype);
+    const Array want = oracle::rotated(x, cosines(50, dim / 2, false), cosines(50, dim / 2, true), positions);
+    const View view = place(*ops, x, dtype, 1);
+    ops->rotate(view, rope, positions);
+    expect_near(read_array(*ops, view), want, constant(5, 3 * dim, greatest(x)), half_ulp(dtype), 1e-7);
+  }
+}
+
+}  // namespace
+}  // namespace heartmula::testing_cpu
