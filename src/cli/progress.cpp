@@ -1,0 +1,172 @@
+#include "cli/progress.h"
+
+#include <fmt/format.h>
+#include <sys/ioctl.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cmath>
+#include <nlohmann/json.hpp>
+#include <utility>
+
+#include "base/error.h"
+#include "heartmula/frame.h"
+
+namespace heartmula {
+namespace {
+
+using std::chrono::milliseconds;
+using std::chrono::seconds;
+
+constexpr std::string_view kFramesStage = "frames";
+constexpr int kBarWidth = 10;
+
+/// "8 s", "3:52", "1:02:03"
+std::string duration_text(double duration) {
+  const auto whole = static_cast<int64_t>(std::ceil(std::min(duration, 3.6e6)));
+  if (whole < 60) return fmt::format("{} s", whole);
+  if (whole < 3600) return fmt::format("{}:{:02}", whole / 60, whole % 60);
+  return fmt::format("{}:{:02}:{:02}", whole / 3600, whole / 60 % 60, whole % 60);
+}
+
+size_t terminal_width(std::FILE* out) {
+  winsize size = {};
+  if (::ioctl(::fileno(out), TIOCGWINSZ, &size) == 0 && size.ws_col > 0) return size.ws_col;
+  return 80;
+}
+
+ProgressMode resolve(ProgressMode mode, std::FILE* out) {
+  if (mode != ProgressMode::kAuto) return mode;
+  return ::isatty(::fileno(out)) != 0 ? ProgressMode::kBar : ProgressMode::kLines;
+}
+
+}  // namespace
+
+ProgressMode parse_progress_mode(std::string_view name) {
+  if (name == "auto") return ProgressMode::kAuto;
+  if (name == "bar") return ProgressMode::kBar;
+  if (name == "lines") return ProgressMode::kLines;
+  if (name == "json") return ProgressMode::kJson;
+  if (name == "none") return ProgressMode::kNone;
+  throw user_error("--progress {}: use auto, bar, lines, json or none", name);
+}
+
+double ProgressReporter::Stage::fraction() const {
+  return total > 0 ? std::clamp(static_cast<double>(done) / static_cast<double>(total), 0.0, 1.0) : 1.0;
+}
+
+std::optional<double> ProgressReporter::Stage::rate() const {
+  if (done <= first_done || seconds <= first_seconds) return std::nullopt;
+  return static_cast<double>(done - first_done) / (seconds - first_seconds);
+}
+
+std::optional<double> ProgressReporter::Stage::seconds_left() const {
+  if (over()) return 0.0;
+  const auto speed = rate();
+  if (!speed) return std::nullopt;
+  return static_cast<double>(total - done) / *speed;
+}
+
+ProgressReporter::ProgressReporter(ProgressMode mode, std::FILE* out, std::function<Clock::time_point()> now)
+    : mode_(resolve(mode, out)), out_(out), now_(std::move(now)) {}
+
+void ProgressReporter::report(std::string_view name, int64_t done, int64_t total, double seconds) {
+  if (mode_ == ProgressMode::kNone) return;
+  const std::lock_guard lock(mutex_);
+  auto stage = std::find_if(stages_.begin(), stages_.end(), [&](const Stage& s) { return s.name == name; });
+  // A stage that begins again is a new one: a second model is loaded, a second song is made.
+  if (stage != stages_.end() && (done < stage->done || stage->over())) {
+    stages_.erase(stage);
+    stage = stages_.end();
+  }
+  const bool first = stage == stages_.end();
+  if (first) {
+    stage = stages_.insert(stages_.end(), Stage());
+    stage->name = name;
+    stage->first_done = done;
+    stage->first_seconds = seconds;
+  }
+  stage->done = done;
+  stage->total = total;
+  stage->seconds = seconds;
+
+  const Clock::time_point now = now_();
+  if (!due(*stage, first, now)) return;
+  stage->printed_done = done;
+  stage->printed_at = now;
+  switch (mode_) {
+    case ProgressMode::kJson:
+      print_json(*stage);
+      break;
+    case ProgressMode::kBar:
+      if (stage->over()) fmt::print(out_, "\r{}\x1b[K\n", text(*stage, false));
+      draw();
+      break;
+    default:
+      fmt::print(out_, "{}\n", text(*stage, false));
+  }
+  std::fflush(out_);
+}
+
+bool ProgressReporter::due(const Stage& stage, bool first, Clock::time_point now) const {
+  if (first || stage.over()) return true;
+  const auto waited = now - stage.printed_at;
+  if (mode_ != ProgressMode::kLines) return waited >= milliseconds(100);
+  const bool a_tenth = 10 * (stage.done - stage.printed_done) >= stage.total;
+  return waited >= seconds(60) || (waited >= seconds(5) && a_tenth);
+}
+
+std::string ProgressReporter::text(const Stage& stage, bool with_bar) const {
+  const bool frames = stage.name == kFramesStage;
+  std::string text = stage.name;
+  if (with_bar) {
+    const auto filled = static_cast<size_t>(std::floor(kBarWidth * stage.fraction()));
+    text += fmt::format(" [{:-<{}}]", std::string(filled, '#'), kBarWidth);
+  }
+  if (frames) {
+    text += fmt::format(" {}/{}", stage.done, stage.total);
+  } else {
+    text += fmt::format(" {:.0f} %", std::floor(100 * stage.fraction()));
+  }
+  if (const auto rate = stage.rate(); rate && frames) {
+    const double real_time_factor = 1000.0 / (static_cast<double>(kFrameMs) * *rate);
+    text += fmt::format(", {:.1f}/s, {} {:.2f}", *rate, mode_ == ProgressMode::kBar ? "RTF" : "real-time factor",
+                        real_time_factor);
+  }
+  if (stage.over()) {
+    text += ", took " + duration_text(stage.seconds);
+  } else if (const auto left = stage.seconds_left()) {
+    text += fmt::format(", {} left", duration_text(*left));
+  }
+  return text;
+}
+
+void ProgressReporter::draw() {
+  std::string line;
+  for (const Stage& stage : stages_) {
+    if (stage.over()) continue;
+    line += line.empty() ? text(stage, true) : " | " + text(stage, false);
+  }
+  drawn_ = !line.empty();
+  // One column stays free: a full line would wrap, and then not be drawn over.
+  if (drawn_) fmt::print(out_, "\r{}\x1b[K", line.substr(0, terminal_width(out_) - 1));
+}
+
+void ProgressReporter::print_json(const Stage& stage) {
+  const auto left = stage.seconds_left();
+  const nlohmann::ordered_json json = {{"stage", stage.name},
+                                       {"done", stage.done},
+                                       {"total", stage.total},
+                                       {"seconds", stage.seconds},
+                                       {"eta_s", left ? nlohmann::ordered_json(*left) : nlohmann::ordered_json()}};
+  fmt::print(out_, "{}\n", json.dump());
+}
+
+void ProgressReporter::finish() {
+  const std::lock_guard lock(mutex_);
+  if (drawn_) fmt::print(out_, "\n");
+  drawn_ = false;
+  std::fflush(out_);
+}
+
+}  // namespace heartmula
