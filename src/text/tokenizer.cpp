@@ -9,6 +9,7 @@
 
 #include "base/error.h"
 #include "base/file.h"
+#include "text/hash_index.h"
 #include "text/split_expression.h"
 #include "text/tokenizer_file.h"
 #include "text/unicode.h"
@@ -17,7 +18,7 @@ namespace heartmula {
 namespace {
 
 constexpr size_t kMaxFileBytes = size_t{1} << 28;
-constexpr int32_t kNone = -1;
+constexpr int32_t kNone = HashIndex::kNone;
 
 /// GPT-2's character of each byte, as code points below 0x144: printable bytes stand for themselves, the others follow
 /// from U+0100 on.
@@ -98,25 +99,44 @@ class AddedTokenFinder {
   std::array<std::vector<Token>, 256> by_first_byte_;  // longest first
 };
 
-struct Merged {
-  int32_t rank;
-  int32_t id;
+struct Merge {
+  int32_t left;
+  int32_t right;
+  int32_t merged;
 };
 
+/// Merges by rank.
 class MergeTable {
- public:
-  void reserve(size_t count) { merged_.reserve(count); }
-  void set(int32_t left, int32_t right, Merged merged) { merged_[key(left, right)] = merged; }
-  const Merged* find(int32_t left, int32_t right) const {
-    const auto found = merged_.find(key(left, right));
-    return found == merged_.end() ? nullptr : &found->second;
+  static uint64_t hash(int32_t left, int32_t right) {
+    const uint64_t key = (static_cast<uint64_t>(left) << 32) | static_cast<uint32_t>(right);
+    const uint64_t product = key * 0x9E3779B97F4A7C15;
+    return product ^ (product >> 32);
   }
 
- private:
-  static uint64_t key(int32_t left, int32_t right) {
-    return (static_cast<uint64_t>(left) << 32) | static_cast<uint32_t>(right);
+  auto is_same(int32_t left, int32_t right) const {
+    return [this, left, right](int32_t rank) {
+      const Merge& merge = merges_[static_cast<size_t>(rank)];
+      return merge.left == left && merge.right == right;
+    };
   }
-  std::unordered_map<uint64_t, Merged> merged_;
+
+ public:
+  explicit MergeTable(size_t count) : index_(count) { merges_.reserve(count); }
+
+  /// A pair that comes again counts with its later rank, as in the library.
+  void add(const Merge& merge) {
+    const int32_t rank = static_cast<int32_t>(merges_.size());
+    merges_.push_back(merge);
+    index_.set(hash(merge.left, merge.right), rank, is_same(merge.left, merge.right));
+  }
+
+  /// The rank of the pair, or kNone.
+  int32_t find(int32_t left, int32_t right) const { return index_.find(hash(left, right), is_same(left, right)); }
+  int32_t merged(int32_t rank) const { return merges_[static_cast<size_t>(rank)].merged; }
+
+ private:
+  std::vector<Merge> merges_;
+  HashIndex index_;
 };
 
 /// Merges the pair of lowest rank, leftmost first, until none is left: O(n log n) in the length of the piece.
@@ -136,7 +156,7 @@ class Merger {
       std::pop_heap(candidates_.begin(), candidates_.end(), comes_later);
       const Candidate best = candidates_.back();
       candidates_.pop_back();
-      if (is_current(best)) apply(best);
+      if (rank_at(best.left) == best.rank) apply(best);
     }
     for (int32_t i = 0; i != kNone && count > 0; i = node(i).next) ids.push_back(node(i).id);
   }
@@ -150,7 +170,6 @@ class Merger {
   struct Candidate {
     int32_t rank;
     int32_t left;  // index of a node
-    int32_t merged_id;
   };
 
   static bool comes_later(const Candidate& a, const Candidate& b) {
@@ -159,27 +178,23 @@ class Merger {
 
   Node& node(int32_t i) { return nodes_[static_cast<size_t>(i)]; }
 
-  const Merged* merged_at(int32_t left) {
+  /// The rank of the pair that begins at `left`, or kNone.
+  int32_t rank_at(int32_t left) {
     const Node& l = node(left);
-    return l.id == kNone || l.next == kNone ? nullptr : table_.find(l.id, node(l.next).id);
+    return l.id == kNone || l.next == kNone ? kNone : table_.find(l.id, node(l.next).id);
   }
 
   void consider(int32_t left) {
-    if (const Merged* merged = merged_at(left)) {
-      candidates_.push_back({merged->rank, left, merged->id});
-      std::push_heap(candidates_.begin(), candidates_.end(), comes_later);
-    }
-  }
-
-  bool is_current(const Candidate& candidate) {
-    const Merged* merged = merged_at(candidate.left);
-    return merged != nullptr && merged->id == candidate.merged_id;
+    const int32_t rank = rank_at(left);
+    if (rank == kNone) return;
+    candidates_.push_back({rank, left});
+    std::push_heap(candidates_.begin(), candidates_.end(), comes_later);
   }
 
   void apply(const Candidate& candidate) {
     Node& left = node(candidate.left);
     Node& right = node(left.next);
-    left.id = candidate.merged_id;
+    left.id = table_.merged(candidate.rank);
     left.next = right.next;
     right.id = kNone;
     if (left.next != kNone) node(left.next).previous = candidate.left;
@@ -201,8 +216,8 @@ std::string in_quotes(std::string_view text) {
 
 struct Tokenizer::Tables {
   std::vector<char> vocabulary_text;
-  std::unordered_map<std::string_view, int32_t> ids;
   std::vector<std::string_view> entries;  // by id; empty where there is none
+  HashIndex index;                        // from the vocabulary's texts, not the added ones, to ids
   std::unordered_map<int32_t, std::string> added;
   AddedTokenFinder raw_added;
   AddedTokenFinder normalized_added;
@@ -213,15 +228,17 @@ struct Tokenizer::Tables {
   std::vector<int32_t> ids_before;
   std::vector<int32_t> ids_after;
 
-  Tables(TokenizerFile&& file, const std::string& name) {
-    vocabulary_text = std::move(file.vocabulary_text);
-    ignore_merges = file.ignore_merges;
-    ids_before = std::move(file.ids_before);
-    ids_after = std::move(file.ids_after);
+  Tables(TokenizerFile&& file, const std::string& name)
+      : vocabulary_text(std::move(file.vocabulary_text)),
+        index(file.vocabulary.size()),
+        merges(file.merges.size()),
+        ignore_merges(file.ignore_merges),
+        ids_before(std::move(file.ids_before)),
+        ids_after(std::move(file.ids_after)) {
     add_vocabulary(file.vocabulary, name);
     add_byte_ids(name);
     add_merges(file.merges, name);
-    add_added_tokens(std::move(file.added_tokens), name);
+    add_added_tokens(std::move(file.added_tokens), file.vocabulary.size(), name);
     for (const std::string& expression : file.split_expressions) splits.emplace_back(expression, name);
     for (const auto& special : {ids_before, ids_after}) {
       for (const int32_t id : special) {
@@ -234,6 +251,15 @@ struct Tokenizer::Tables {
     return id >= 0 && static_cast<size_t>(id) < entries.size() && (!entries[static_cast<size_t>(id)].empty());
   }
 
+  static uint64_t hash(std::string_view text) { return std::hash<std::string_view>()(text); }
+
+  auto is_same(std::string_view text) const {
+    return [this, text](int32_t id) { return entries[static_cast<size_t>(id)] == text; };
+  }
+
+  /// The id of a text of the vocabulary, or kNone.
+  int32_t find(std::string_view text) const { return index.find(hash(text), is_same(text)); }
+
   void set_entry(int32_t id, std::string_view text, const std::string& name) {
     if (static_cast<size_t>(id) >= entries.size()) entries.resize(static_cast<size_t>(id) + 1);
     std::string_view& entry = entries[static_cast<size_t>(id)];
@@ -243,59 +269,57 @@ struct Tokenizer::Tables {
   }
 
   void add_vocabulary(const std::vector<TokenizerFile::Entry>& vocabulary, const std::string& name) {
-    ids.reserve(vocabulary.size());
     entries.reserve(vocabulary.size());
     for (const TokenizerFile::Entry& entry : vocabulary) {
       if (entry.text.empty()) throw user_error("{}: model.vocab has an empty token", name);
-      if (!ids.emplace(entry.text, entry.id).second) {
+      if (find(entry.text) != kNone) {
         throw user_error("{}: model.vocab has {} twice", name, in_quotes(entry.text));
       }
       set_entry(entry.id, entry.text, name);
+      index.set(hash(entry.text), entry.id, is_same(entry.text));
     }
   }
 
   void add_byte_ids(const std::string& name) {
     for (size_t byte = 0; byte < 256; ++byte) {
-      const auto found = ids.find(byte_alphabet().characters[byte]);
+      byte_ids[byte] = find(byte_alphabet().characters[byte]);
       const bool occurs_in_utf8 = byte < 0xC0 || (byte >= 0xC2 && byte <= 0xF4);
-      if (found == ids.end() && occurs_in_utf8) {
+      if (byte_ids[byte] == kNone && occurs_in_utf8) {
         throw user_error("{}: model.vocab has no token for byte 0x{:02X}", name, byte);
       }
-      byte_ids[byte] = found == ids.end() ? kNone : found->second;
     }
   }
 
   void add_merges(const std::vector<TokenizerFile::Merge>& file_merges, const std::string& name) {
-    merges.reserve(file_merges.size());
     std::string whole;
     for (size_t rank = 0; rank < file_merges.size(); ++rank) {
       const auto id_of = [&](std::string_view text) {
-        const auto found = ids.find(text);
-        if (found == ids.end()) {
+        const int32_t id = find(text);
+        if (id == kNone) {
           throw user_error("{}: model.merges[{}]: {} is not in model.vocab", name, rank, in_quotes(text));
         }
-        return found->second;
+        return id;
       };
       const auto& [left, right] = file_merges[rank];
       whole.assign(left).append(right);
-      merges.set(id_of(left), id_of(right), {static_cast<int32_t>(rank), id_of(whole)});
+      merges.add({id_of(left), id_of(right), id_of(whole)});
     }
   }
 
   /// The library numbers added tokens itself, whatever their "id" says; a file that says otherwise is refused.
-  void add_added_tokens(std::vector<TokenizerFile::AddedToken> tokens, const std::string& name) {
-    const int32_t vocabulary_count = static_cast<int32_t>(ids.size());
-    int32_t next = vocabulary_count;
+  void add_added_tokens(std::vector<TokenizerFile::AddedToken> tokens, size_t vocabulary_count,
+                        const std::string& name) {
+    int32_t next = static_cast<int32_t>(vocabulary_count);
     for (TokenizerFile::AddedToken& token : tokens) {
-      const auto in_vocabulary = ids.find(token.content);
-      const int32_t expected = in_vocabulary == ids.end() ? next : in_vocabulary->second;
+      const int32_t in_vocabulary = find(token.content);
+      const int32_t expected = in_vocabulary == kNone ? next : in_vocabulary;
       if (token.id != expected) {
         throw user_error("{}: added token {} has id {}, but should have {}", name, in_quotes(token.content), token.id,
                          expected);
       }
       const auto [place, is_new] = added.emplace(token.id, token.content);
       if (!is_new) throw user_error("{}: added token {} appears twice", name, in_quotes(token.content));
-      if (in_vocabulary == ids.end()) set_entry(token.id, place->second, name);
+      if (in_vocabulary == kNone) set_entry(token.id, place->second, name);
       next = std::max(next, token.id + 1);
       (token.normalized ? normalized_added : raw_added).add(std::move(token.content), token.id);
     }
@@ -327,9 +351,9 @@ std::vector<int32_t> Tokenizer::encode(std::string_view text, bool add_special_t
     if (tables.ignore_merges) {
       entry.clear();
       for (const char byte : piece) entry += byte_alphabet().characters[index_of(byte)];
-      const auto found = tables.ids.find(entry);
-      if (found != tables.ids.end()) {
-        ids.push_back(found->second);
+      const int32_t id = tables.find(entry);
+      if (id != kNone) {
+        ids.push_back(id);
         return;
       }
     }
