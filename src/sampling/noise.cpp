@@ -28,8 +28,8 @@ double portable_log(double x) {
 }
 
 double PhiloxNoise::log_exponential(uint32_t frame, uint32_t codebook, uint32_t token) const {
-  const auto words = philox4x32({token >> 2, codebook, frame, static_cast<uint32_t>(RandomDomain::kCodes)},
-                                philox_key(seed_));
+  const auto words =
+      philox4x32({token >> 2, codebook, frame, static_cast<uint32_t>(RandomDomain::kCodes)}, philox_key(seed_));
   return portable_log(-portable_log(open_uniform(words[token & 3])));
 }
 

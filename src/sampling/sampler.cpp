@@ -39,8 +39,8 @@ int32_t Sampler::sample(std::span<const float> logits, uint32_t frame, uint32_t 
   int32_t best = -1;
   for (size_t v = 0; v < vocabulary; ++v) {
     if (scaled_[v] < threshold) continue;
-    const double score = static_cast<double>(scaled_[v]) -
-                         noise_.log_exponential(frame, codebook, static_cast<uint32_t>(v));
+    const double score =
+        static_cast<double>(scaled_[v]) - noise_.log_exponential(frame, codebook, static_cast<uint32_t>(v));
     if (best < 0 || score > best_score) {
       best_score = score;
       best = static_cast<int32_t>(v);

@@ -10,9 +10,9 @@
 namespace heartmula {
 
 struct SamplingSettings {
-  int64_t topk = 50;        // clipped to the vocabulary
-  float temperature = 1.0f; // > 0
-  float guidance = 1.5f;    // applied above 1
+  int64_t topk = 50;         // clipped to the vocabulary
+  float temperature = 1.0f;  // > 0
+  float guidance = 1.5f;     // applied above 1
 
   /// Rows of the language model: guidance needs an unconditional one.
   int64_t streams() const { return guidance > 1.0f ? 2 : 1; }

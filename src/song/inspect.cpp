@@ -5,7 +5,7 @@
 #include <map>
 
 #include "base/error.h"
-#include "base/frame.h"
+#include "heartmula/frame.h"
 #include "codec/heartcodec.h"
 #include "lm/heartmula.h"
 #include "song/checkpoint.h"

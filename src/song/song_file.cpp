@@ -177,8 +177,7 @@ nlohmann::json make_song_file(Request request, const SongFileHooks& hooks, const
   const MemoryPlan plan = checked_plan(models, request, context, hooks);
 
   const fs::path codes = codes_path(request, output.kind());
-  CodesWriter writer(codes, to_json(request).dump());
-  for (const Frame& frame : begin) writer.append(frame);
+  CodesWriter writer(codes, to_json(request).dump(), begin);
   int64_t frames = static_cast<int64_t>(begin.size());
   try {
     const SongHooks song_hooks = {
@@ -226,6 +225,7 @@ nlohmann::json decode_song_file(Request request, const SongFileHooks& hooks, con
   const MemoryPlan plan = checked_plan(models, request, 0, hooks);
   const SongHooks song_hooks = {
       .progress = hooks.progress,
+      .frame = {},
       .audio = [&](std::span<const float> left, std::span<const float> right) { output.write(left, right); },
   };
   const SongOutcome outcome = decode_song(models, request, codes.frames, song_hooks);
