@@ -29,16 +29,14 @@ inline uint16_t f32_to_bf16(float value) {
   return static_cast<uint16_t>((bits + 0x7FFFu + ((bits >> 16) & 1u)) >> 16);
 }
 
+/// Without branches, so that a loop over it becomes vector code.
 inline float f16_to_f32(uint16_t bits) {
+  const uint32_t magnitude = bits & 0x7FFFu;
+  const uint32_t shift = magnitude >= 0x7C00u ? 224u : 112u;  // between the exponents; infinity and NaN stay so
+  const uint32_t normal = (magnitude << 13) + (shift << 23);
+  const auto subnormal = std::bit_cast<uint32_t>(static_cast<float>(static_cast<int32_t>(magnitude)) * 0x1p-24f);
   const uint32_t sign = uint32_t{bits & 0x8000u} << 16;
-  const uint32_t exponent = (bits >> 10) & 0x1Fu;
-  const uint32_t mantissa = bits & 0x3FFu;
-  if (exponent == 0) {  // zero or subnormal: mantissa * 2^-24 is exact
-    const float magnitude = static_cast<float>(mantissa) * 0x1p-24f;
-    return sign != 0 ? -magnitude : magnitude;
-  }
-  const uint32_t wide_exponent = exponent == 31 ? 255u : exponent + 112u;
-  return std::bit_cast<float>(sign | (wide_exponent << 23) | (mantissa << 13));
+  return std::bit_cast<float>(sign | (magnitude < 0x400u ? subnormal : normal));
 }
 
 /// One element of a F32, BF16 or F16 array as a float. The array need not be aligned.
