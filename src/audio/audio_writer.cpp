@@ -55,7 +55,8 @@ SF_VIRTUAL_IO virtual_io() {
     return static_cast<sf_count_t>(static_cast<OutputStream*>(stream)->read(bytes, static_cast<size_t>(count)));
   };
   io.write = [](const void* bytes, sf_count_t count, void* stream) -> sf_count_t {
-    return static_cast<sf_count_t>(static_cast<OutputStream*>(stream)->write(bytes, static_cast<size_t>(count)));
+    static_cast<OutputStream*>(stream)->write(bytes, static_cast<size_t>(count));
+    return count;
   };
   return io;
 }

@@ -68,10 +68,11 @@ size_t OutputStream::read(void* bytes, size_t count) {
   return done;
 }
 
-size_t OutputStream::write(const void* bytes, size_t count) {
-  if (error_ != 0) return 0;
+void OutputStream::write(const void* bytes, size_t count) {
   const auto* from = static_cast<const std::byte*>(bytes);
-  if (kind_ == OutputKind::kRegular || (head_left_ && position_ == size_)) {
+  if (error_ != 0) {
+    // Nothing more is written.
+  } else if (kind_ == OutputKind::kRegular || (head_left_ && position_ == size_)) {
     send(from, count);
   } else if (!head_left_ && position_ <= size_) {
     const auto at = static_cast<size_t>(position_);
@@ -84,10 +85,8 @@ size_t OutputStream::write(const void* bytes, size_t count) {
       head_.clear();
     }
   }
-  if (error_ != 0) return 0;
   position_ += static_cast<int64_t>(count);
   size_ = std::max(size_, position_);
-  return count;
 }
 
 void OutputStream::send(const std::byte* bytes, size_t count) {

@@ -33,8 +33,8 @@ class OutputStream {
   void seek(int64_t position) { position_ = position; }
   /// At the position, which moves on. Returns how many bytes there were before the end; none of a stream.
   size_t read(void* bytes, size_t count);
-  /// At the position, which moves on. Returns `count`, or 0 if this or an earlier call failed.
-  size_t write(const void* bytes, size_t count);
+  /// At the position, which moves on, also after an error: an encoder that meets one leaks (libsndfile 1.2, Vorbis).
+  void write(const void* bytes, size_t count);
   /// Cuts a file off.
   void truncate(int64_t size);
   /// Lets the head of a stream leave if it is still here, and closes.
