@@ -18,4 +18,7 @@ void add_verify(CLI::App& app, Run& run);
 /// "--save_path" as "--save_path,--save-path": both spellings of every flag work.
 std::string both_spellings(const std::string& flags);
 
+/// Writes to the standard output. Throws Error(kFailure) if it is full or closed.
+void print_out(const std::string& text);
+
 }  // namespace heartmula

@@ -1,6 +1,4 @@
 // heartmula inspect: what is in a checkpoint, a safetensors file or a codes file.
-#include <cstdio>
-
 #include "cli/commands.h"
 #include "song/inspect.h"
 
@@ -18,7 +16,7 @@ void add_inspect(CLI::App& app, Run& run) {
   command->callback([options, &run] {
     run = [options] {
       const nlohmann::json json = inspect(options->path);
-      std::fputs(options->json ? (json.dump(2) + "\n").c_str() : describe_inspection(json).c_str(), stdout);
+      print_out(options->json ? json.dump(2) + "\n" : describe_inspection(json));
       return 0;
     };
   });

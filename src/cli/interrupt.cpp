@@ -20,8 +20,10 @@ void on_signal(int signal) {
 CancelToken& interrupt_token() { return token; }
 
 void watch_signals() {
-  std::signal(SIGINT, on_signal);
-  std::signal(SIGTERM, on_signal);
+  struct sigaction action = {};
+  action.sa_handler = on_signal;  // without SA_RESTART: waiting for the reader of a pipe ends, too
+  sigaction(SIGINT, &action, nullptr);
+  sigaction(SIGTERM, &action, nullptr);
   std::signal(SIGPIPE, SIG_IGN);  // a closed pipe is a write error with a message
 }
 

@@ -1,13 +1,18 @@
 // heartmula: the program. One file a subcommand.
+#include <fmt/format.h>
 #include <spdlog/sinks/stdout_color_sinks.h>
 #include <spdlog/spdlog.h>
 
+#include <algorithm>
+#include <cerrno>
 #include <cstdio>
 #include <new>
+#include <system_error>
+#include <vector>
 
+#include "base/error.h"
 #include "cli/commands.h"
 #include "cli/interrupt.h"
-#include "heartmula/error.h"
 
 namespace heartmula {
 namespace {
@@ -15,8 +20,14 @@ namespace {
 constexpr int kExitFailure = 1;
 constexpr int kExitUser = 2;
 
+// One line, also where a file name holds a line break or moves the cursor.
 int complain(const std::string& message, int code) {
-  std::fprintf(stderr, "heartmula: %s\n", message.c_str());
+  std::string line = "heartmula: ";
+  for (const char c : message) {
+    const auto byte = static_cast<unsigned char>(c);
+    line += byte < 0x20 || byte == 0x7f ? fmt::format("\\x{:02x}", byte) : std::string(1, c);
+  }
+  std::fprintf(stderr, "%s\n", line.c_str());
   return code;
 }
 
@@ -27,6 +38,7 @@ int run_program(int argc, char** argv) {
   CLI::App app("Lyrics and tags to songs with HeartMuLa, on this machine.", "heartmula");
   app.set_version_flag("--version", std::string("heartmula ") + HEARTMULA_VERSION);
   app.require_subcommand(1);
+  app.option_defaults()->multi_option_policy(CLI::MultiOptionPolicy::TakeLast);  // as heartlib's command line
   bool debug = false;
   app.add_flag("--debug", debug, "Say more: tensors that nobody uses, choices made");
   Run run;
@@ -35,10 +47,19 @@ int run_program(int argc, char** argv) {
   add_inspect(app, run);
   add_tokenize(app, run);
   add_verify(app, run);
+  const auto is_named = [&](const CLI::App* command) { return command->get_name() == argv[1]; };
+  const std::vector<CLI::App*> commands = app.get_subcommands([](CLI::App*) { return true; });
+  if (argc > 1 && argv[1][0] != '-' && std::none_of(commands.begin(), commands.end(), is_named)) {
+    return complain(fmt::format("unknown command \"{}\" (see heartmula --help)", argv[1]), kExitUser);
+  }
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& error) {
     if (error.get_exit_code() == 0) return app.exit(error);  // --help, --version
+    const std::vector<std::string> rest = app.remaining();
+    if (app.get_subcommands().empty() && !rest.empty()) {
+      return complain("there is no command " + rest.front() + " (see heartmula --help)", kExitUser);
+    }
     return complain(std::string(error.what()) + " (see heartmula --help, or heartmula COMMAND --help)", kExitUser);
   }
   if (debug) spdlog::set_level(spdlog::level::debug);
@@ -47,7 +68,8 @@ int run_program(int argc, char** argv) {
   try {
     return run();
   } catch (const Error& error) {
-    if (error.kind() == ErrorKind::kCancelled) return complain(error.what(), interrupt_exit_code());
+    // A signal may also end a wait for the system, which is a failure to the code that waits.
+    if (interrupt_exit_code() != 0) return complain(error.what(), interrupt_exit_code());
     return complain(error.what(), error.kind() == ErrorKind::kUser ? kExitUser : kExitFailure);
   } catch (const std::bad_alloc&) {
     return complain("out of memory; use --lazy_load true, --codec_dtype bf16 or a shorter song", kExitFailure);
@@ -64,6 +86,13 @@ std::string both_spellings(const std::string& flags) {
     if (dashed[i] == '_') dashed[i] = '-';
   }
   return dashed == flags ? flags : flags + "," + dashed;
+}
+
+void print_out(const std::string& text) {
+  const bool written = std::fwrite(text.data(), 1, text.size(), stdout) == text.size();
+  if (!written || std::fflush(stdout) != 0) {
+    throw failure("standard output: {}", std::generic_category().message(errno));
+  }
 }
 
 }  // namespace heartmula

@@ -1,10 +1,13 @@
 #include "cli/request_options.h"
 
+#include <spdlog/spdlog.h>
+
 #include <algorithm>
 #include <cctype>
 #include <charconv>
 #include <cstdio>
 #include <filesystem>
+#include <type_traits>
 
 #include "base/error.h"
 #include "cli/commands.h"
@@ -21,11 +24,9 @@ std::string asset_path(const std::string& name) {
 }
 
 std::string text_or_file(const char* flag, const std::optional<std::string>& value,
-                         const std::optional<std::string>& literal, const std::string& previous,
-                         const std::string& default_file) {
+                         const std::optional<std::string>& literal, const std::string& default_file) {
   if (literal) return *literal;
   if (value) return read_text_argument(std::string("--") + flag, *value);
-  if (!previous.empty()) return previous;
   if (std::filesystem::is_regular_file(default_file)) {
     return read_text_argument(std::string("--") + flag, default_file);
   }
@@ -57,6 +58,18 @@ std::optional<uint64_t> parse_seed(const std::string& text) {
     throw user_error("--seed {}: must be an integer from 0 to 2^64 - 1, or -1 for a random one", text);
   }
   return seed;
+}
+
+// CLI11 takes an empty number for one that was not given.
+std::string check_not_empty(const std::string& value) { return value.empty() ? "a number is missing" : ""; }
+
+template <typename Target>
+CLI::Option* add_option(CLI::App& command, const char* flags, Target& target, const char* help) {
+  CLI::Option* option = command.add_option(both_spellings(flags), target, help);
+  if constexpr (!std::is_same_v<Target, std::optional<std::string>> && !std::is_same_v<Target, std::string>) {
+    option->check(check_not_empty);
+  }
+  return option;
 }
 
 template <typename T>
@@ -99,7 +112,7 @@ void print_summary(const nlohmann::json& json) {
 
 void RequestOptions::add_checkpoint(CLI::App& command) {
   const auto option = [&](const char* flags, auto& target, const char* help) {
-    return command.add_option(both_spellings(flags), target, help);
+    return add_option(command, flags, target, help);
   };
   option("--model_path", model_path, "Folder with the checkpoint: HeartMuLa-oss-3B/, HeartCodec-oss/, tokenizer.json");
   option("--threads", threads, "Threads; by default as many as the process may use");
@@ -108,7 +121,7 @@ void RequestOptions::add_checkpoint(CLI::App& command) {
 
 void RequestOptions::add_song(CLI::App& command) {
   const auto option = [&](const char* flags, auto& target, const char* help) {
-    return command.add_option(both_spellings(flags), target, help);
+    return add_option(command, flags, target, help);
   };
   option("--version", version, "Size of the language model: HeartMuLa-oss-VERSION (3B)");
   option("--lyrics", lyrics, "A file, or the lyrics themselves (./assets/lyrics.txt)");
@@ -131,7 +144,7 @@ void RequestOptions::add_song(CLI::App& command) {
 
 void RequestOptions::add_codec(CLI::App& command) {
   const auto option = [&](const char* flags, auto& target, const char* help) {
-    return command.add_option(both_spellings(flags), target, help);
+    return add_option(command, flags, target, help);
   };
   option("--codec_device", codec_device, "cpu is what this build has");
   option("--codec_dtype", codec_dtype, "Weights of the codec: float32 (fp32) or bfloat16 (bf16) (float32)");
@@ -142,7 +155,7 @@ void RequestOptions::add_codec(CLI::App& command) {
 
 void RequestOptions::add_output(CLI::App& command) {
   const auto option = [&](const char* flags, auto& target, const char* help) {
-    return command.add_option(both_spellings(flags), target, help);
+    return add_option(command, flags, target, help);
   };
   option("--save_path", save_path, "Where the song goes (./assets/output.mp3, or output.mp3)");
   option("--format", format, "wav, flac, ogg or mp3; by default by the extension of --save_path");
@@ -152,15 +165,21 @@ void RequestOptions::add_output(CLI::App& command) {
 }
 
 Request RequestOptions::resolve(CheckpointParts parts) const {
+  const ProgressMode mode = parse_progress_mode(progress);
+  if (mode == ProgressMode::kNone || mode == ProgressMode::kJson) spdlog::set_level(spdlog::level::err);
   Request r;
+  r.save_path = asset_path("output.mp3");
+  bool has_texts = false;
   if (request_file) {
-    r = read_request(*request_file);
+    r = read_request(*request_file, std::move(r));
+    has_texts = true;
   } else if (load_codes) {
     const std::string stored = read_codes(*load_codes).request_json;
-    if (!stored.empty()) r = parse_request(stored, *load_codes);
+    if (!stored.empty()) {
+      r = parse_request(stored, *load_codes, std::move(r));
+      has_texts = true;
+    }
     r.continue_from_ms.reset();
-  } else {
-    r.save_path = asset_path("output.mp3");
   }
   check_device("mula_device", mula_device);
   check_device("codec_device", codec_device);
@@ -186,27 +205,25 @@ Request RequestOptions::resolve(CheckpointParts parts) const {
   if (lazy_load) r.lazy_load = lazy_load->empty() || parse_bool("lazy_load", *lazy_load);
   if (compat) r.compat = true;
   if (parts == CheckpointParts::kAll) {
-    const bool known = request_file || load_codes;
-    r.lyrics = known && !lyrics && !lyrics_text
-                   ? r.lyrics
-                   : text_or_file("lyrics", lyrics, lyrics_text, r.lyrics, "./assets/lyrics.txt");
-    r.tags = known && !tags && !tags_text ? r.tags
-                                          : text_or_file("tags", tags, tags_text, r.tags, "./assets/tags.txt");
+    if (!has_texts || lyrics || lyrics_text) r.lyrics = text_or_file("lyrics", lyrics, lyrics_text, "./assets/lyrics.txt");
+    if (!has_texts || tags || tags_text) r.tags = text_or_file("tags", tags, tags_text, "./assets/tags.txt");
   }
   return r;
 }
 
 int run_song_command(const RequestOptions& options, const Request& request,
                      nlohmann::json (*make)(Request, const SongFileHooks&, const CancelToken*)) {
+  if (options.json && std::filesystem::path(request.save_path).lexically_normal() == "/dev/stdout") {
+    throw user_error("--json prints on standard output, and --save_path /dev/stdout puts the song there: choose one");
+  }
   ProgressReporter reporter(parse_progress_mode(options.progress));
+  const bool silent = reporter.mode() == ProgressMode::kNone || reporter.mode() == ProgressMode::kJson;
   const SongFileHooks hooks = {
       .progress = [&](std::string_view stage, int64_t done, int64_t total,
                       double seconds) { reporter.report(stage, done, total, seconds); },
       .plan =
           [&](const std::string& text) {
-            if (reporter.mode() != ProgressMode::kNone && reporter.mode() != ProgressMode::kJson) {
-              std::fprintf(stderr, "%s\n", text.c_str());
-            }
+            if (!silent) std::fprintf(stderr, "%s\n", text.c_str());
           },
   };
   nlohmann::json json;
@@ -218,8 +235,8 @@ int run_song_command(const RequestOptions& options, const Request& request,
   }
   reporter.finish();
   if (options.json) {
-    std::printf("%s\n", json.dump(2).c_str());
-  } else if (reporter.mode() != ProgressMode::kNone) {
+    print_out(json.dump(2) + "\n");
+  } else if (!silent) {
     print_summary(json);
   }
   return 0;

@@ -84,7 +84,7 @@ void add_tokenize(CLI::App& app, Run& run) {
   command->add_option(both_spellings("--model_path"), options->model_path, "a checkpoint folder: its tokenizer.json");
   command->add_option("--jsonl", options->jsonl,
                       "a file with one JSON string a line; prints one JSON array of ids a line");
-  command->add_option("TEXT", options->texts, "texts to tokenize");
+  command->add_option("TEXT", options->texts, "texts to tokenize")->take_all();
   command->callback([options, &run] { run = [options] { return run_tokenize(*options); }; });
 }
 

@@ -1,6 +1,4 @@
 // heartmula verify: a golden case, stage by stage.
-#include <cstdio>
-
 #include "cli/commands.h"
 #include "cli/interrupt.h"
 #include "verify/golden_case.h"
@@ -21,7 +19,7 @@ void add_verify(CLI::App& app, Run& run) {
   command->callback([options, &run] {
     run = [options] {
       const std::vector<Check> checks = verify_case(options->folder, options->verify, &interrupt_token());
-      std::fputs(options->json ? (to_json(checks).dump(2) + "\n").c_str() : to_table(checks).c_str(), stdout);
+      print_out(options->json ? to_json(checks).dump(2) + "\n" : to_table(checks));
       return all_passed(checks) ? 0 : 1;
     };
   });

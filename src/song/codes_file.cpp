@@ -73,7 +73,12 @@ void CodesWriter::append(const Frame& frame) {
   frames_.push_back(frame);
   const auto now = std::chrono::steady_clock::now();
   const bool sync = now - last_sync_ >= std::chrono::seconds(1);
-  save(sync);
+  try {
+    save(sync);
+  } catch (...) {
+    frames_.pop_back();
+    throw;
+  }
   if (sync) last_sync_ = now;
 }
 

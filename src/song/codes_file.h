@@ -35,7 +35,7 @@ class CodesWriter {
   CodesWriter(std::filesystem::path path, std::string request_json, std::vector<Frame> begin = {});
 
   /// Replaces the file by one with this frame, too. Throws Error(kFailure) "PATH: No space left on device"; the file
-  /// before stays.
+  /// before stays, and finish() knows nothing of the frame.
   void append(const Frame& frame);
   /// The file is on the disk when it returns, also if there was no frame. Throws like append().
   void finish();

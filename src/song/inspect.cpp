@@ -5,6 +5,7 @@
 #include <map>
 
 #include "base/error.h"
+#include "base/json_fields.h"
 #include "heartmula/frame.h"
 #include "codec/heartcodec.h"
 #include "lm/heartmula.h"
@@ -93,7 +94,8 @@ nlohmann::json inspect_codec(const fs::path& folder) {
 std::string only_version(const fs::path& folder) {
   const std::string prefix = "HeartMuLa-oss-";
   std::string version;
-  for (const fs::directory_entry& entry : fs::directory_iterator(folder)) {
+  std::error_code error;
+  for (const fs::directory_entry& entry : fs::directory_iterator(folder, error)) {
     const std::string name = entry.path().filename().string();
     if (!name.starts_with(prefix)) continue;
     if (!version.empty()) throw user_error("{}: several HeartMuLa-oss-* folders; inspect one of them", folder.string());
@@ -103,9 +105,10 @@ std::string only_version(const fs::path& folder) {
 }
 
 nlohmann::json inspect_folder(const fs::path& path) {
-  if (fs::exists(path / "config.json")) {
-    const std::string name = path.filename().empty() ? path.parent_path().filename().string() : path.filename().string();
-    nlohmann::json json = name.starts_with("HeartCodec") ? inspect_codec(path) : inspect_language_model(path);
+  std::error_code error;
+  if (fs::exists(path / "config.json", error)) {
+    const bool is_language_model = read_json_object(path / "config.json").contains("backbone_flavor");
+    nlohmann::json json = is_language_model ? inspect_language_model(path) : inspect_codec(path);
     json["kind"] = "model";
     return json;
   }
@@ -197,7 +200,8 @@ std::string describe_model(const nlohmann::json& m) {
 }  // namespace
 
 nlohmann::json inspect(const fs::path& path) {
-  if (fs::is_directory(path)) return inspect_folder(path);
+  std::error_code error;
+  if (fs::is_directory(path, error)) return inspect_folder(path);
   return inspect_file(path);
 }
 

@@ -5,7 +5,6 @@
 #include "base/error.h"
 #include "heartmula/heartmula.h"
 #include "song/generator.h"
-#include "text/unicode.h"
 
 namespace heartmula {
 namespace {
@@ -72,8 +71,6 @@ Song Model::generate(const SongRequest& song_request, const Callbacks& callbacks
   request.cfg_scale = song_request.cfg_scale;
   apply(request, song_request.codec);
   validate(request);
-  check_utf8("lyrics", request.lyrics);
-  check_utf8("tags", request.tags);
   request.seed = song_request.seed ? *song_request.seed : random_seed();
 
   Models& models = state_->models;

@@ -4,17 +4,21 @@
 
 #include <algorithm>
 #include <random>
+#include <system_error>
 #include <type_traits>
+#include <utility>
 #include <vector>
 
 #include "base/error.h"
 #include "base/file.h"
 #include "base/json_fields.h"
+#include "text/unicode.h"
 
 namespace heartmula {
 namespace {
 
 constexpr int64_t kMaxInteger = int64_t{1} << 40;
+constexpr int64_t kMaxThreads = 1024;
 
 void check_integer(const char* flag, int64_t value, int64_t min, int64_t max) {
   if (value < min || value > max) throw user_error("--{} is {}, but must be from {} to {}", flag, value, min, max);
@@ -44,6 +48,12 @@ uint64_t random_seed() {
 }
 
 void validate(const Request& r) {
+  // JSON, and so the request beside each song, holds nothing else.
+  const std::pair<const char*, const std::string*> texts[] = {
+      {"--lyrics", &r.lyrics},       {"--tags", &r.tags},           {"--title", &r.title},
+      {"--version", &r.version},     {"--model_path", &r.model_path}, {"--save_path", &r.save_path},
+      {"--save_codes", &r.save_codes}, {"--load_codes", &r.load_codes}};
+  for (const auto& [flag, text] : texts) check_utf8(flag, *text);
   if (r.model_path.empty()) throw user_error("--model_path is missing: the folder with the checkpoint");
   check_integer("max_audio_length_ms", r.max_audio_length_ms, 0, kMaxInteger);
   check_integer("topk", r.topk, 1, kMaxInteger);
@@ -52,13 +62,19 @@ void validate(const Request& r) {
   check_integer("codec_steps", r.codec_steps, 1, 1000);
   check_number("codec_guidance_scale", r.codec_guidance_scale, 0.0, 100.0);
   if (r.continue_from_ms) check_integer("continue_from_ms", *r.continue_from_ms, 0, kMaxInteger);
-  check_integer("threads", r.threads, 0, 1024);
+  check_integer("threads", r.threads, 0, kMaxThreads);
   if (r.continue_from_ms && r.load_codes.empty()) {
     throw user_error("--continue_from_ms needs --load_codes: the codes to go on from");
   }
   if (r.save_path.empty()) throw user_error("--save_path is empty: where shall the song go?");
   const AudioFormat format = r.format ? *r.format : audio_format_of(r.save_path);
   resolve_sample_format(format, r.sample_format);
+  for (const auto& [flag, path] : {std::pair("--save_codes", r.save_codes), std::pair("--load_codes", r.load_codes)}) {
+    std::error_code error;
+    if (path == r.save_path || std::filesystem::equivalent(path, r.save_path, error)) {
+      throw user_error("{} and --save_path are the same file: {}", flag, path);
+    }
+  }
 }
 
 nlohmann::json to_json(const Request& r) {
@@ -90,24 +106,22 @@ nlohmann::json to_json(const Request& r) {
   return json;
 }
 
-Request parse_request(std::string_view text, const std::string& name) {
+Request parse_request(std::string_view text, const std::string& name, Request defaults) {
   const nlohmann::json json = parse_json_object(text, name);
   const JsonFields file(json, name);
   const bool sidecar = json.contains("request");
   const nlohmann::json& object = sidecar ? json["request"] : json;
   const JsonFields fields = sidecar ? file.object("request") : file;
 
-  Request r;
+  Request r = std::move(defaults);
   std::vector<std::string> known;
   const auto text_field = [&](const char* field, std::string& target) {
     known.emplace_back(field);
     if (fields.has(field)) target = fields.text(field);
   };
-  const auto integer_field = [&](const char* field, auto& target) {
+  const auto integer_field = [&](const char* field, auto& target, int64_t max = kMaxInteger) {
     known.emplace_back(field);
-    if (fields.has(field)) {
-      target = static_cast<std::decay_t<decltype(target)>>(fields.integer(field, 0, kMaxInteger));
-    }
+    if (fields.has(field)) target = static_cast<std::decay_t<decltype(target)>>(fields.integer(field, 0, max));
   };
   const auto number_field = [&](const char* field, double& target) {
     known.emplace_back(field);
@@ -130,7 +144,7 @@ Request parse_request(std::string_view text, const std::string& name) {
   integer_field("codec_steps", r.codec_steps);
   known.emplace_back("continue_from_ms");
   if (fields.has("continue_from_ms")) r.continue_from_ms = fields.integer("continue_from_ms", 0, kMaxInteger);
-  integer_field("threads", r.threads);
+  integer_field("threads", r.threads, kMaxThreads);
   number_field("temperature", r.temperature);
   number_field("cfg_scale", r.cfg_scale);
   number_field("codec_guidance_scale", r.codec_guidance_scale);
@@ -138,18 +152,20 @@ Request parse_request(std::string_view text, const std::string& name) {
   flag_field("lazy_load", r.lazy_load);
   known.emplace_back("seed");
   if (fields.has("seed")) r.seed = fields.unsigned_integer("seed");
-  std::string word;
-  text_field("mula_dtype", word);
-  if (!word.empty()) r.mula_dtype = parse_weight_dtype("mula_dtype", word);
-  word.clear();
-  text_field("codec_dtype", word);
-  if (!word.empty()) r.codec_dtype = parse_weight_dtype("codec_dtype", word);
-  word.clear();
-  text_field("format", word);
-  if (!word.empty()) r.format = parse_audio_format(word);
-  word.clear();
-  text_field("sample_format", word);
-  if (!word.empty()) r.sample_format = parse_sample_format(word);
+  const auto word_field = [&](const char* field, auto& target, const auto& parse) {
+    std::string word;
+    text_field(field, word);
+    if (word.empty()) return;
+    try {
+      target = parse(word);
+    } catch (const Error& error) {
+      throw user_error("{}: {}: {}", name, field, error.what());
+    }
+  };
+  word_field("mula_dtype", r.mula_dtype, [](const std::string& w) { return parse_weight_dtype("mula_dtype", w); });
+  word_field("codec_dtype", r.codec_dtype, [](const std::string& w) { return parse_weight_dtype("codec_dtype", w); });
+  word_field("format", r.format, parse_audio_format);
+  word_field("sample_format", r.sample_format, parse_sample_format);
 
   for (const auto& item : object.items()) {
     if (std::find(known.begin(), known.end(), item.key()) == known.end()) {
@@ -159,7 +175,9 @@ Request parse_request(std::string_view text, const std::string& name) {
   return r;
 }
 
-Request read_request(const std::filesystem::path& path) { return parse_request(read_file(path), path.string()); }
+Request read_request(const std::filesystem::path& path, Request defaults) {
+  return parse_request(read_file(path), path.string(), std::move(defaults));
+}
 
 DType parse_weight_dtype(std::string_view flag, const std::string& name) {
   if (name == "float32" || name == "fp32" || name == "f32") return DType::kF32;

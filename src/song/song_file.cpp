@@ -4,6 +4,12 @@
 
 #include <algorithm>
 #include <chrono>
+#include <exception>
+#include <new>
+#include <string_view>
+#include <system_error>
+#include <tuple>
+#include <utility>
 
 #include "audio/audio_writer.h"
 #include "audio/meters.h"
@@ -13,7 +19,6 @@
 #include "song/codes_file.h"
 #include "song/memory_plan.h"
 #include "text/prompt.h"
-#include "text/unicode.h"
 
 namespace heartmula {
 namespace fs = std::filesystem;
@@ -117,10 +122,19 @@ nlohmann::json result_of(const SongOutcome& outcome, const SongOutput& output, c
   return result;
 }
 
+// Whether the codes are the beginning of what `request` makes without them: then it goes on as if never interrupted.
+bool is_beginning_of(const Codes& codes, const Request& request) {
+  if (codes.request_json.empty() || request.continue_from_ms) return false;
+  const Request r = parse_request(codes.request_json, request.load_codes);
+  const auto settings = [](const Request& q) {
+    return std::tie(q.model_path, q.version, q.lyrics, q.tags, q.seed, q.topk, q.temperature, q.cfg_scale,
+                    q.mula_dtype);
+  };
+  return r.load_codes.empty() && settings(r) == settings(request);
+}
+
 // The frames that a song begins with.
-std::vector<Frame> kept_frames(const Request& request, const LmConfig& config) {
-  if (request.load_codes.empty()) return {};
-  std::vector<Frame> frames = read_codes(request.load_codes).frames;
+std::vector<Frame> kept_frames(const Request& request, std::vector<Frame> frames, const LmConfig& config) {
   const auto stored = static_cast<int64_t>(frames.size());
   const int64_t keep = request.continue_from_ms ? *request.continue_from_ms / kFrameMs : stored;
   if (keep > stored) {
@@ -145,6 +159,35 @@ std::vector<Frame> kept_frames(const Request& request, const LmConfig& config) {
   return frames;
 }
 
+std::string shell_word(const std::string& text) {
+  constexpr std::string_view kPlain =
+      "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-+=./,:@%";
+  if (!text.empty() && text.find_first_not_of(kPlain) == std::string::npos) return text;
+  std::string word = "'";
+  for (const char c : text) word += c == '\'' ? "'\\''" : std::string(1, c);
+  return word + "'";
+}
+
+// Ends what is being handled with a message that says where the music is and how to go on.
+[[noreturn]] void rethrow_with_codes(const std::string& codes, int64_t frames) {
+  ErrorKind kind = ErrorKind::kFailure;
+  std::string what;
+  try {
+    throw;
+  } catch (const Error& error) {
+    kind = error.kind();
+    what = kind == ErrorKind::kCancelled ? "cancelled" : error.what();
+  } catch (const std::bad_alloc&) {
+    what = "out of memory";
+  } catch (const std::exception& error) {
+    what = error.what();
+  }
+  throw Error(kind, fmt::format("{}; {} frames ({:.1f} s) are in {}: go on with `heartmula generate --load_codes {}`, "
+                                "or hear them with `heartmula decode {}`",
+                                what, frames, static_cast<double>(frames) * kFrameSeconds, codes, shell_word(codes),
+                                shell_word(codes)));
+}
+
 MemoryPlan checked_plan(Models& models, const Request& request, int64_t context, const SongFileHooks& hooks) {
   const uint64_t available = memory_info().available_bytes;
   const MemoryPlan plan = plan_memory(models, request, context);
@@ -164,21 +207,26 @@ double seconds_since(Clock::time_point begin) { return std::chrono::duration<dou
 nlohmann::json make_song_file(Request request, const SongFileHooks& hooks, const CancelToken* cancel) {
   const Clock::time_point start = Clock::now();
   validate(request);
-  check_utf8("lyrics", request.lyrics);
-  check_utf8("tags", request.tags);
   if (!request.seed) request.seed = random_seed();
   Models models(model_options(request), CheckpointParts::kAll, cancel);
   const Prompt prompt = make_prompt(models.tokenizer(), models.gen_config(), request.tags, request.lyrics);
   const int64_t context =
       required_context(models.lm_config(), static_cast<int64_t>(prompt.text_ids.size()),
                        request.frame_loop_settings(models.gen_config().audio_eos_id));
-  const std::vector<Frame> begin = kept_frames(request, models.lm_config());
+  std::vector<Frame> begin;
+  std::string unfinished;  // codes of this very song from a run that was interrupted
+  if (!request.load_codes.empty()) {
+    Codes loaded = read_codes(request.load_codes);
+    const bool is_beginning = is_beginning_of(loaded, request);
+    begin = kept_frames(request, std::move(loaded.frames), models.lm_config());
+    if (is_beginning) unfinished = std::exchange(request.load_codes, {});
+  }
   SongOutput output(request);
   const MemoryPlan plan = checked_plan(models, request, context, hooks);
 
   const fs::path codes = codes_path(request, output.kind());
   CodesWriter writer(codes, to_json(request).dump(), begin);
-  int64_t frames = static_cast<int64_t>(begin.size());
+  int64_t frames = 0;  // in the file of this run
   try {
     const SongHooks song_hooks = {
         .progress = hooks.progress,
@@ -195,22 +243,23 @@ nlohmann::json make_song_file(Request request, const SongFileHooks& hooks, const
         {"result", result_of(outcome, output, plan, outcome.stop_reason, seconds_since(start),
                              models)}};
     output.finish(request, json);
-    if (request.save_codes.empty() && codes != fs::path(request.load_codes)) {
+    std::error_code ignored;
+    if (request.save_codes.empty() && !fs::equivalent(codes, request.load_codes, ignored)) {
       writer.remove();
     } else {
       writer.finish();
     }
     return json;
-  } catch (const Error& error) {
-    if (frames == 0) throw;
-    writer.finish();
-    const bool cancelled = error.kind() == ErrorKind::kCancelled;
-    throw Error(error.kind(),
-                fmt::format("{}; {} frames ({:.1f} s) are in {}: go on with `heartmula generate --load_codes {}`, or "
-                            "hear them with `heartmula decode {}`",
-                            cancelled ? "cancelled" : error.what(), frames,
-                            static_cast<double>(frames) * kFrameSeconds, codes.string(), codes.string(),
-                            codes.string()));
+  } catch (const std::exception&) {
+    if (frames > 0) {
+      try {
+        writer.finish();
+      } catch (const Error&) {  // as it is on the disk it is whole
+      }
+      rethrow_with_codes(codes.string(), frames);
+    }
+    if (!unfinished.empty()) rethrow_with_codes(unfinished, static_cast<int64_t>(begin.size()));
+    throw;
   }
 }
 

@@ -30,8 +30,9 @@ using U = hn::Vec<DU>;
 constexpr int kLanes = static_cast<int>(hn::MaxLanes(DF()));
 constexpr int kVectors = kLanes >= 8 ? 2 : 4;  // of one panel
 constexpr int kPanel = kVectors * kLanes;
-// As many sums as leave registers for a row of weights and one broadcast: 24 of 32 registers, 12 of 16.
-constexpr int kTileRows = HWY_ARCH_ARM ? 6 : kLanes == 16 ? 12 : kLanes == 8 ? 6 : 2;
+// As many sums as leave registers for the weights of a step and one broadcast: 24 of 32 registers, 12 of 16. NEON that
+// widens bf16 needs more of them.
+constexpr int kTileRows = HWY_ARCH_ARM ? (HEARTMULA_BF16_DOT ? 6 : 4) : kLanes == 16 ? 12 : kLanes == 8 ? 6 : 2;
 
 constexpr int64_t least(int64_t a, int64_t b) {
   return a < b ? a : b;

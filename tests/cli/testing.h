@@ -1,0 +1,141 @@
+// What the tests of the program share: the smallest checkpoint, whole or broken, and short songs made with it.
+#pragma once
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <filesystem>
+#include <fstream>
+#include <iterator>
+#include <nlohmann/json.hpp>
+#include <set>
+#include <string>
+#include <vector>
+
+#include "base/testing.h"
+#include "cli/process.h"
+
+namespace heartmula {
+
+namespace fs = std::filesystem;
+using Arguments = std::vector<std::string>;
+
+inline const std::string kCheckpoint = HEARTMULA_TEST_DATA "/tiny1";
+inline const std::string kLmFolder = "HeartMuLa-oss-3B";
+inline const std::string kCodecFolder = "HeartCodec-oss";
+
+inline Arguments operator+(Arguments left, const Arguments& right) {
+  left.insert(left.end(), right.begin(), right.end());
+  return left;
+}
+
+/// Flags of a song of `ms`, as short as the codec allows, except where it goes.
+inline Arguments song_flags(int64_t ms = 800, const std::string& checkpoint = kCheckpoint) {
+  return {"--model_path", checkpoint, "--lyrics_text", "[verse]\nla la", "--tags_text", "piano,happy",
+          "--max_audio_length_ms", std::to_string(ms), "--codec_steps", "1", "--codec_guidance_scale", "1",
+          "--seed", "1"};
+}
+
+inline Arguments generate(const fs::path& save_path, const Arguments& more = {}) {
+  return Arguments{"generate"} + song_flags() + Arguments{"--save_path", save_path.string()} + more;
+}
+
+inline std::string contents(const fs::path& path) {
+  std::ifstream file(path, std::ios::binary);
+  EXPECT_TRUE(file.good()) << path;
+  return {std::istreambuf_iterator<char>(file), {}};
+}
+
+inline nlohmann::json json_of(const fs::path& path) { return nlohmann::json::parse(contents(path)); }
+
+inline std::set<std::string> files_in(const fs::path& folder) {
+  std::set<std::string> names;
+  for (const fs::directory_entry& entry : fs::recursive_directory_iterator(folder)) {
+    if (!entry.is_directory()) names.insert(fs::relative(entry.path(), folder).string());
+  }
+  return names;
+}
+
+inline std::vector<std::string> lines_of(const std::string& text) {
+  std::istringstream stream(text);
+  std::vector<std::string> lines;
+  for (std::string line; std::getline(stream, line);) lines.push_back(line);
+  return lines;
+}
+
+/// The one line of an error at the end of the standard error, without "heartmula: ".
+inline std::string complaint(const Finished& finished) {
+  const std::vector<std::string> lines = lines_of(finished.err);
+  const std::string prefix = "heartmula: ";
+  if (lines.empty() || !lines.back().starts_with(prefix)) {
+    ADD_FAILURE() << "no complaint in: " << finished.err;
+    return {};
+  }
+  for (size_t i = 0; i + 1 < lines.size(); ++i) {
+    EXPECT_FALSE(lines[i].starts_with(prefix) && !lines[i].starts_with(prefix + "warning")) << finished.err;
+  }
+  return lines.back().substr(prefix.size());
+}
+
+/// Expects this exit code and a complaint of one line, which it returns.
+inline std::string refused(const Arguments& arguments, int exit_code, const std::string& folder = {}) {
+  const Finished finished = run_program(arguments, folder);
+  EXPECT_EQ(finished.exit_code, exit_code) << finished.err << " signal " << finished.signal;
+  EXPECT_EQ(finished.out, "");
+  return complaint(finished);
+}
+
+inline Finished succeeds(const Arguments& arguments, const std::string& folder = {}) {
+  Finished finished = run_program(arguments, folder);
+  EXPECT_EQ(finished.exit_code, 0) << finished.err << " signal " << finished.signal;
+  return finished;
+}
+
+/// Lets `change` edit the JSON in a file.
+template <typename Change>
+void edit_json(const fs::path& path, const Change& change) {
+  nlohmann::json json = json_of(path);
+  change(json);
+  std::ofstream(path) << json.dump();
+}
+
+/// A copy of the checkpoint, to be broken.
+inline std::string copy_of_checkpoint(const TemporaryFolder& folder) {
+  const fs::path copy = folder / "ckpt";
+  fs::create_directory(copy);
+  for (const std::string& part : {kLmFolder, kCodecFolder}) fs::copy(fs::path(kCheckpoint) / part, copy / part);
+  for (const char* file : {"tokenizer.json", "gen_config.json"}) fs::copy_file(fs::path(kCheckpoint) / file, copy / file);
+  return copy.string();
+}
+
+
+/// A copy of the checkpoint whose songs never end before --max_audio_length_ms.
+inline const std::string& endless_checkpoint() {
+  static const TemporaryFolder folder;
+  static const std::string path = [] {
+    std::string copy = copy_of_checkpoint(folder);
+    edit_json(fs::path(copy) / "gen_config.json", [](nlohmann::json& config) { config["audio_eos_id"] = 1 << 20; });
+    return copy;
+  }();
+  return path;
+}
+
+/// Replaces the header of a safetensors file by what `change` makes of it; the data stay as they are.
+template <typename Change>
+void edit_header(const fs::path& path, const Change& change) {
+  const std::string bytes = contents(path);
+  uint64_t length = 0;
+  for (size_t i = 0; i < 8; ++i) length |= uint64_t{static_cast<unsigned char>(bytes[i])} << (8 * i);
+  nlohmann::json header = nlohmann::json::parse(bytes.substr(8, length));
+  change(header);
+  std::string text = header.dump();
+  text.resize((text.size() + 7) / 8 * 8, ' ');
+  std::string edited(8, '\0');
+  for (size_t i = 0; i < 8; ++i) edited[i] = static_cast<char>(text.size() >> (8 * i));
+  edited += text;
+  edited += bytes.substr(8 + length);
+  std::ofstream(path, std::ios::binary) << edited;
+}
+
+}  // namespace heartmula

@@ -1,0 +1,116 @@
+#include "codec/windows.h"
+
+#include <gtest/gtest.h>
+
+#include <cmath>
+
+#include "codec/flow_sampler.h"
+#include "codec/noise.h"
+
+namespace heartmula {
+namespace {
+
+// codec.md A3, word for word.
+WindowPlan reference_plan(int64_t n, bool compat) {
+  int64_t length = n < 372 ? 372 : n;
+  const auto padded = [&] {
+    return static_cast<int64_t>(std::ceil((static_cast<double>(length) - 52) / 320)) * 320 + 52;
+  };
+  if (!compat || (length - 104) % 320 > 0) length = padded();
+  WindowPlan plan;
+  for (int64_t start = 0; start <= length - 320; start += 320) ++plan.windows;
+  const auto target = static_cast<int64_t>(static_cast<double>(n) / 12.5 * 48000);
+  plan.samples = std::min<int64_t>(target, 1428480 + (plan.windows - 1) * 1228800);
+  return plan;
+}
+
+TEST(Windows, plan_follows_the_reference_for_every_length) {
+  for (const bool compat : {false, true}) {
+    for (int64_t n = 1; n <= 8192; ++n) {
+      const WindowPlan plan = plan_windows(n, compat);
+      const WindowPlan expected = reference_plan(n, compat);
+      ASSERT_EQ(plan.windows, expected.windows) << n;
+      ASSERT_EQ(plan.samples, expected.samples) << n;
+    }
+  }
+}
+
+TEST(Windows, only_compat_loses_the_end_of_some_songs) {
+  EXPECT_EQ(plan_windows(424, true).samples, 1428480);
+  EXPECT_EQ(plan_windows(424, false).samples, 1628160);
+}
+
+TEST(Windows, joined_samples_equal_a_plain_overlap_and_add) {
+  const auto size = static_cast<size_t>(kWindowSamples);
+  const auto fade = static_cast<size_t>(kFadeSamples);
+  std::vector<std::vector<float>> windows;
+  for (int w = 0; w < 3; ++w) {
+    std::vector<float> window(size);
+    for (size_t i = 0; i < size; ++i) window[i] = std::sin(0.001F * static_cast<float>(i) + static_cast<float>(w));
+    windows.push_back(window);
+  }
+  std::vector<double> expected(windows[0].begin(), windows[0].end());
+  for (size_t w = 1; w < windows.size(); ++w) {
+    const size_t begin = expected.size() - fade;
+    for (size_t i = 0; i < fade; ++i) {
+      const double weight = static_cast<double>(i) / static_cast<double>(fade - 1);
+      expected[begin + i] = static_cast<float>(expected[begin + i] * (1 - weight) + windows[w][i] * weight);
+    }
+    expected.insert(expected.end(), windows[w].begin() + static_cast<std::ptrdiff_t>(fade), windows[w].end());
+  }
+  const size_t end = expected.size() - 1234;
+
+  std::vector<float> left;
+  std::vector<float> right;
+  WindowJoiner joiner([&](std::span<const float> l, std::span<const float> r) {
+    left.insert(left.end(), l.begin(), l.end());
+    right.insert(right.end(), r.begin(), r.end());
+  });
+  joiner.set_end(static_cast<int64_t>(end));
+  for (const std::vector<float>& window : windows) joiner.add(window, window);
+  EXPECT_LT(left.size(), end);  // the end could still change
+  joiner.finish();
+  ASSERT_EQ(left.size(), end);
+  EXPECT_EQ(left, right);
+  for (size_t i = 0; i < end; ++i) ASSERT_NEAR(left[i], expected[i], 1e-7) << i;
+}
+
+TEST(Windows, flow_times_are_made_from_both_ends) {
+  for (const int64_t steps : {1, 2, 3, 7, 10, 25, 50}) {
+    const std::vector<float> times = flow_times(steps);
+    ASSERT_EQ(static_cast<int64_t>(times.size()), steps + 1);
+    EXPECT_EQ(times.front(), 0.0F);
+    EXPECT_EQ(times.back(), 1.0F);
+    for (int64_t i = 0; i <= steps; ++i) {
+      EXPECT_NEAR(times[static_cast<size_t>(i)], static_cast<double>(i) / static_cast<double>(steps), 1e-7);
+    }
+  }
+  for (int64_t k = 0; k <= 10; ++k) EXPECT_EQ(flow_times(10)[static_cast<size_t>(k)], static_cast<float>(k / 10.0));
+}
+
+TEST(CodecNoise, is_standard_normal_and_depends_on_its_place_alone) {
+  std::vector<float> noise(744 * 10);
+  const PhiloxCodecNoise source(42);
+  source.fill(3, noise, 10);
+  double sum = 0;
+  double squares = 0;
+  for (const float value : noise) {
+    sum += value;
+    squares += static_cast<double>(value) * value;
+  }
+  const double count = static_cast<double>(noise.size());
+  EXPECT_NEAR(sum / count, 0.0, 0.05);
+  EXPECT_NEAR(squares / count, 1.0, 0.07);
+
+  std::vector<float> narrow(744 * 6);  // the first six channels, whatever stands beside them
+  source.fill(3, narrow, 6);
+  for (size_t t = 0; t < 744; ++t) {
+    for (size_t c = 0; c < 6; ++c) ASSERT_EQ(narrow[t * 6 + c], noise[t * 10 + c]);
+  }
+  std::vector<float> other(744 * 10);
+  source.fill(4, other, 10);
+  EXPECT_NE(other, noise);
+}
+
+}  // namespace
+}  // namespace heartmula

@@ -1,0 +1,84 @@
+#include "decode/frame_loop.h"
+
+#include <gtest/gtest.h>
+
+#include "base/error.h"
+#include "song/models.h"
+
+namespace heartmula {
+namespace {
+
+struct Stopped {};
+
+/// The smallest golden checkpoint.
+class FrameLoop : public testing::Test {
+ protected:
+  static std::vector<Frame> run(int threads, DType dtype, float guidance, std::span<const Frame> begin = {},
+                                int64_t stop_after = -1, int64_t piece = LmSession::kDefaultPiece) {
+    Models models({.model_path = std::string(HEARTMULA_TEST_DATA) + "/tiny1", .mula_dtype = dtype, .threads = threads},
+                  CheckpointParts::kAll, nullptr);
+    FrameLoopSettings settings{.sampling = {.guidance = guidance}, .max_audio_length_ms = 11 * kFrameMs};
+    settings.audio_eos_id = 1 << 20;  // no code ends this song
+    const Prompt prompt = make_prompt(models.tokenizer(), models.gen_config(), "piano,happy", "[verse]\nla la la");
+    const PhiloxNoise noise(7);
+    LmSession session(models.lm_ops(), models.lm(), settings.sampling.streams(),
+                      required_context(models.lm_config(), static_cast<int64_t>(prompt.text_ids.size()), settings),
+                      piece);
+    std::vector<Frame> frames(begin.begin(), begin.end());
+    try {
+      generate_frames(session, prompt, begin, settings, noise, [&](int64_t, const Frame& frame) {
+        frames.push_back(frame);
+        if (static_cast<int64_t>(frames.size()) == stop_after) throw Stopped();
+      });
+    } catch (const Stopped&) {
+    }
+    return frames;
+  }
+};
+
+TEST_F(FrameLoop, a_song_is_as_long_as_asked_for_and_one_frame) {
+  EXPECT_EQ(run(1, DType::kF32, 1.5F).size(), 12U);
+}
+
+TEST_F(FrameLoop, codes_do_not_depend_on_threads) {
+  for (const DType dtype : {DType::kF32, DType::kBF16}) {
+    const std::vector<Frame> alone = run(1, dtype, 1.5F);
+    for (const int threads : {2, 3, 7}) EXPECT_EQ(run(threads, dtype, 1.5F), alone) << threads << " threads";
+  }
+}
+
+TEST_F(FrameLoop, codes_do_not_depend_on_the_pieces_of_the_prefill) {
+  for (const float guidance : {1.0F, 1.5F}) {
+    const std::vector<Frame> whole = run(2, DType::kBF16, guidance);
+    for (const int64_t piece : {1, 2, 3, 7, 16}) {
+      EXPECT_EQ(run(2, DType::kBF16, guidance, {}, -1, piece), whole) << "pieces of " << piece;
+    }
+  }
+}
+
+TEST_F(FrameLoop, a_song_stopped_anywhere_and_continued_is_the_same_song) {
+  const std::vector<Frame> whole = run(2, DType::kBF16, 1.5F);
+  for (int64_t frames = 1; frames < static_cast<int64_t>(whole.size()); ++frames) {
+    const std::vector<Frame> begun = run(2, DType::kBF16, 1.5F, {}, frames);
+    ASSERT_EQ(static_cast<int64_t>(begun.size()), frames);
+    EXPECT_EQ(run(1, DType::kBF16, 1.5F, begun), whole) << "stopped after " << frames;
+  }
+}
+
+TEST_F(FrameLoop, a_context_that_is_too_short_is_refused_with_a_length_that_fits) {
+  LmConfig config;
+  config.backbone.max_seq_len = 200;
+  FrameLoopSettings settings;
+  try {
+    required_context(config, 50, settings);
+    FAIL();
+  } catch (const Error& error) {
+    EXPECT_EQ(error.kind(), ErrorKind::kUser);
+    EXPECT_NE(std::string(error.what()).find("--max_audio_length_ms 12000"), std::string::npos) << error.what();
+  }
+  settings.max_audio_length_ms = 12000;
+  EXPECT_EQ(required_context(config, 50, settings), 200);
+}
+
+}  // namespace
+}  // namespace heartmula
