@@ -26,19 +26,19 @@ namespace heartmula {
 enum class WeightType { kFloat32, kBFloat16 };
 
 struct ModelSettings {
-  std::string model_path;                           ///< folder: HeartMuLa-oss-3B/, HeartCodec-oss/, tokenizer.json
-  std::string version = "3B";                       ///< HeartMuLa-oss-VERSION
-  WeightType mula_type = WeightType::kBFloat16;     ///< of the language model
+  std::string model_path;                        ///< folder: HeartMuLa-oss-3B/, HeartCodec-oss/, tokenizer.json
+  std::string version = "3B";                    ///< HeartMuLa-oss-VERSION
+  WeightType mula_type = WeightType::kBFloat16;  ///< of the language model
   WeightType codec_type = WeightType::kFloat32;
-  bool lazy_load = false;                           ///< one model in memory at a time
-  int threads = 0;                                  ///< 0: as many as the process may use
+  bool lazy_load = false;  ///< one model in memory at a time
+  int threads = 0;         ///< 0: as many as the process may use
 };
 
 /// What the codec makes of codes. Defaults are the reference's.
 struct CodecRequest {
-  int64_t steps = 10;          ///< Euler steps
+  int64_t steps = 10;            ///< Euler steps
   double guidance_scale = 1.25;  ///< 1 and below: off
-  bool compat = false;         ///< lose the last 4.16 s of some lengths as the reference does
+  bool compat = false;           ///< lose the last 4.16 s of some lengths as the reference does
 };
 
 /// Same request, same seed, same song: on one machine and build, for any number of threads.

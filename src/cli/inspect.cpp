@@ -1,6 +1,7 @@
 // heartmula inspect: what is in a checkpoint, a safetensors file or a codes file.
-#include "cli/commands.h"
 #include "song/inspect.h"
+
+#include "cli/commands.h"
 
 namespace heartmula {
 

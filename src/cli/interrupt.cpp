@@ -17,7 +17,9 @@ void on_signal(int signal) {
 
 }  // namespace
 
-CancelToken& interrupt_token() { return token; }
+CancelToken& interrupt_token() {
+  return token;
+}
 
 void watch_signals() {
   struct sigaction action = {};
@@ -27,6 +29,8 @@ void watch_signals() {
   std::signal(SIGPIPE, SIG_IGN);  // a closed pipe is a write error with a message
 }
 
-int interrupt_exit_code() { return caught == 0 ? 0 : 128 + static_cast<int>(caught); }
+int interrupt_exit_code() {
+  return caught == 0 ? 0 : 128 + static_cast<int>(caught);
+}
 
 }  // namespace heartmula

@@ -97,4 +97,6 @@ void print_out(const std::string& text) {
 
 }  // namespace heartmula
 
-int main(int argc, char** argv) { return heartmula::run_program(argc, argv); }
+int main(int argc, char** argv) {
+  return heartmula::run_program(argc, argv);
+}

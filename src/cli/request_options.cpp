@@ -61,7 +61,9 @@ std::optional<uint64_t> parse_seed(const std::string& text) {
 }
 
 // CLI11 takes an empty number for one that was not given.
-std::string check_not_empty(const std::string& value) { return value.empty() ? "a number is missing" : ""; }
+std::string check_not_empty(const std::string& value) {
+  return value.empty() ? "a number is missing" : "";
+}
 
 template <typename Target>
 CLI::Option* add_option(CLI::App& command, const char* flags, Target& target, const char* help) {
@@ -77,16 +79,18 @@ void assign(T& target, const std::optional<T>& value) {
   if (value) target = *value;
 }
 
-double megabytes(const nlohmann::json& bytes) { return bytes.get<double>() * 1e-6; }
+double megabytes(const nlohmann::json& bytes) {
+  return bytes.get<double>() * 1e-6;
+}
 
 void print_summary(const nlohmann::json& json) {
   const nlohmann::json& request = json["request"];
   const nlohmann::json& result = json["result"];
   const nlohmann::json& seconds = result["seconds"];
   const nlohmann::json& factor = result["real_time_factor"];
-  std::string text = fmt::format("{}: {:.2f} s of music, {} frames, seed {}", request["save_path"].get<std::string>(),
-                                 result["duration_s"].get<double>(), result["frames"].get<int64_t>(),
-                                 request["seed"].get<uint64_t>());
+  std::string text =
+      fmt::format("{}: {:.2f} s of music, {} frames, seed {}", request["save_path"].get<std::string>(),
+                  result["duration_s"].get<double>(), result["frames"].get<int64_t>(), request["seed"].get<uint64_t>());
   if (result.contains("stop_reason")) {
     const bool eos = result["stop_reason"] == "eos";
     text += eos ? ", ended by the model" : ", ended by --max_audio_length_ms";
@@ -205,7 +209,8 @@ Request RequestOptions::resolve(CheckpointParts parts) const {
   if (lazy_load) r.lazy_load = lazy_load->empty() || parse_bool("lazy_load", *lazy_load);
   if (compat) r.compat = true;
   if (parts == CheckpointParts::kAll) {
-    if (!has_texts || lyrics || lyrics_text) r.lyrics = text_or_file("lyrics", lyrics, lyrics_text, "./assets/lyrics.txt");
+    if (!has_texts || lyrics || lyrics_text)
+      r.lyrics = text_or_file("lyrics", lyrics, lyrics_text, "./assets/lyrics.txt");
     if (!has_texts || tags || tags_text) r.tags = text_or_file("tags", tags, tags_text, "./assets/tags.txt");
   }
   return r;

@@ -38,8 +38,7 @@ HeartMula HeartMula::load(Ops& ops, const WeightStore& store, const LmConfig& co
   HeartMula model;
   model.config = config;
   model.dtype = dtype;
-  model.backbone = Transformer::load(ops, store, config.backbone, "backbone.", dtype,
-                                   config.backbone.max_seq_len);
+  model.backbone = Transformer::load(ops, store, config.backbone, "backbone.", dtype, config.backbone.max_seq_len);
   model.decoder = Transformer::load(ops, store, config.decoder, "decoder.", dtype, kCodebooks);
   model.projection = load.matrix({"projection.weight"});
   model.first_head = load.matrix({"codebook0_head.weight"});

@@ -5,6 +5,7 @@
 #include <exception>
 #include <mutex>
 #include <optional>
+#include <system_error>
 #include <thread>
 
 #include "base/error.h"
@@ -67,8 +68,11 @@ class CodecStage {
 class CodecThread {
  public:
   CodecThread(CodecStage& stage, Ops& ops, const CancelToken* cancel) : stage_(stage), ops_(ops), cancel_(cancel) {
-    ops_.set_cancel_token(&stop_);
-    thread_ = std::thread([this] { run(); });
+    try {
+      thread_ = std::thread([this] { run(); });
+    } catch (const std::system_error& error) {
+      throw failure("cannot start a thread: {}; close other programs, or use --lazy_load true", error.what());
+    }
   }
   /// Ends the thread at once if it was not joined.
   ~CodecThread() {
@@ -110,6 +114,7 @@ class CodecThread {
   }
 
   void run() {
+    ops_.set_cancel_token(&stop_);
     try {
       for (bool closed = false; !closed;) {
         std::vector<Frame> frames;
@@ -185,7 +190,8 @@ SongOutcome generate_song(Models& models, const Request& request, const Prompt& 
   if (request.lazy_load) {
     models.unload_codec();
     timed_load(hooks, outcome, [&] { models.lm(); });
-    generate(models, request, prompt, begin, hooks, [&](int64_t, const Frame& f) { frames.push_back(f); }, outcome);
+    generate(
+        models, request, prompt, begin, hooks, [&](int64_t, const Frame& f) { frames.push_back(f); }, outcome);
     models.unload_lm();
     const SongOutcome decoded = decode_song(models, request, frames, hooks);
     outcome.load_seconds += decoded.load_seconds;
@@ -202,15 +208,15 @@ SongOutcome generate_song(Models& models, const Request& request, const Prompt& 
   stage.expect(request.frame_loop_settings(0).max_frames());
   CodecThread thread(stage, models.codec_ops(), cancel);
   for (const Frame& frame : begin) thread.push(frame);
-  generate(models, request, prompt, begin, hooks, [&](int64_t, const Frame& f) { thread.push(f); }, outcome);
+  generate(
+      models, request, prompt, begin, hooks, [&](int64_t, const Frame& f) { thread.push(f); }, outcome);
   thread.join(outcome.frames);
   outcome.codec_seconds = stage.seconds();
   outcome.dropped_codes = stage.dropped_codes();
   return outcome;
 }
 
-SongOutcome decode_song(Models& models, const Request& request, std::span<const Frame> frames,
-                        const SongHooks& hooks) {
+SongOutcome decode_song(Models& models, const Request& request, std::span<const Frame> frames, const SongHooks& hooks) {
   SongOutcome outcome;
   outcome.frames = static_cast<int64_t>(frames.size());
   timed_load(hooks, outcome, [&] { models.codec(); });

@@ -14,7 +14,8 @@
 
 namespace heartmula {
 
-/// How far a stage ("load", "frames", "codec") is: `done` of `total` parts (weights' tensors, frames, parts of windows).
+/// How far a stage ("load", "frames", "codec") is: `done` of `total` parts (weights' tensors, frames, parts of
+/// windows).
 using ProgressSink = std::function<void(std::string_view stage, int64_t done, int64_t total, double seconds)>;
 
 /// What a caller wants to hear of while a song is made. Audio and the codec's progress come from another thread than
@@ -32,7 +33,7 @@ struct SongOutcome {
   double load_seconds = 0;
   double frames_seconds = 0;  // prefill included
   int64_t new_frames = 0;
-  double codec_seconds = 0;   // decoding alone, not waiting for frames
+  double codec_seconds = 0;  // decoding alone, not waiting for frames
 };
 
 /// Makes a song that begins with the frames `begin`. request.seed must be resolved. Throws Error(kCancelled) when

@@ -6,8 +6,8 @@
 
 #include "base/error.h"
 #include "base/json_fields.h"
-#include "heartmula/frame.h"
 #include "codec/heartcodec.h"
+#include "heartmula/frame.h"
 #include "lm/heartmula.h"
 #include "song/checkpoint.h"
 #include "song/codes_file.h"
@@ -44,11 +44,10 @@ nlohmann::json totals(const WeightStore& store) {
 }
 
 nlohmann::json dimensions(const TransformerConfig& c) {
-  return {{"num_layers", c.num_layers},     {"num_heads", c.num_heads},
-          {"num_kv_heads", c.num_kv_heads}, {"embed_dim", c.embed_dim},
-          {"head_dim", c.head_dim()},       {"intermediate_dim", c.intermediate_dim},
-          {"max_seq_len", c.max_seq_len},   {"norm_eps", c.norm_eps},
-          {"rope_base", c.rope_base},       {"scale_factor", c.scale_factor}};
+  return {{"num_layers", c.num_layers},    {"num_heads", c.num_heads}, {"num_kv_heads", c.num_kv_heads},
+          {"embed_dim", c.embed_dim},      {"head_dim", c.head_dim()}, {"intermediate_dim", c.intermediate_dim},
+          {"max_seq_len", c.max_seq_len},  {"norm_eps", c.norm_eps},   {"rope_base", c.rope_base},
+          {"scale_factor", c.scale_factor}};
 }
 
 nlohmann::json inspect_language_model(const fs::path& folder) {
@@ -154,7 +153,7 @@ nlohmann::json inspect_file(const fs::path& path) {
                        {"shape", tensor.shape},
                        {"bytes", tensor.data.size()}});
   }
-  return {{"kind", "safetensors"},     {"path", path.string()}, {"tensors", tensors}, {"dtypes", dtypes},
+  return {{"kind", "safetensors"},    {"path", path.string()}, {"tensors", tensors},         {"dtypes", dtypes},
           {"parameters", parameters}, {"bytes", bytes},        {"metadata", file.metadata()}};
 }
 
@@ -175,8 +174,8 @@ std::string describe_transformer(const char* name, const nlohmann::json& c) {
 }
 
 std::string describe_model(const nlohmann::json& m) {
-  std::string text = fmt::format("{} in {}: {} files, {}\n", m["model"].get<std::string>(), m["path"].get<std::string>(),
-                                 m["files"].get<int64_t>(), describe_totals(m));
+  std::string text = fmt::format("{} in {}: {} files, {}\n", m["model"].get<std::string>(),
+                                 m["path"].get<std::string>(), m["files"].get<int64_t>(), describe_totals(m));
   if (m["model"] == "HeartMuLa") {
     text += describe_transformer("backbone", m["backbone"]);
     text += describe_transformer("depth decoder", m["decoder"]);
@@ -185,8 +184,8 @@ std::string describe_model(const nlohmann::json& m) {
                         m["audio_num_codebooks"].get<int64_t>());
   } else {
     const int64_t width = m["num_attention_heads"].get<int64_t>() * m["attention_head_dim"].get<int64_t>();
-    text += fmt::format("  codebooks: 8 of {} x {}\n", m["codebook_size"].get<int64_t>(),
-                        m["codebook_dim"].get<int64_t>());
+    text +=
+        fmt::format("  codebooks: 8 of {} x {}\n", m["codebook_size"].get<int64_t>(), m["codebook_dim"].get<int64_t>());
     text += fmt::format("  flow: {} blocks of {}, then {} of {}, {} heads\n", m["num_layers"].get<int64_t>(), width,
                         m["num_layers_2"].get<int64_t>(), 2 * width, m["num_attention_heads"].get<int64_t>());
     text += fmt::format("  wave decoder: {} latents a channel, {} channels at the end\n",

@@ -13,7 +13,9 @@ constexpr int64_t kProgramBytes = 32'000'000;
 constexpr int64_t kTokenizerFactor = 6;
 constexpr int64_t kPageBytes = 4096;
 
-double gigabytes(int64_t bytes) { return static_cast<double>(bytes) * 1e-9; }
+double gigabytes(int64_t bytes) {
+  return static_cast<double>(bytes) * 1e-9;
+}
 
 int64_t largest_tensor(const WeightStore& store) {
   size_t largest = 0;
@@ -113,9 +115,8 @@ nlohmann::json to_json(const MemoryPlan& plan) {
   nlohmann::json json = {{"program_bytes", plan.program}, {"peak_bytes", plan.peak()}, {"lazy_load", plan.lazy_load}};
   const auto add = [&json](const char* name, const std::optional<StageMemory>& stage) {
     if (!stage) return;
-    json[name] = {{"weights_bytes", stage->weights},
-                  {"cache_bytes", stage->cache},
-                  {"activations_bytes", stage->activations}};
+    json[name] = {
+        {"weights_bytes", stage->weights}, {"cache_bytes", stage->cache}, {"activations_bytes", stage->activations}};
   };
   add("language_model", plan.lm);
   add("codec", plan.codec);

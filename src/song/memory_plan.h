@@ -14,9 +14,9 @@ namespace heartmula {
 /// Bytes.
 struct StageMemory {
   int64_t weights = 0;
-  int64_t cache = 0;        // keys and values
+  int64_t cache = 0;  // keys and values
   int64_t activations = 0;
-  int64_t loading = 0;      // of stored tensors on their way to packed ones; gone when the work begins
+  int64_t loading = 0;  // of stored tensors on their way to packed ones; gone when the work begins
 
   int64_t working() const { return weights + cache + activations; }
   int64_t peak() const { return weights + std::max(loading, cache + activations); }

@@ -9,7 +9,9 @@
 namespace heartmula {
 namespace {
 
-DType to_dtype(WeightType type) { return type == WeightType::kBFloat16 ? DType::kBF16 : DType::kF32; }
+DType to_dtype(WeightType type) {
+  return type == WeightType::kBFloat16 ? DType::kBF16 : DType::kF32;
+}
 
 void apply(Request& target, const CodecRequest& codec) {
   target.codec_steps = codec.steps;
@@ -97,8 +99,7 @@ Song Model::decode(std::span<const Frame> frames, const CodecRequest& codec_requ
   request.seed = seed;
   std::mutex progress_mutex;
   state_->set_cancel_token(cancel);
-  const SongOutcome outcome =
-      decode_song(state_->models, request, frames, make_hooks(callbacks, progress_mutex));
+  const SongOutcome outcome = decode_song(state_->models, request, frames, make_hooks(callbacks, progress_mutex));
   return {{frames.begin(), frames.end()}, StopReason::kLength, seed, outcome.dropped_codes};
 }
 

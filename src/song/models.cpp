@@ -70,6 +70,8 @@ void Models::unload_lm() {
   lm_store_.reset();
 }
 
-void Models::unload_codec() { codec_.reset(); }
+void Models::unload_codec() {
+  codec_.reset();
+}
 
 }  // namespace heartmula

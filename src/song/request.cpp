@@ -50,8 +50,9 @@ uint64_t random_seed() {
 void validate(const Request& r) {
   // JSON, and so the request beside each song, holds nothing else.
   const std::pair<const char*, const std::string*> texts[] = {
-      {"--lyrics", &r.lyrics},       {"--tags", &r.tags},           {"--title", &r.title},
-      {"--version", &r.version},     {"--model_path", &r.model_path}, {"--save_path", &r.save_path},
+      {"--lyrics", &r.lyrics},         {"--tags", &r.tags},
+      {"--title", &r.title},           {"--version", &r.version},
+      {"--model_path", &r.model_path}, {"--save_path", &r.save_path},
       {"--save_codes", &r.save_codes}, {"--load_codes", &r.load_codes}};
   for (const auto& [flag, text] : texts) check_utf8(flag, *text);
   if (r.model_path.empty()) throw user_error("--model_path is missing: the folder with the checkpoint");
@@ -189,6 +190,8 @@ DType parse_weight_dtype(std::string_view flag, const std::string& name) {
   throw user_error("--{} {}: must be float32 (fp32) or bfloat16 (bf16)", flag, name);
 }
 
-std::string weight_dtype_name(DType dtype) { return dtype == DType::kBF16 ? "bfloat16" : "float32"; }
+std::string weight_dtype_name(DType dtype) {
+  return dtype == DType::kBF16 ? "bfloat16" : "float32";
+}
 
 }  // namespace heartmula

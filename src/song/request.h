@@ -56,8 +56,8 @@ uint64_t random_seed();
 void validate(const Request& request);
 
 nlohmann::json to_json(const Request& request);
-/// Of a request, or of a song's sidecar that holds one. Settings that are missing keep their defaults; an unknown one is
-/// an error.
+/// Of a request, or of a song's sidecar that holds one. Settings that are missing keep their defaults; an unknown one
+/// is an error.
 Request parse_request(std::string_view json, const std::string& name, Request defaults = {});
 Request read_request(const std::filesystem::path& path, Request defaults = {});
 

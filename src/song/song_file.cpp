@@ -107,17 +107,17 @@ nlohmann::json result_of(const SongOutcome& outcome, const SongOutput& output, c
     factor["frames"] = outcome.frames_seconds / new_duration;
   }
   nlohmann::json result = {{"frames", outcome.frames},
-          {"duration_s", duration},
-          {"seconds", seconds},
-          {"real_time_factor", factor},
-          {"peak_memory_bytes", peak_memory_bytes()},
-          {"memory_plan", to_json(plan)},
-          {"sample_peak", output.meter().peak()},
-          {"rms", output.meter().rms()},
-          {"dropped_codes", outcome.dropped_codes},
-          {"warnings", warnings_of(output.meter(), outcome)},
-          {"device", models.device()},
-          {"version", HEARTMULA_VERSION}};
+                           {"duration_s", duration},
+                           {"seconds", seconds},
+                           {"real_time_factor", factor},
+                           {"peak_memory_bytes", peak_memory_bytes()},
+                           {"memory_plan", to_json(plan)},
+                           {"sample_peak", output.meter().peak()},
+                           {"rms", output.meter().rms()},
+                           {"dropped_codes", outcome.dropped_codes},
+                           {"warnings", warnings_of(output.meter(), outcome)},
+                           {"device", models.device()},
+                           {"version", HEARTMULA_VERSION}};
   if (stop_reason) result["stop_reason"] = *stop_reason == StopReason::kEos ? "eos" : "length";
   return result;
 }
@@ -138,8 +138,8 @@ std::vector<Frame> kept_frames(const Request& request, std::vector<Frame> frames
   const auto stored = static_cast<int64_t>(frames.size());
   const int64_t keep = request.continue_from_ms ? *request.continue_from_ms / kFrameMs : stored;
   if (keep > stored) {
-    throw user_error("--continue_from_ms is {}, but {} ends after {} ms", *request.continue_from_ms,
-                     request.load_codes, stored * kFrameMs);
+    throw user_error("--continue_from_ms is {}, but {} ends after {} ms", *request.continue_from_ms, request.load_codes,
+                     stored * kFrameMs);
   }
   frames.resize(static_cast<size_t>(keep));
   for (size_t t = 0; t < frames.size(); ++t) {
@@ -152,16 +152,16 @@ std::vector<Frame> kept_frames(const Request& request, std::vector<Frame> frames
   }
   const int64_t most = request.max_audio_length_ms / kFrameMs + 1;
   if (keep > most) {
-    throw user_error("{} keeps {} ms, more than --max_audio_length_ms {} for the whole song; raise it, or use "
-                     "--continue_from_ms",
-                     request.load_codes, keep * kFrameMs, request.max_audio_length_ms);
+    throw user_error(
+        "{} keeps {} ms, more than --max_audio_length_ms {} for the whole song; raise it, or use "
+        "--continue_from_ms",
+        request.load_codes, keep * kFrameMs, request.max_audio_length_ms);
   }
   return frames;
 }
 
 std::string shell_word(const std::string& text) {
-  constexpr std::string_view kPlain =
-      "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-+=./,:@%";
+  constexpr std::string_view kPlain = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-+=./,:@%";
   if (!text.empty() && text.find_first_not_of(kPlain) == std::string::npos) return text;
   std::string word = "'";
   for (const char c : text) word += c == '\'' ? "'\\''" : std::string(1, c);
@@ -200,7 +200,9 @@ ModelOptions model_options(const Request& request) {
   return {request.model_path, request.version, request.mula_dtype, request.codec_dtype, request.threads};
 }
 
-double seconds_since(Clock::time_point begin) { return std::chrono::duration<double>(Clock::now() - begin).count(); }
+double seconds_since(Clock::time_point begin) {
+  return std::chrono::duration<double>(Clock::now() - begin).count();
+}
 
 }  // namespace
 
@@ -210,9 +212,8 @@ nlohmann::json make_song_file(Request request, const SongFileHooks& hooks, const
   if (!request.seed) request.seed = random_seed();
   Models models(model_options(request), CheckpointParts::kAll, cancel);
   const Prompt prompt = make_prompt(models.tokenizer(), models.gen_config(), request.tags, request.lyrics);
-  const int64_t context =
-      required_context(models.lm_config(), static_cast<int64_t>(prompt.text_ids.size()),
-                       request.frame_loop_settings(models.gen_config().audio_eos_id));
+  const int64_t context = required_context(models.lm_config(), static_cast<int64_t>(prompt.text_ids.size()),
+                                           request.frame_loop_settings(models.gen_config().audio_eos_id));
   std::vector<Frame> begin;
   std::string unfinished;  // codes of this very song from a run that was interrupted
   if (!request.load_codes.empty()) {
@@ -240,8 +241,7 @@ nlohmann::json make_song_file(Request request, const SongFileHooks& hooks, const
     const SongOutcome outcome = generate_song(models, request, prompt, begin, song_hooks, cancel);
     const nlohmann::json json = {
         {"request", to_json(request)},
-        {"result", result_of(outcome, output, plan, outcome.stop_reason, seconds_since(start),
-                             models)}};
+        {"result", result_of(outcome, output, plan, outcome.stop_reason, seconds_since(start), models)}};
     output.finish(request, json);
     std::error_code ignored;
     if (request.save_codes.empty() && !fs::equivalent(codes, request.load_codes, ignored)) {

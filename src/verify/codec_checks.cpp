@@ -201,7 +201,8 @@ void check_codec(const std::filesystem::path& folder, const VerifyOptions& optio
       const CaseRun run = run_case(golden, models, name);
       checks.push_back(run.latents.check(stage, "latents", limits.latent));
       if (exact) {
-        checks.push_back(equality(stage, "levels, but for ties", run.levels.values, run.levels.changed_away_from_edges));
+        checks.push_back(
+            equality(stage, "levels, but for ties", run.levels.values, run.levels.changed_away_from_edges));
         compare_samples(golden, name, run.samples, checks);
       } else {
         const double changed = static_cast<double>(run.levels.changed) / static_cast<double>(run.levels.values);

@@ -18,11 +18,13 @@ constexpr double kBf16Most = 0.85;
 
 Models make_models(const std::filesystem::path& folder, DType dtype, const VerifyOptions& options,
                    const CancelToken* cancel) {
-  return Models({.model_path = folder.string(), .mula_dtype = dtype, .threads = options.threads},
-                CheckpointParts::kAll, cancel);
+  return Models({.model_path = folder.string(), .mula_dtype = dtype, .threads = options.threads}, CheckpointParts::kAll,
+                cancel);
 }
 
-std::vector<int32_t> to_ids(const std::vector<int64_t>& values) { return {values.begin(), values.end()}; }
+std::vector<int32_t> to_ids(const std::vector<int64_t>& values) {
+  return {values.begin(), values.end()};
+}
 
 std::vector<Frame> to_frames(const std::vector<int64_t>& values) {  // [F, 8]
   std::vector<Frame> frames(values.size() / kCodebooks);
@@ -153,8 +155,8 @@ void check_samplers(const Recording& golden, std::vector<Check>& checks) {
 
 }  // namespace
 
-void check_language_model(const std::filesystem::path& folder, const VerifyOptions& options,
-                          const CancelToken* cancel, std::vector<Check>& checks) {
+void check_language_model(const std::filesystem::path& folder, const VerifyOptions& options, const CancelToken* cancel,
+                          std::vector<Check>& checks) {
   const Recording golden(folder / "golden_lm.safetensors");
   const int64_t reference_index = golden.integers("muq_index").at(0);
   const std::vector<Frame> frames = to_frames(golden.integers("forced_codes"));

@@ -52,8 +52,8 @@ bool all_passed(const std::vector<Check>& checks) {
 }
 
 std::string to_table(const std::vector<Check>& checks) {
-  std::string table = fmt::format("{:<28} {:>10} {:>10} {:>10}  {:<26} {:<6} {}\n", "stage", "values", "rms", "greatest",
-                                  "tolerance", "", "compared");
+  std::string table = fmt::format("{:<28} {:>10} {:>10} {:>10}  {:<26} {:<6} {}\n", "stage", "values", "rms",
+                                  "greatest", "tolerance", "", "compared");
   for (const Check& c : checks) {
     table += fmt::format("{:<28} {:>10} {:>10.1e} {:>10.1e}  {:<26} {:<6} {}\n", c.stage, c.values, c.rms, c.greatest,
                          c.tolerance, c.passed ? "pass" : "FAIL", c.what);

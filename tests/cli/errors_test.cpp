@@ -27,9 +27,8 @@ std::string complaint_about(const Spoil& spoil, int exit_code = 2) {
   const TemporaryFolder songs;
   const std::string checkpoint = copy_of_checkpoint(folder);
   spoil(fs::path(checkpoint));
-  std::string message =
-      refused(Arguments{"generate"} + song_flags(800, checkpoint) + Arguments{"--save_path", songs / "song.wav"},
-              exit_code);
+  std::string message = refused(
+      Arguments{"generate"} + song_flags(800, checkpoint) + Arguments{"--save_path", songs / "song.wav"}, exit_code);
   EXPECT_THAT(files_in(songs.path()), IsEmpty()) << message;
   return message;
 }
@@ -41,7 +40,9 @@ std::string complaint_about_flags(const Arguments& flags, int exit_code = 2) {
   return message;
 }
 
-fs::path lm_file(const fs::path& checkpoint) { return checkpoint / kLmFolder / "model.safetensors"; }
+fs::path lm_file(const fs::path& checkpoint) {
+  return checkpoint / kLmFolder / "model.safetensors";
+}
 
 TEST(BrokenCheckpoint, missing_folder_is_named) {
   EXPECT_THAT(complaint_about_flags({"--model_path", "/no/such/folder"}),
@@ -210,7 +211,8 @@ TEST(WrongFlags, words_out_of_the_list_are_told_with_the_list) {
 }
 
 TEST(WrongFlags, other_devices_are_refused_with_those_of_this_build) {
-  EXPECT_THAT(complaint_about_flags({"--mula_device", "cuda"}), AllOf(HasSubstr("--mula_device cuda"), HasSubstr("cpu")));
+  EXPECT_THAT(complaint_about_flags({"--mula_device", "cuda"}),
+              AllOf(HasSubstr("--mula_device cuda"), HasSubstr("cpu")));
   EXPECT_THAT(complaint_about_flags({"--codec_device", "cuda:0"}),
               AllOf(HasSubstr("--codec_device cuda:0"), HasSubstr("cpu")));
 }
@@ -246,9 +248,9 @@ TEST(WrongFlags, a_message_is_one_line_whatever_the_names_are) {
 TEST(WrongText, an_argument_that_looks_like_a_missing_file_is_no_lyrics) {
   for (const std::string value : {"lyrics.txt", "./lyrics", "/tmp/no-such-lyrics", "~/lyrics", "song.lrc"}) {
     const TemporaryFolder folder;
-    EXPECT_THAT(refused({"generate", "--model_path", kCheckpoint, "--lyrics", value, "--tags", "x"}, 2,
-                        folder.path().string()),
-                AllOf(HasSubstr("--lyrics"), HasSubstr(value), HasSubstr("--lyrics_text")));
+    EXPECT_THAT(
+        refused({"generate", "--model_path", kCheckpoint, "--lyrics", value, "--tags", "x"}, 2, folder.path().string()),
+        AllOf(HasSubstr("--lyrics"), HasSubstr(value), HasSubstr("--lyrics_text")));
   }
 }
 
@@ -332,8 +334,7 @@ TEST(FullDisk, a_full_device_is_a_failure_and_the_codes_are_kept) {
   const TemporaryFolder folder;
   const fs::path codes = folder / "codes.safetensors";
   for (const std::string format : {"wav", "flac", "ogg", "mp3"}) {
-    const std::string message =
-        refused(generate("/dev/full", {"--format", format, "--save_codes", codes}), 1);
+    const std::string message = refused(generate("/dev/full", {"--format", format, "--save_codes", codes}), 1);
     EXPECT_THAT(message, AllOf(HasSubstr("/dev/full"), HasSubstr("No space left"), HasSubstr("--load_codes")));
     EXPECT_EQ(rescued_codes(message), codes.string());
     EXPECT_EQ(nlohmann::json::parse(succeeds({"inspect", "--json", codes}).out)["frames"], 11);
@@ -376,10 +377,9 @@ TEST(FullDisk, a_song_that_does_not_fit_leaves_only_its_codes) {
   const TemporaryFolder elsewhere;
   for (const std::string name : {"song.wav", "song.flac", "song.ogg", "song.mp3"}) {
     const fs::path codes = elsewhere / (name + ".codes");
-    const std::string message =
-        refused(generate(disk / name, {"--save_codes", codes, "--max_audio_length_ms", "8000", "--model_path",
-                                       endless_checkpoint()}),
-                1);
+    const std::string message = refused(generate(disk / name, {"--save_codes", codes, "--max_audio_length_ms", "8000",
+                                                               "--model_path", endless_checkpoint()}),
+                                        1);
     EXPECT_THAT(message, AllOf(HasSubstr(name), HasSubstr("No space left")));
     EXPECT_EQ(rescued_codes(message), codes.string());
     EXPECT_THAT(files_in(disk.path()), IsEmpty());
@@ -395,10 +395,9 @@ TEST(FullDisk, codes_that_do_not_fit_are_a_failure_that_keeps_those_before) {
   if (!disk.mounted()) GTEST_SKIP() << "mounting is not permitted";
   const TemporaryFolder elsewhere;
   const fs::path codes = disk / "codes";
-  const std::string message = refused(
-      generate(elsewhere / "song.wav", {"--save_codes", codes, "--max_audio_length_ms", "24000", "--model_path",
-                                        endless_checkpoint()}),
-      1);
+  const std::string message = refused(generate(elsewhere / "song.wav", {"--save_codes", codes, "--max_audio_length_ms",
+                                                                        "24000", "--model_path", endless_checkpoint()}),
+                                      1);
   EXPECT_THAT(message, AllOf(HasSubstr(codes.string()), HasSubstr("No space left"), HasSubstr("--load_codes")));
   EXPECT_THAT(files_in(elsewhere.path()), IsEmpty());
   EXPECT_THAT(files_in(disk.path()), testing::ElementsAre("codes"));
@@ -464,7 +463,8 @@ TEST(Memory, running_out_of_it_is_one_line_and_no_crash) {
   if (kSanitized || emulated()) GTEST_SKIP() << "address space is not what the program alone takes";
   if (run_script("command -v prlimit").exit_code != 0) GTEST_SKIP() << "there is no prlimit";
   int failures = 0;
-  for (const int megabytes : {60, 80, 100, 110, 120, 130, 140, 150, 160, 170, 180, 190, 200, 240, 280, 320, 400, 500, 700}) {
+  for (const int megabytes :
+       {60, 80, 100, 110, 120, 130, 140, 150, 160, 170, 180, 190, 200, 240, 280, 320, 400, 500, 700}) {
     const TemporaryFolder songs;
     const Arguments limit = {"prlimit", "--as=" + std::to_string(megabytes) + "000000"};
     const Finished finished =

@@ -124,7 +124,9 @@ inline std::string environment(const char* name) {
   return value == nullptr ? "" : value;
 }
 
-inline bool emulated() { return !environment("HEARTMULA_EMULATOR").empty(); }
+inline bool emulated() {
+  return !environment("HEARTMULA_EMULATOR").empty();
+}
 
 /// The program's own command line, through an emulator where there is one.
 inline std::vector<std::string> program(const std::vector<std::string>& arguments) {
@@ -142,8 +144,8 @@ inline Finished run_program(const std::vector<std::string>& arguments, const std
 
 /// A shell script in which `heartmula` is the program.
 inline Finished run_script(const std::string& script, const std::string& folder = {}) {
-  std::vector<std::string> command = {"bash", "-c", "heartmula() { \"${program[@]}\" \"$@\"; }; program=(\"$@\"); " + script,
-                                      "bash"};
+  std::vector<std::string> command = {"bash", "-c",
+                                      "heartmula() { \"${program[@]}\" \"$@\"; }; program=(\"$@\"); " + script, "bash"};
   for (const std::string& word : program({})) command.push_back(word);
   return Process(command, folder).wait();
 }

@@ -32,9 +32,20 @@ inline Arguments operator+(Arguments left, const Arguments& right) {
 
 /// Flags of a song of `ms`, as short as the codec allows, except where it goes.
 inline Arguments song_flags(int64_t ms = 800, const std::string& checkpoint = kCheckpoint) {
-  return {"--model_path", checkpoint, "--lyrics_text", "[verse]\nla la", "--tags_text", "piano,happy",
-          "--max_audio_length_ms", std::to_string(ms), "--codec_steps", "1", "--codec_guidance_scale", "1",
-          "--seed", "1"};
+  return {"--model_path",
+          checkpoint,
+          "--lyrics_text",
+          "[verse]\nla la",
+          "--tags_text",
+          "piano,happy",
+          "--max_audio_length_ms",
+          std::to_string(ms),
+          "--codec_steps",
+          "1",
+          "--codec_guidance_scale",
+          "1",
+          "--seed",
+          "1"};
 }
 
 inline Arguments generate(const fs::path& save_path, const Arguments& more = {}) {
@@ -47,7 +58,9 @@ inline std::string contents(const fs::path& path) {
   return {std::istreambuf_iterator<char>(file), {}};
 }
 
-inline nlohmann::json json_of(const fs::path& path) { return nlohmann::json::parse(contents(path)); }
+inline nlohmann::json json_of(const fs::path& path) {
+  return nlohmann::json::parse(contents(path));
+}
 
 inline std::set<std::string> files_in(const fs::path& folder) {
   std::set<std::string> names;
@@ -105,10 +118,10 @@ inline std::string copy_of_checkpoint(const TemporaryFolder& folder) {
   const fs::path copy = folder / "ckpt";
   fs::create_directory(copy);
   for (const std::string& part : {kLmFolder, kCodecFolder}) fs::copy(fs::path(kCheckpoint) / part, copy / part);
-  for (const char* file : {"tokenizer.json", "gen_config.json"}) fs::copy_file(fs::path(kCheckpoint) / file, copy / file);
+  for (const char* file : {"tokenizer.json", "gen_config.json"})
+    fs::copy_file(fs::path(kCheckpoint) / file, copy / file);
   return copy.string();
 }
-
 
 /// A copy of the checkpoint whose songs never end before --max_audio_length_ms.
 inline const std::string& endless_checkpoint() {

@@ -168,8 +168,7 @@ TEST(Sampler, refuses_logits_that_are_not_numbers) {
   const FixedNoise noise;
   Sampler sampler({2, 1.0f, 1.0f}, noise);
   const std::vector<float> logits = {0.0f, 1.0f, nan, 2.0f};
-  EXPECT_THAT(error_of(ErrorKind::kFailure, [&] { sampler.sample(logits, 17, 5); }),
-              HasSubstr("frame 17, codebook 5"));
+  EXPECT_THAT(error_of(ErrorKind::kFailure, [&] { sampler.sample(logits, 17, 5); }), HasSubstr("frame 17, codebook 5"));
   Sampler guided({2, 1.0f, 1.5f}, noise);
   const std::vector<float> pair = {0.0f, infinity, 0.0f, infinity};
   EXPECT_THAT(error_of(ErrorKind::kFailure, [&] { guided.sample(pair, 0, 0); }), HasSubstr("not numbers"));

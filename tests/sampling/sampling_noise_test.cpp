@@ -128,8 +128,7 @@ TEST(TapeNoise, reads_draws_in_the_order_of_sampling) {
 TEST(TapeNoise, ends_with_an_error_that_names_the_frame) {
   const std::vector<float> draws(2 * 2 * 5, 1.0f);
   const TapeNoise tape(draws, 2, 5);
-  EXPECT_EQ(error_of(ErrorKind::kUser, [&] { tape.log_exponential(2, 0, 0); }),
-            "the noise tape ends before frame 2");
+  EXPECT_EQ(error_of(ErrorKind::kUser, [&] { tape.log_exponential(2, 0, 0); }), "the noise tape ends before frame 2");
 }
 
 }  // namespace
