@@ -2,7 +2,6 @@
 
 #include <cstring>
 
-#include "base/cpu_info.h"
 #include "base/error.h"
 #include "cpu/attention.h"
 #include "cpu/products.h"
@@ -13,7 +12,7 @@ namespace {
 
 class CpuOps final : public Ops {
  public:
-  CpuOps(Isa isa, int threads) : device_(isa, threads) {}
+  explicit CpuOps(const CpuOptions& options) : device_(options) {}
 
   std::string description() const override {
     const int threads = device_.pool.threads();
@@ -161,8 +160,7 @@ class CpuOps final : public Ops {
 }  // namespace cpu
 
 std::unique_ptr<Ops> make_cpu_ops(const CpuOptions& options) {
-  const int threads = options.threads == 0 ? cpu_info().usable_cores : options.threads;
-  return std::make_unique<cpu::CpuOps>(cpu::choose_isa(options.isa), threads);
+  return std::make_unique<cpu::CpuOps>(options);
 }
 
 }  // namespace heartmula

@@ -4,7 +4,9 @@
 #include <algorithm>
 #include <vector>
 
+#include "base/cpu_info.h"
 #include "base/thread_pool.h"
+#include "cpu/cpu_ops.h"
 #include "cpu/isa.h"
 #include "cpu/memory.h"
 #include "tensor/tensor.h"
@@ -15,8 +17,11 @@ namespace heartmula::cpu {
 constexpr int64_t kChunkCost = 4096;
 
 struct Device {
-  Device(Isa chosen, int threads)
-      : isa(chosen), kernels(*chosen.kernels), pool(threads), scratch_of_worker(pool.threads()) {}
+  explicit Device(const CpuOptions& options)
+      : isa(choose_isa(options.isa)),
+        kernels(*isa.kernels),
+        pool(options.threads == 0 ? cpu_info().usable_cores : options.threads),
+        scratch_of_worker(pool.threads()) {}
 
   /// Scratch of at least `bytes` for each worker, to be asked for before parallel_for.
   void reserve_scratch(size_t bytes) {

@@ -97,6 +97,11 @@ struct Kernels {
   void (*guide)(Strip out, ConstStrip x, ConstStrip y, float guidance, int64_t count);
   void (*silu)(Strip out, ConstStrip x, int64_t count);
   void (*round_levels)(Strip out, ConstStrip x, float levels, int64_t count);
+
+  // Ceilings. `steps` rounds of multiply-adds on registers return how many floating-point operations they were.
+  double (*multiply_add_f32)(int64_t steps);
+  double (*multiply_add_bf16)(int64_t steps);
+  uint32_t (*read)(const void* data, int64_t bytes);  // every whole 32-bit word; their exclusive or
 };
 
 #if defined(HEARTMULA_KERNELS)
@@ -115,6 +120,9 @@ void combine(Strip out, float a, ConstStrip x, float b, ConstStrip y, int64_t co
 void guide(Strip out, ConstStrip x, ConstStrip y, float guidance, int64_t count);
 void silu(Strip out, ConstStrip x, int64_t count);
 void round_levels(Strip out, ConstStrip x, float levels, int64_t count);
+double multiply_add_f32(int64_t steps);
+double multiply_add_bf16(int64_t steps);
+uint32_t read(const void* data, int64_t bytes);
 }  // namespace HEARTMULA_KERNELS
 #endif
 

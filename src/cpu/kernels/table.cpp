@@ -20,6 +20,9 @@ const Kernels& kernels() {
       .guide = guide,
       .silu = silu,
       .round_levels = round_levels,
+      .multiply_add_f32 = multiply_add_f32,
+      .multiply_add_bf16 = multiply_add_bf16,
+      .read = read,
   };
   return table;
 }

@@ -1,0 +1,78 @@
+#include "cpu/machine_probe.h"
+
+#include <atomic>
+#include <chrono>
+#include <cstring>
+
+#include "cpu/device.h"
+
+namespace heartmula {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
+constexpr int64_t kPartBytes = int64_t{2} << 20;  // of the buffer, claimed at a time
+constexpr int64_t kSteps = 20000;                 // of multiply-adds, claimed at a time: some 50 us
+constexpr double kSampleSeconds = 0.05;           // of multiply-adds
+
+double seconds_since(Clock::time_point begin) {
+  return std::chrono::duration<double>(Clock::now() - begin).count();
+}
+
+}  // namespace
+
+struct MachineProbe::State {
+  cpu::Device device;
+  int64_t buffer_bytes;
+  std::shared_ptr<void> buffer = nullptr;
+  std::atomic<uint32_t> sink{0};  // what was read must be used
+
+  double flop_per_second(double (*multiply_adds)(int64_t steps)) {
+    const int64_t parts = int64_t{8} * device.pool.threads();
+    std::atomic<int64_t> flop{0};
+    const Clock::time_point begin = Clock::now();
+    while (seconds_since(begin) < kSampleSeconds) {
+      device.pool.parallel_for(parts, [&](int64_t, int) { flop += static_cast<int64_t>(multiply_adds(kSteps)); });
+    }
+    return static_cast<double>(flop) / seconds_since(begin);
+  }
+};
+
+MachineProbe::MachineProbe(const CpuOptions& options, int64_t buffer_bytes)
+    : state_(new State{cpu::Device(options), (buffer_bytes + kPartBytes - 1) / kPartBytes * kPartBytes}) {}
+
+MachineProbe::~MachineProbe() = default;
+
+double MachineProbe::read_bytes_per_second() {
+  State& state = *state_;
+  const int64_t parts = state.buffer_bytes / kPartBytes;
+  const auto part = [&state](int64_t index) {
+    return static_cast<std::byte*>(state.buffer.get()) + index * kPartBytes;
+  };
+  if (!state.buffer) {
+    state.buffer = cpu::allocate_aligned(static_cast<size_t>(state.buffer_bytes));
+    state.device.pool.parallel_for(parts, [&](int64_t index, int) { std::memset(part(index), 1, kPartBytes); });
+  }
+  const Clock::time_point begin = Clock::now();
+  state.device.pool.parallel_for(
+      parts, [&](int64_t index, int) { state.sink += state.device.kernels.read(part(index), kPartBytes); });
+  return static_cast<double>(state.buffer_bytes) / seconds_since(begin);
+}
+
+double MachineProbe::f32_flop_per_second() {
+  return state_->flop_per_second(state_->device.kernels.multiply_add_f32);
+}
+
+double MachineProbe::bf16_flop_per_second() {
+  return state_->flop_per_second(state_->device.kernels.multiply_add_bf16);
+}
+
+std::string MachineProbe::isa() const {
+  return state_->device.isa.name;
+}
+
+int MachineProbe::threads() const {
+  return state_->device.pool.threads();
+}
+
+}  // namespace heartmula
