@@ -35,6 +35,8 @@ MemoryInfo memory_info();
 
 /// The greatest resident size of this process so far (VmHWM); 0 if the system does not say.
 uint64_t peak_memory_bytes();
+/// Lets the peak begin again at what is resident now, where the system can do that.
+void reset_peak_memory();
 
 // The parts that read text files take the root of the file system, so that tests can bring their own.
 namespace detail {

@@ -88,6 +88,27 @@ std::shared_ptr<const MappedFile> MappedFile::open(const fs::path& path) {
   return file;
 }
 
+std::shared_ptr<const MappedFile> MappedFile::repeating(std::span<const std::byte> pattern, size_t bytes) {
+  const auto fail = [](const char* what) { return failure("{}: {}", what, system_message(errno)); };
+  const Descriptor descriptor(::memfd_create("pattern", MFD_CLOEXEC));
+  if (descriptor.get() < 0) throw fail("no memory file");
+  if (::write(descriptor.get(), pattern.data(), pattern.size()) != static_cast<ssize_t>(pattern.size())) {
+    throw fail("memory file");
+  }
+  std::shared_ptr<MappedFile> file(new MappedFile);
+  void* data = ::mmap(nullptr, bytes, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+  if (data == MAP_FAILED) throw fail("address space");
+  file->bytes_ = {static_cast<const std::byte*>(data), bytes};
+  for (size_t begin = 0; begin < bytes; begin += pattern.size()) {
+    const size_t count = std::min(pattern.size(), bytes - begin);
+    if (::mmap(static_cast<std::byte*>(data) + begin, count, PROT_READ, MAP_SHARED | MAP_FIXED, descriptor.get(), 0) ==
+        MAP_FAILED) {
+      throw fail("memory file cannot be mapped");
+    }
+  }
+  return file;
+}
+
 MappedFile::~MappedFile() {
   if (!bytes_.empty()) ::munmap(const_cast<std::byte*>(bytes_.data()), bytes_.size());
 }

@@ -14,6 +14,8 @@ class MappedFile {
  public:
   /// Throws Error(kUser) "PATH: no such file" and the like.
   static std::shared_ptr<const MappedFile> open(const std::filesystem::path& path);
+  /// `bytes` bytes that repeat `pattern` (whole pages of it) over and over but hold it in memory once.
+  static std::shared_ptr<const MappedFile> repeating(std::span<const std::byte> pattern, size_t bytes);
   ~MappedFile();
   MappedFile(const MappedFile&) = delete;
   MappedFile& operator=(const MappedFile&) = delete;

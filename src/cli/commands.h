@@ -14,6 +14,7 @@ void add_decode(CLI::App& app, Run& run);
 void add_inspect(CLI::App& app, Run& run);
 void add_tokenize(CLI::App& app, Run& run);
 void add_verify(CLI::App& app, Run& run);
+void add_bench(CLI::App& app, Run& run);
 
 /// "--save_path" as "--save_path,--save-path": both spellings of every flag work.
 std::string both_spellings(const std::string& flags);

@@ -24,7 +24,6 @@ double seconds_since(Clock::time_point begin) {
 struct MachineProbe::State {
   cpu::Device device;
   int64_t buffer_bytes;
-  std::shared_ptr<void> buffer = nullptr;
   std::atomic<uint32_t> sink{0};  // what was read must be used
 
   double flop_per_second(double (*multiply_adds)(int64_t steps)) {
@@ -42,17 +41,14 @@ MachineProbe::MachineProbe(const CpuOptions& options, int64_t buffer_bytes)
     : state_(new State{cpu::Device(options), (buffer_bytes + kPartBytes - 1) / kPartBytes * kPartBytes}) {}
 
 MachineProbe::~MachineProbe() = default;
+MachineProbe::MachineProbe(MachineProbe&&) noexcept = default;
 
 double MachineProbe::read_bytes_per_second() {
   State& state = *state_;
   const int64_t parts = state.buffer_bytes / kPartBytes;
-  const auto part = [&state](int64_t index) {
-    return static_cast<std::byte*>(state.buffer.get()) + index * kPartBytes;
-  };
-  if (!state.buffer) {
-    state.buffer = cpu::allocate_aligned(static_cast<size_t>(state.buffer_bytes));
-    state.device.pool.parallel_for(parts, [&](int64_t index, int) { std::memset(part(index), 1, kPartBytes); });
-  }
+  const std::shared_ptr<void> buffer = cpu::allocate_aligned(static_cast<size_t>(state.buffer_bytes));
+  const auto part = [&buffer](int64_t index) { return static_cast<std::byte*>(buffer.get()) + index * kPartBytes; };
+  state.device.pool.parallel_for(parts, [&](int64_t index, int) { std::memset(part(index), 1, kPartBytes); });
   const Clock::time_point begin = Clock::now();
   state.device.pool.parallel_for(
       parts, [&](int64_t index, int) { state.sink += state.device.kernels.read(part(index), kPartBytes); });

@@ -13,10 +13,10 @@ namespace heartmula {
 /// shared machine take several and their median.
 class MachineProbe {
  public:
-  /// `buffer_bytes` are read for a sample of the bandwidth: many times the last cache. They are allocated by the first
-  /// call of read_bytes_per_second().
+  /// `buffer_bytes` are allocated and read for each sample of the bandwidth: many times the last cache.
   explicit MachineProbe(const CpuOptions& options, int64_t buffer_bytes = kBufferBytes);
   ~MachineProbe();
+  MachineProbe(MachineProbe&&) noexcept;
 
   /// Of memory, each thread reading parts of one buffer in order.
   double read_bytes_per_second();
@@ -28,7 +28,7 @@ class MachineProbe {
   std::string isa() const;
   int threads() const;
 
-  static constexpr int64_t kBufferBytes = int64_t{1} << 30;
+  static constexpr int64_t kBufferBytes = int64_t{1} << 29;
 
  private:
   struct State;

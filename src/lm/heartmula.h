@@ -46,6 +46,10 @@ class LmSession {
   /// begins with already.
   void prefill(std::span<const int32_t> text_ids, int64_t reference_index, std::span<const Frame> frames);
 
+  /// Goes on at `position` as if everything before it had been keys and values of zero: a long context for
+  /// measurements.
+  void jump_to(int64_t position) { position_ = position; }
+
   /// Logits of codebook 0 of the next frame, [streams, V] on the host.
   std::span<const float> first_logits();
   /// Takes the code of codebook - 1; logits of `codebook` (1 to 7), [streams, V] on the host.

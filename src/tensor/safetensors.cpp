@@ -362,6 +362,16 @@ SafetensorsFile SafetensorsFile::parse(std::span<const std::byte> bytes, std::st
   return file;
 }
 
+SafetensorsFile SafetensorsFile::in_memory(std::shared_ptr<const MappedFile> memory, std::vector<StoredTensor> tensors,
+                                           std::string name) {
+  SafetensorsFile file;
+  file.name_ = std::move(name);
+  file.file_ = std::move(memory);
+  file.tensors_ = std::move(tensors);
+  std::ranges::sort(file.tensors_, {}, &StoredTensor::name);
+  return file;
+}
+
 const StoredTensor* SafetensorsFile::find(std::string_view name) const {
   const auto found = std::ranges::lower_bound(tensors_, name, {}, &StoredTensor::name);
   return found != tensors_.end() && found->name == name ? &*found : nullptr;

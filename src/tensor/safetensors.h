@@ -38,6 +38,10 @@ class SafetensorsFile {
   /// The same of a header and data in memory; `name` stands for the path in messages.
   static SafetensorsFile parse(std::span<const std::byte> bytes, std::string name);
 
+  /// Tensors that lie somewhere in `memory`.
+  static SafetensorsFile in_memory(std::shared_ptr<const MappedFile> memory, std::vector<StoredTensor> tensors,
+                                   std::string name);
+
   const std::string& name() const { return name_; }
   /// Ordered by name.
   const std::vector<StoredTensor>& tensors() const { return tensors_; }

@@ -74,15 +74,14 @@ WeightStore WeightStore::open(const fs::path& path) {
   const fs::file_status status = fs::status(path, error);
   if (!fs::exists(status)) throw user_error("{}: no such file or folder", path.string());
 
-  WeightStore store;
-  store.path_ = path;
   const fs::path weights = fs::is_directory(status) ? find_weights(path) : path;
   if (!is_index(weights)) {
-    store.files_.push_back(SafetensorsFile::open(weights));
-    const std::vector<StoredTensor>& tensors = store.files_.front().tensors();
-    for (size_t i = 0; i < tensors.size(); ++i) store.entries_.push_back({tensors[i].name, {0, i}});
+    WeightStore store = of(SafetensorsFile::open(weights));
+    store.path_ = path;
     return store;
   }
+  WeightStore store;
+  store.path_ = path;
 
   std::map<std::string, size_t> file_of_shard;
   for (const auto& [tensor, shard] : read_index(weights)) {
@@ -104,6 +103,15 @@ WeightStore WeightStore::open(const fs::path& path) {
     const auto place_in_file = static_cast<size_t>(found - store.files_[file].tensors().data());
     store.entries_.push_back({tensor, {file, place_in_file}});
   }
+  return store;
+}
+
+WeightStore WeightStore::of(SafetensorsFile file) {
+  WeightStore store;
+  store.path_ = file.name();
+  const std::vector<StoredTensor>& tensors = file.tensors();
+  for (size_t i = 0; i < tensors.size(); ++i) store.entries_.push_back({tensors[i].name, {0, i}});
+  store.files_.push_back(std::move(file));
   return store;
 }
 

@@ -21,6 +21,9 @@ class WeightStore {
   /// file), or such a file. Throws Error(kUser) that names the missing or broken file.
   static WeightStore open(const std::filesystem::path& path);
 
+  /// A store of one file.
+  static WeightStore of(SafetensorsFile file);
+
   const std::filesystem::path& path() const { return path_; }
   const std::vector<SafetensorsFile>& files() const { return files_; }
 

@@ -1,0 +1,68 @@
+#include <fmt/format.h>
+
+#include "bench/stages.h"
+
+namespace heartmula::bench {
+namespace {
+
+constexpr int64_t kWaveLatents = 93;  // a tenth of a window's time: enough for every tile and history to be in use
+
+Tensor noise_tensor(Ops& ops, int64_t rows, int64_t cols) {
+  std::vector<float> values(static_cast<size_t>(rows * cols));
+  PhiloxCodecNoise(1).fill(0, values, cols);
+  Tensor tensor = ops.allocate(DType::kF32, rows, cols);
+  ops.upload(tensor, values);
+  return tensor;
+}
+
+Stage stage_of(const HeartCodec& codec, std::string name, std::string what) {
+  Stage stage;
+  stage.name = std::move(name);
+  stage.dtype = short_name(codec.dtype);
+  stage.arithmetic = codec.dtype;
+  stage.what = std::move(what);
+  return stage;
+}
+
+}  // namespace
+
+Stage measure_flow_step(Ops& ops, WorkMeter& meter, const HeartCodec& codec, int64_t repeats) {
+  const FlowSettings settings{.steps = repeats + 1};  // the first one warms up
+  Stage stage = stage_of(codec, "flow_step", fmt::format("{} x {} positions", settings.batch(), kWindowLatents));
+  FlowSampler sampler(ops, codec.transformer, codec.config, kWindowLatents, settings);
+  const Tensor noise = noise_tensor(ops, kWindowLatents, codec.config.out_channels);
+  const Tensor conditioning = noise_tensor(ops, kWindowCodes, codec.config.dim);
+  const Tensor latents = ops.allocate(DType::kF32, kWindowLatents, codec.config.out_channels);
+  Clock::time_point begin = Clock::now();
+  sampler.sample(latents, noise, conditioning, {}, [&](int64_t done, int64_t) {
+    const double seconds = seconds_since(begin);
+    const Work work = work_of(meter.take());
+    if (done > 1) {
+      stage.seconds.values.push_back(seconds);
+      stage.work = work;
+    }
+    begin = Clock::now();
+  });
+  return stage;
+}
+
+Stage measure_wave_decoder(Ops& ops, WorkMeter& meter, const HeartCodec& codec, int64_t repeats) {
+  Stage stage = stage_of(codec, "wave_decoder", "a second of music");
+  const auto state = codec.wave.make_state(ops, kWaveLatents);
+  const Tensor latents = noise_tensor(ops, kWaveLatents, codec.config.latent_dim);
+  std::vector<float> samples(static_cast<size_t>(kWaveLatents * codec.config.samples_per_latent()));
+  const double seconds_of_channel = static_cast<double>(samples.size()) / static_cast<double>(kSampleRate);
+  const double factor = 2.0 / seconds_of_channel;
+  for (int64_t i = 0; i <= repeats; ++i) {
+    meter.take();
+    const Clock::time_point begin = Clock::now();
+    codec.wave.forward(ops, samples, latents, *state);
+    const double seconds = seconds_since(begin);
+    if (i == 0) continue;  // warms up
+    stage.seconds.values.push_back(seconds * factor);
+    stage.work = work_of(meter.take()) * factor;
+  }
+  return stage;
+}
+
+}  // namespace heartmula::bench

@@ -1,0 +1,54 @@
+#include "bench/measurement.h"
+
+#include <algorithm>
+
+#include "base/cpu_info.h"
+
+namespace heartmula::bench {
+
+double seconds_since(Clock::time_point begin) {
+  return std::chrono::duration<double>(Clock::now() - begin).count();
+}
+
+double Samples::median() const {
+  if (values.empty()) return 0;
+  std::vector<double> sorted = values;
+  std::sort(sorted.begin(), sorted.end());
+  const size_t half = sorted.size() / 2;
+  return sorted.size() % 2 == 1 ? sorted[half] : (sorted[half - 1] + sorted[half]) / 2;
+}
+
+double Samples::min() const {
+  return values.empty() ? 0 : *std::min_element(values.begin(), values.end());
+}
+
+double Samples::max() const {
+  return values.empty() ? 0 : *std::max_element(values.begin(), values.end());
+}
+
+void Machine::sample() {
+  read_bytes_s_.values.push_back(probe_.read_bytes_per_second());
+  f32_flop_s_.values.push_back(probe_.f32_flop_per_second());
+  bf16_flop_s_.values.push_back(probe_.bf16_flop_per_second());
+}
+
+std::string Machine::cpu() const {
+  return cpu_info().model_name;
+}
+
+double Machine::limit_seconds(double bytes, double flop, DType dtype) const {
+  const Samples& peak = dtype == DType::kBF16 ? bf16_flop_s_ : f32_flop_s_;
+  return std::max(bytes / read_bytes_s_.median(), flop / peak.median());
+}
+
+std::string short_name(DType dtype) {
+  return dtype == DType::kBF16 ? "bf16" : "f32";
+}
+
+Work& Work::operator+=(const Work& more) {
+  bytes += more.bytes;
+  flop += more.flop;
+  return *this;
+}
+
+}  // namespace heartmula::bench

@@ -1,0 +1,75 @@
+// What a benchmark measured: the machine, and stages beside their limits.
+#pragma once
+
+#include <chrono>
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "cpu/machine_probe.h"
+#include "tensor/dtype.h"
+
+namespace heartmula::bench {
+
+using Clock = std::chrono::steady_clock;
+double seconds_since(Clock::time_point begin);
+
+/// Repeated samples of one figure.
+struct Samples {
+  std::vector<double> values;
+
+  double median() const;
+  double min() const;
+  double max() const;
+};
+
+/// The machine's ceilings, sampled between the stages of a run.
+class Machine {
+ public:
+  explicit Machine(const CpuOptions& options) : probe_(options) {}
+
+  /// One more sample of each.
+  void sample();
+
+  std::string cpu() const;
+  std::string isa() const { return probe_.isa(); }
+  int threads() const { return probe_.threads(); }
+  const Samples& read_bytes_s() const { return read_bytes_s_; }
+  const Samples& f32_flop_s() const { return f32_flop_s_; }
+  const Samples& bf16_flop_s() const { return bf16_flop_s_; }
+
+  /// The least time for this much work, whichever of memory and arithmetic is slower.
+  double limit_seconds(double bytes, double flop, DType dtype) const;
+
+ private:
+  MachineProbe probe_;
+  Samples read_bytes_s_;
+  Samples f32_flop_s_;
+  Samples bf16_flop_s_;
+};
+
+/// What must be done at least: weights, keys and values, rows of tables that are read, products and attention that are
+/// computed.
+struct Work {
+  double bytes = 0;
+  double flop = 0;
+
+  Work& operator+=(const Work& more);
+  Work operator*(double times) const { return {bytes * times, flop * times}; }
+};
+
+struct Stage {
+  std::string name;   // "frame"
+  std::string dtype;  // of the weights: "bf16", "f32", or "bf16+f32" where both models take part
+  DType arithmetic = DType::kF32;
+  std::string what;  // "2 rows, context 512"
+  Samples seconds;
+  Work work;                 // none where only the time is of interest
+  double limit_seconds = 0;  // of a stage put together from others; else it follows from the work
+  std::vector<Stage> parts;  // of a stage that was split
+};
+
+/// "bf16" or "f32".
+std::string short_name(DType dtype);
+
+}  // namespace heartmula::bench

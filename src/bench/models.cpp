@@ -1,0 +1,118 @@
+#include "bench/models.h"
+
+#include <filesystem>
+#include <random>
+
+#include "base/error.h"
+#include "base/file.h"
+#include "song/checkpoint.h"
+
+namespace heartmula::bench {
+namespace {
+
+namespace fs = std::filesystem;
+
+constexpr size_t kPatternBytes = size_t{16} << 20;
+constexpr float kGreatestWeight = 0.03f;  // uniform up to it: a sum over 3072 inputs keeps the inputs' magnitude
+
+std::shared_ptr<const MappedFile> random_memory(size_t bytes) {
+  std::mt19937 generator(1);
+  std::uniform_real_distribution<float> uniform(-kGreatestWeight, kGreatestWeight);
+  std::vector<uint16_t> pattern(kPatternBytes / sizeof(uint16_t));
+  for (uint16_t& value : pattern) value = f32_to_bf16(uniform(generator));
+  return MappedFile::repeating(std::as_bytes(std::span(pattern)), bytes);
+}
+
+int64_t elements(const ExpectedTensor& tensor) {
+  int64_t product = 1;
+  for (const int64_t size : tensor.shape) product *= size;
+  return product;
+}
+
+int64_t elements(const std::vector<ExpectedTensor>& tensors) {
+  int64_t sum = 0;
+  for (const ExpectedTensor& tensor : tensors) sum += elements(tensor);
+  return sum;
+}
+
+// Every tensor begins where the memory does, so no more of it is touched than the largest one has.
+WeightStore random_store(const std::vector<ExpectedTensor>& expected) {
+  size_t largest = 0;
+  for (const ExpectedTensor& tensor : expected) largest = std::max(largest, static_cast<size_t>(elements(tensor)));
+  const std::shared_ptr<const MappedFile> memory = random_memory(largest * sizeof(uint16_t));
+  std::vector<StoredTensor> tensors;
+  for (const ExpectedTensor& tensor : expected) {
+    const size_t bytes = static_cast<size_t>(elements(tensor)) * sizeof(uint16_t);
+    tensors.push_back({tensor.name, DType::kBF16, tensor.shape, memory->bytes().first(bytes)});
+  }
+  return WeightStore::of(SafetensorsFile::in_memory(memory, std::move(tensors), "random weights"));
+}
+
+LmConfig synthetic_lm_config(const std::string& size) {
+  const std::string depth = size == "7B" ? "400M" : "300M";
+  return parse_lm_config(fmt::format(R"({{"backbone_flavor": "llama-{}", "decoder_flavor": "llama-{}",
+        "text_vocab_size": 128256, "audio_vocab_size": 8197, "audio_num_codebooks": 8, "muq_dim": 512}})",
+                                     size, depth),
+                         "--synthetic " + size);
+}
+
+fs::path config_of(const fs::path& folder, const std::string& begin) {
+  std::error_code error;
+  for (const fs::directory_entry& entry : fs::directory_iterator(folder, error)) {
+    if (entry.path().filename().string().starts_with(begin)) return entry.path() / "config.json";
+  }
+  throw user_error("--synthetic {}: neither 3B nor 7B nor a folder with {}*/config.json", folder.string(), begin);
+}
+
+const WeightStore& no_store() {
+  static const WeightStore none = WeightStore::of(SafetensorsFile::in_memory(nullptr, {}, "none"));
+  return none;
+}
+
+}  // namespace
+
+ModelSource::ModelSource(const ModelChoice& choice) : choice_(choice) {
+  if (choice.model_path.empty() == choice.synthetic.empty()) {
+    throw user_error("say what to measure: either --model_path DIR or --synthetic 3B");
+  }
+  if (!choice.model_path.empty()) {
+    const CheckpointPaths paths = find_checkpoint(choice.model_path, choice.version, CheckpointParts::kAll);
+    lm_folder_ = paths.mula.string();
+    codec_folder_ = paths.codec.string();
+    lm_config_ = read_lm_config(paths.mula / "config.json");
+    codec_config_ = read_codec_config(paths.codec / "config.json");
+  } else if (choice.synthetic == "3B" || choice.synthetic == "7B") {
+    lm_config_ = synthetic_lm_config(choice.synthetic);
+    codec_config_ = CodecConfig{.source = "--synthetic"};
+  } else {
+    lm_config_ = read_lm_config(config_of(choice.synthetic, "HeartMuLa-"));
+    codec_config_ = read_codec_config(config_of(choice.synthetic, "HeartCodec-"));
+  }
+}
+
+int64_t ModelSource::lm_bytes(DType dtype) const {
+  int64_t count = elements(HeartMula::expected_tensors(lm_config_));
+  count -= lm_config_.backbone.embed_dim * (lm_config_.text_vocab_size + kCodebooks * lm_config_.audio_vocab_size);
+  return count * static_cast<int64_t>(dtype_size(dtype));
+}
+
+int64_t ModelSource::codec_bytes(DType dtype) const {
+  return elements(HeartCodec::expected_tensors(codec_config_, no_store())) * static_cast<int64_t>(dtype_size(dtype));
+}
+
+HeartMula ModelSource::load_lm(Ops& ops, DType dtype) {
+  if (!lm_store_) {
+    lm_store_.emplace(lm_folder_.empty() ? random_store(HeartMula::expected_tensors(lm_config_))
+                                         : WeightStore::open(lm_folder_));
+  }
+  return HeartMula::load(ops, *lm_store_, lm_config_, dtype);
+}
+
+HeartCodec ModelSource::load_codec(Ops& ops, DType dtype) {
+  const WeightStore store = codec_folder_.empty()
+                                ? random_store(HeartCodec::expected_tensors(codec_config_, no_store()))
+                                : WeightStore::open(codec_folder_);
+  return HeartCodec::load(ops, store, codec_config_, dtype);
+}
+
+}  // namespace heartmula::bench

@@ -1,0 +1,44 @@
+// The models that are measured: of a checkpoint, or of random weights that only exist in memory.
+#pragma once
+
+#include <optional>
+#include <string>
+
+#include "codec/heartcodec.h"
+#include "lm/heartmula.h"
+#include "tensor/weight_store.h"
+
+namespace heartmula::bench {
+
+/// Where weights come from: either `model_path` or `synthetic`.
+struct ModelChoice {
+  std::string model_path;      // a checkpoint folder
+  std::string version = "3B";  // of the language model in it
+  std::string synthetic;       // "3B" or "7B", or a folder with the configurations of a checkpoint
+};
+
+class ModelSource {
+ public:
+  /// Throws Error(kUser) if the choice names no model.
+  explicit ModelSource(const ModelChoice& choice);
+
+  const LmConfig& lm_config() const { return lm_config_; }
+  const CodecConfig& codec_config() const { return codec_config_; }
+  /// Bytes of the packed weights, to a few per cent.
+  int64_t lm_bytes(DType dtype) const;
+  int64_t codec_bytes(DType dtype) const;
+
+  /// The source must outlive the model: its embeddings stay where they are.
+  HeartMula load_lm(Ops& ops, DType dtype);
+  HeartCodec load_codec(Ops& ops, DType dtype);
+
+ private:
+  ModelChoice choice_;
+  LmConfig lm_config_;
+  CodecConfig codec_config_;
+  std::string lm_folder_;
+  std::string codec_folder_;
+  std::optional<WeightStore> lm_store_;
+};
+
+}  // namespace heartmula::bench

@@ -1,0 +1,147 @@
+#include "bench/report.h"
+
+#include <fmt/format.h>
+
+#include "base/error.h"
+
+namespace heartmula::bench {
+namespace {
+
+using nlohmann::json;
+
+json spread(const Samples& samples, double unit) {
+  return {{"median", samples.median() / unit},
+          {"min", samples.min() / unit},
+          {"max", samples.max() / unit},
+          {"samples", samples.values.size()}};
+}
+
+json stage_json(const Stage& stage, const Machine& machine) {
+  json result = {{"name", stage.name},
+                 {"dtype", stage.dtype},
+                 {"what", stage.what},
+                 {"seconds", stage.seconds.median()},
+                 {"seconds_min", stage.seconds.min()},
+                 {"seconds_max", stage.seconds.max()},
+                 {"samples", stage.seconds.values.size()}};
+  double limit = stage.limit_seconds;
+  if (stage.work.bytes > 0 || stage.work.flop > 0) {
+    limit = machine.limit_seconds(stage.work.bytes, stage.work.flop, stage.arithmetic);
+    result["bytes"] = stage.work.bytes;
+    result["flop"] = stage.work.flop;
+  }
+  if (limit > 0) {
+    result["limit_seconds"] = limit;
+    result["fraction"] = limit / stage.seconds.median();
+  }
+  if (!stage.parts.empty()) {
+    result["parts"] = json::array();
+    for (const Stage& part : stage.parts) result["parts"].push_back(stage_json(part, machine));
+  }
+  return result;
+}
+
+std::string seconds_text(double seconds) {
+  return seconds < 1 ? fmt::format("{:.2f} ms", seconds * 1e3) : fmt::format("{:.3f} s", seconds);
+}
+
+std::string line(const json& stage, const std::string& indent) {
+  std::string text =
+      fmt::format("  {:<18} {:<9} {:>11}", indent + stage.at("name").get<std::string>(),
+                  indent.empty() ? stage.at("dtype").get<std::string>() : "", seconds_text(stage.at("seconds")));
+  if (stage.contains("limit_seconds")) {
+    text += fmt::format(" {:>11} {:>6.1f} %", seconds_text(stage.at("limit_seconds")),
+                        100 * stage.at("fraction").get<double>());
+  } else {
+    text += fmt::format(" {:>11} {:>8}", "", "");
+  }
+  if (stage.at("samples") > 1) {
+    const double seconds = stage.at("seconds");
+    text += fmt::format("  {:+.0f} {:+.0f} %", 100 * (stage.at("seconds_min").get<double>() / seconds - 1),
+                        100 * (stage.at("seconds_max").get<double>() / seconds - 1));
+  }
+  if (indent.empty()) text = fmt::format("{:<76} {}", text, stage.at("what").get<std::string>());
+  return text.substr(0, text.find_last_not_of(' ') + 1) + "\n";
+}
+
+}  // namespace
+
+json to_json(const Result& result) {
+  const Machine& m = result.machine;
+  constexpr double kGiga = 1e9;
+  json machine = {{"cpu", m.cpu()},
+                  {"isa", m.isa()},
+                  {"threads", m.threads()},
+                  {"read_gb_s", m.read_bytes_s().median() / kGiga},
+                  {"f32_gflop_s", m.f32_flop_s().median() / kGiga},
+                  {"bf16_gflop_s", m.bf16_flop_s().median() / kGiga},
+                  {"spread",
+                   {{"read_gb_s", spread(m.read_bytes_s(), kGiga)},
+                    {"f32_gflop_s", spread(m.f32_flop_s(), kGiga)},
+                    {"bf16_gflop_s", spread(m.bf16_flop_s(), kGiga)}}}};
+  json stages = json::array();
+  for (const Stage& stage : result.stages) stages.push_back(stage_json(stage, m));
+  return {{"machine", machine},
+          {"stages", stages},
+          {"peak_memory_bytes", result.peak_memory_bytes},
+          {"version", HEARTMULA_VERSION}};
+}
+
+std::string to_table(const json& result) {
+  const json& m = result.at("machine");
+  std::string text = fmt::format(
+      "{}, {}, {} threads: reads {:.1f} GB/s, computes {:.0f} GFLOP/s in f32, {:.0f} in bf16\n",
+      m.at("cpu").get<std::string>(), m.at("isa").get<std::string>(), m.at("threads").get<int>(),
+      m.at("read_gb_s").get<double>(), m.at("f32_gflop_s").get<double>(), m.at("bf16_gflop_s").get<double>());
+  text += fmt::format("  {:<18} {:<9} {:>11} {:>11} {:>8}  {}\n", "stage", "weights", "median", "limit", "reached",
+                      "spread");
+  for (const json& stage : result.at("stages")) {
+    text += line(stage, "");
+    if (!stage.contains("parts")) continue;
+    for (const json& part : stage.at("parts")) text += line(part, "  ");
+  }
+  for (const json& stage : result.at("stages")) {
+    if (stage.at("name") != "song") continue;
+    text += fmt::format("a song of 3 minutes ({}): real-time factor {:.2f}, its limit here {:.2f}\n",
+                        stage.at("dtype").get<std::string>(), stage.at("seconds").get<double>() / 180,
+                        stage.at("limit_seconds").get<double>() / 180);
+  }
+  text += fmt::format("peak memory {:.2f} GB\n", result.at("peak_memory_bytes").get<double>() * 1e-9);
+  return text;
+}
+
+std::string to_comparison(const json& old, const json& result, const std::string& old_name) {
+  const auto described = [](const json& run) {
+    const json& m = run.at("machine");
+    return fmt::format("{}, {}, {} threads, {:.1f} GB/s", m.at("cpu").get<std::string>(),
+                       m.at("isa").get<std::string>(), m.at("threads").get<int>(), m.at("read_gb_s").get<double>());
+  };
+  try {
+    std::string text = fmt::format("before ({}): {}\nnow: {}\n", old_name, described(old), described(result));
+    text += fmt::format("  {:<18} {:<9} {:>11} {:>11} {:>7}  reached before, now\n", "stage", "weights", "before",
+                        "now", "ratio");
+    for (const json& stage : result.at("stages")) {
+      for (const json& before : old.at("stages")) {
+        if (before.at("name") != stage.at("name") || before.at("dtype") != stage.at("dtype") ||
+            before.at("what") != stage.at("what")) {
+          continue;
+        }
+        const double seconds = stage.at("seconds");
+        const double old_seconds = before.at("seconds");
+        text += fmt::format("  {:<18} {:<9} {:>11} {:>11} {:>7.3f}", stage.at("name").get<std::string>(),
+                            stage.at("dtype").get<std::string>(), seconds_text(old_seconds), seconds_text(seconds),
+                            seconds / old_seconds);
+        if (stage.contains("fraction") && before.contains("fraction")) {
+          text += fmt::format("  {:.1f} %, {:.1f} %", 100 * before.at("fraction").get<double>(),
+                              100 * stage.at("fraction").get<double>());
+        }
+        text += "\n";
+      }
+    }
+    return text;
+  } catch (const json::exception&) {
+    throw user_error("{}: is not the JSON of heartmula bench", old_name);
+  }
+}
+
+}  // namespace heartmula::bench

@@ -1,0 +1,192 @@
+#include "bench/run.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+
+#include "base/cpu_info.h"
+#include "base/error.h"
+#include "bench/stages.h"
+
+namespace heartmula::bench {
+
+const std::vector<std::string> kStageNames = {"load", "frame", "prefill", "flow_step", "wave_decoder", "song"};
+
+namespace {
+
+constexpr int64_t kSongFrames = 2250;  // three minutes
+constexpr int64_t kCodecSteps = 10;
+constexpr int kMachineSamples = 3;  // before the first stage; one more after each
+
+double seconds_of(int64_t samples) {
+  return static_cast<double>(samples) / static_cast<double>(kSampleRate);
+}
+
+class Runner {
+ public:
+  Runner(const Options& options, const std::function<void(const std::string&)>& note, const CancelToken* cancel)
+      : options_(options), note_(note), source_(options.models), result_{Machine(cpu_options()), {}, 0} {
+    for (const std::string& stage : options.stages) {
+      if (std::find(kStageNames.begin(), kStageNames.end(), stage) == kStageNames.end()) {
+        throw user_error("there is no stage \"{}\", only {}", stage, fmt::join(kStageNames, ", "));
+      }
+    }
+    ops_ = make_metered_ops(make_cpu_ops(cpu_options()), meter_);
+    ops_->set_cancel_token(cancel);
+  }
+
+  Result run() {
+    note_("the machine");
+    for (int i = 0; i < kMachineSamples; ++i) result_.machine.sample();
+    if (wants("load") || wants("frame") || wants("prefill")) {
+      for (const DType dtype : options_.mula_dtypes) lm_stages(dtype);
+    }
+    if (wants("load") || wants("flow_step") || wants("wave_decoder")) {
+      for (const DType dtype : options_.codec_dtypes) codec_stages(dtype);
+    }
+    if (wants("song")) songs();
+    return std::move(result_);
+  }
+
+ private:
+  CpuOptions cpu_options() const { return {.threads = options_.threads, .isa = {}}; }
+
+  bool wants(const std::string& stage) const {
+    const std::vector<std::string>& wanted = options_.stages;
+    const auto named = [&](const std::string& name) {
+      return std::find(wanted.begin(), wanted.end(), name) != wanted.end();
+    };
+    return wanted.empty() || named(stage) || (stage != "load" && named("song"));
+  }
+
+  /// The probe's buffer, which lies beside the weights between the stages, does not count.
+  void take_peak() { result_.peak_memory_bytes = std::max(result_.peak_memory_bytes, peak_memory_bytes()); }
+
+  template <typename Measure>
+  void add(const std::string& name, DType dtype, const Measure& measure) {
+    note_(fmt::format("{} ({})", name, short_name(dtype)));
+    reset_peak_memory();
+    result_.stages.push_back(measure());
+    take_peak();
+    result_.machine.sample();
+  }
+
+  template <typename Load>
+  auto load(const std::string& what, DType dtype, int64_t bytes, const Load& load_model) {
+    const auto available = static_cast<int64_t>(memory_info().available_bytes);
+    if (bytes > available) {
+      throw user_error("the {} in {} takes {:.1f} GB, but {:.1f} GB are available; choose other dtypes or stages", what,
+                       short_name(dtype), static_cast<double>(bytes) * 1e-9, static_cast<double>(available) * 1e-9);
+    }
+    note_(fmt::format("loading the {} ({})", what, short_name(dtype)));
+    const Clock::time_point begin = Clock::now();
+    reset_peak_memory();
+    auto model = load_model();
+    take_peak();
+    if (wants("load")) {
+      Stage stage;
+      stage.name = "load";
+      stage.dtype = short_name(dtype);
+      stage.arithmetic = dtype;
+      stage.what = what;
+      stage.seconds.values.push_back(seconds_since(begin));
+      result_.stages.push_back(std::move(stage));
+    }
+    return model;
+  }
+
+  void lm_stages(DType dtype) {
+    const HeartMula model =
+        load("language model", dtype, source_.lm_bytes(dtype), [&] { return source_.load_lm(*ops_, dtype); });
+    if (wants("frame")) {
+      for (const int64_t songs : options_.songs) {
+        add(fmt::format("frame, {} songs", songs), dtype,
+            [&] { return measure_frame(*ops_, meter_, model, songs, options_.context, options_.repeats); });
+      }
+    }
+    if (wants("prefill")) {
+      add("prefill", dtype, [&] { return measure_prefill(*ops_, meter_, model, options_.prompt, few_repeats()); });
+    }
+  }
+
+  void codec_stages(DType dtype) {
+    const HeartCodec codec =
+        load("codec", dtype, source_.codec_bytes(dtype), [&] { return source_.load_codec(*ops_, dtype); });
+    if (wants("flow_step")) {
+      add("flow_step", dtype, [&] { return measure_flow_step(*ops_, meter_, codec, few_repeats()); });
+    }
+    if (wants("wave_decoder")) {
+      add("wave_decoder", dtype, [&] { return measure_wave_decoder(*ops_, meter_, codec, few_repeats()); });
+    }
+  }
+
+  const Stage* find(const std::string& name, DType dtype) const {
+    for (const Stage& stage : result_.stages) {
+      if (stage.name == name && stage.arithmetic == dtype) return &stage;
+    }
+    return nullptr;
+  }
+
+  // Put together from its stages, one after the other.
+  void songs() {
+    for (const DType mula : options_.mula_dtypes) {
+      for (const DType codec : options_.codec_dtypes) song(mula, codec);
+    }
+  }
+
+  void song(DType mula, DType codec) {
+    const Stage* frame = find("frame", mula);
+    const Stage* prefill = find("prefill", mula);
+    const Stage* flow_step = find("flow_step", codec);
+    const Stage* wave = find("wave_decoder", codec);
+    if (frame == nullptr || prefill == nullptr || flow_step == nullptr || wave == nullptr) return;
+    const auto seconds = [&](const Stage& stage) { return stage.seconds.median(); };
+    const auto limit = [&](const Stage& stage) {
+      return result_.machine.limit_seconds(stage.work.bytes, stage.work.flop, stage.arithmetic);
+    };
+    const auto put_together = [&](int64_t frames, int64_t windows, const auto& of) {
+      // The cache grows from the prompt's end; a position of it costs what a byte of the frame costs.
+      const double mean_context = static_cast<double>(options_.prompt) + static_cast<double>(frames) / 2;
+      const double more_bytes = (mean_context - static_cast<double>(options_.context)) * position_bytes(mula);
+      const double of_frame = of(*frame) * (1 + more_bytes / frame->work.bytes);
+      return of(*prefill) + static_cast<double>(frames) * of_frame +
+             static_cast<double>(windows) * (kCodecSteps * of(*flow_step) + seconds_of(kWindowSamples) * of(*wave));
+    };
+    const auto add_stage = [&](const char* name, std::string what, int64_t frames, int64_t windows) {
+      Stage stage;
+      stage.name = name;
+      stage.dtype = frame->dtype + "+" + flow_step->dtype;
+      stage.what = std::move(what);
+      stage.seconds.values.push_back(put_together(frames, windows, seconds));
+      stage.limit_seconds = put_together(frames, windows, limit);
+      result_.stages.push_back(std::move(stage));
+    };
+    const WindowPlan plan = plan_windows(kSongFrames, false);
+    add_stage("first_audio", "prompt to the first window's samples, without loading", kWindowCodes, 1);
+    add_stage("song", fmt::format("3 minutes, {} windows, stages one after the other", plan.windows), kSongFrames,
+              plan.windows);
+  }
+
+  double position_bytes(DType dtype) const {
+    const TransformerConfig& c = source_.lm_config().backbone;
+    return 2.0 * 2.0 * static_cast<double>(c.num_layers * c.kv_dim()) * static_cast<double>(dtype_size(dtype));
+  }
+
+  int64_t few_repeats() const { return std::max<int64_t>(1, (options_.repeats + 2) / 3); }
+
+  const Options& options_;
+  const std::function<void(const std::string&)>& note_;
+  ModelSource source_;
+  WorkMeter meter_;
+  std::unique_ptr<Ops> ops_;
+  Result result_;
+};
+
+}  // namespace
+
+Result run(const Options& options, const std::function<void(const std::string& text)>& note,
+           const CancelToken* cancel) {
+  return Runner(options, note, cancel).run();
+}
+
+}  // namespace heartmula::bench

@@ -1,0 +1,174 @@
+#include "ops/metered_ops.h"
+
+#include <algorithm>
+#include <map>
+
+namespace heartmula {
+namespace {
+
+double bytes_of(ConstView x) {
+  return static_cast<double>(x.rows) * static_cast<double>(x.cols) * static_cast<double>(dtype_size(x.dtype));
+}
+
+OpRecord product(const char* name, ConstView out, ConstView x, const Matrix& weight) {
+  const double outputs = static_cast<double>(out.rows) * static_cast<double>(weight.n());
+  return {.name = name,
+          .rows = out.rows,
+          .n = weight.n(),
+          .k = weight.k(),
+          .flop = 2.0 * outputs * static_cast<double>(weight.k()),
+          .stored_bytes = static_cast<double>(weight.n()) * static_cast<double>(weight.k()) *
+                          static_cast<double>(dtype_size(weight.dtype())),
+          .activation_bytes = bytes_of(x) + bytes_of(out),
+          .arithmetic = weight.dtype()};
+}
+
+OpRecord elementwise(const char* name, ConstView out, ConstView x, ConstView y = {}) {
+  return {.name = name, .rows = out.rows, .n = out.cols, .activation_bytes = bytes_of(out) + bytes_of(x) + bytes_of(y)};
+}
+
+class MeteredCache final : public KvCache {
+ public:
+  MeteredCache(std::unique_ptr<KvCache> inner, const KvShape& shape) : inner_(std::move(inner)), shape_(shape) {}
+  int64_t bytes() const override { return inner_->bytes(); }
+  KvCache& inner() const { return *inner_; }
+  const KvShape& shape() const { return shape_; }
+  /// Of keys and values of one position.
+  double position_bytes() const {
+    return 2.0 * static_cast<double>(shape_.kv_heads * shape_.head_dim) * static_cast<double>(dtype_size(shape_.dtype));
+  }
+
+ private:
+  std::unique_ptr<KvCache> inner_;
+  KvShape shape_;
+};
+
+class MeteredOps final : public Ops {
+ public:
+  MeteredOps(std::unique_ptr<Ops> inner, OpListener& listener) : inner_(std::move(inner)), listener_(listener) {}
+
+  std::string description() const override { return inner_->description(); }
+  void set_cancel_token(const CancelToken* token) override { inner_->set_cancel_token(token); }
+
+  Tensor allocate(DType dtype, int64_t rows, int64_t cols) override { return inner_->allocate(dtype, rows, cols); }
+  void upload(View out, std::span<const float> values) override { inner_->upload(out, values); }
+  void download(std::span<float> values, ConstView x) override {
+    timed(elementwise("download", x, x), [&] { inner_->download(values, x); });
+  }
+  Matrix pack(const MatrixSource& source, DType dtype) override { return inner_->pack(source, dtype); }
+  Matrix pack_gate_up(const MatrixSource& gate, const MatrixSource& up, DType dtype) override {
+    return inner_->pack_gate_up(gate, up, dtype);
+  }
+  std::unique_ptr<KvCache> make_kv_cache(const KvShape& shape) override {
+    return std::make_unique<MeteredCache>(inner_->make_kv_cache(shape), shape);
+  }
+
+  void linear(View out, ConstView x, const Matrix& weight, ConstView bias) override {
+    timed(product("linear", out, x, weight), [&] { inner_->linear(out, x, weight, bias); });
+  }
+  void linear_add(View out, ConstView x, const Matrix& weight) override {
+    timed(product("linear_add", out, x, weight), [&] { inner_->linear_add(out, x, weight); });
+  }
+  void linear_add_scaled(View out, ConstView x, const Matrix& weight, ConstView gain) override {
+    timed(product("linear_add_scaled", out, x, weight), [&] { inner_->linear_add_scaled(out, x, weight, gain); });
+  }
+  void linear_silu_gate(View out, ConstView x, const Matrix& gate_up) override {
+    OpRecord record = product("linear_silu_gate", out, x, gate_up);
+    record.n = 2 * gate_up.n();
+    record.flop *= 2;
+    record.stored_bytes *= 2;
+    timed(record, [&] { inner_->linear_silu_gate(out, x, gate_up); });
+  }
+  void conv1d(View out, ConstView x, const Matrix& weight, int64_t taps, int64_t dilation,
+              const ConvEpilogue& epilogue) override {
+    timed(product("conv1d", out, x, weight), [&] { inner_->conv1d(out, x, weight, taps, dilation, epilogue); });
+  }
+
+  void rms_norm(View out, ConstView x, ConstView gain, float eps) override {
+    timed(elementwise("rms_norm", out, x), [&] { inner_->rms_norm(out, x, gain, eps); });
+  }
+  void rms_norm_modulated(View out, ConstView x, ConstView gain, ConstView scale, ConstView shift, float eps) override {
+    timed(elementwise("rms_norm", out, x), [&] { inner_->rms_norm_modulated(out, x, gain, scale, shift, eps); });
+  }
+  void layer_norm_modulated(View out, ConstView x, ConstView scale, ConstView shift, float eps) override {
+    timed(elementwise("layer_norm", out, x), [&] { inner_->layer_norm_modulated(out, x, scale, shift, eps); });
+  }
+
+  void rotate(View x, const Rope& rope, std::span<const int32_t> positions) override {
+    timed(elementwise("rotate", x, x), [&] { inner_->rotate(x, rope, positions); });
+  }
+  void append_kv(KvCache& cache, ConstView keys, ConstView values, const Rope& rope,
+                 std::span<const Row> rows) override {
+    const auto& metered = static_cast<const MeteredCache&>(cache);
+    OpRecord record = elementwise("append_kv", keys, keys, values);
+    for (const Row& row : rows) record.stored_bytes += row.repeat * metered.position_bytes();
+    timed(record, [&] { inner_->append_kv(metered.inner(), keys, values, rope, rows); });
+  }
+  void attend(View out, ConstView queries, const KvCache& cache, std::span<const Row> rows) override {
+    const auto& metered = static_cast<const MeteredCache&>(cache);
+    OpRecord record = elementwise("attend", out, queries);
+    record.arithmetic = metered.shape().dtype;
+    std::map<int32_t, int32_t> longest;  // of each stream, whose keys and values are read once
+    for (const Row& row : rows) {
+      const int32_t visible = row.position + 1;
+      record.flop += 4.0 * static_cast<double>(queries.cols) * visible;
+      longest[row.stream] = std::max(longest[row.stream], visible);
+    }
+    for (const auto& [stream, visible] : longest) record.stored_bytes += visible * metered.position_bytes();
+    timed(record, [&] { inner_->attend(out, queries, metered.inner(), rows); });
+  }
+  void attend_all(View out, ConstView queries, ConstView keys, ConstView values, int64_t heads) override {
+    OpRecord record = elementwise("attend_all", out, queries, keys);
+    record.activation_bytes += bytes_of(values);
+    record.flop =
+        4.0 * static_cast<double>(queries.rows) * static_cast<double>(queries.cols) * static_cast<double>(keys.rows);
+    timed(record, [&] { inner_->attend_all(out, queries, keys, values, heads); });
+  }
+
+  void embed_sum(View out, const Table& table, std::span<const int32_t> ids, int64_t per_row) override {
+    OpRecord record = elementwise("embed_sum", out, {});
+    record.stored_bytes = static_cast<double>(ids.size()) * static_cast<double>(table.rows.cols) *
+                          static_cast<double>(dtype_size(table.rows.dtype));
+    timed(record, [&] { inner_->embed_sum(out, table, ids, per_row); });
+  }
+  void clear(View out) override {
+    timed(elementwise("clear", out, {}), [&] { inner_->clear(out); });
+  }
+  void copy(View out, ConstView x) override {
+    timed(elementwise("copy", out, x), [&] { inner_->copy(out, x); });
+  }
+  void combine(View out, float a, ConstView x, float b, ConstView y) override {
+    timed(elementwise("combine", out, x, y), [&] { inner_->combine(out, a, x, b, y); });
+  }
+  void guide(View out, ConstView x, ConstView y, float guidance) override {
+    timed(elementwise("guide", out, x, y), [&] { inner_->guide(out, x, y, guidance); });
+  }
+  void silu(View out, ConstView x) override {
+    timed(elementwise("silu", out, x), [&] { inner_->silu(out, x); });
+  }
+  void round_levels(View out, ConstView x, float levels) override {
+    timed(elementwise("round_levels", out, x), [&] { inner_->round_levels(out, x, levels); });
+  }
+  void diagonal_sum(View out, ConstView x, ConstView bias) override {
+    timed(elementwise("diagonal_sum", out, x), [&] { inner_->diagonal_sum(out, x, bias); });
+  }
+
+ private:
+  template <typename Work>
+  void timed(const OpRecord& record, const Work& work) {
+    const OpListener::Clock::time_point begin = OpListener::Clock::now();
+    work();
+    listener_.finished(record, begin, OpListener::Clock::now());
+  }
+
+  std::unique_ptr<Ops> inner_;
+  OpListener& listener_;
+};
+
+}  // namespace
+
+std::unique_ptr<Ops> make_metered_ops(std::unique_ptr<Ops> inner, OpListener& listener) {
+  return std::make_unique<MeteredOps>(std::move(inner), listener);
+}
+
+}  // namespace heartmula
