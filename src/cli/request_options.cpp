@@ -165,6 +165,7 @@ void RequestOptions::add_output(CLI::App& command) {
   option("--format", format, "wav, flac, ogg or mp3; by default by the extension of --save_path");
   option("--sample_format", sample_format, "s16, s24 or f32, of WAV and FLAC (s16)");
   option("--progress", progress, "auto, bar, lines, json or none, on standard error (auto)");
+  command.add_option("--profile", profile, "Write a trace of every operation here, for Perfetto");
   command.add_flag("--json", json, "Print the song's JSON on standard output instead of a summary");
 }
 
@@ -223,6 +224,8 @@ int run_song_command(const RequestOptions& options, const Request& request,
   }
   ProgressReporter reporter(parse_progress_mode(options.progress));
   const bool silent = reporter.mode() == ProgressMode::kNone || reporter.mode() == ProgressMode::kJson;
+  std::optional<Profile> profile;
+  if (!options.profile.empty()) profile.emplace(options.profile, DeviceLimits::measure(request.threads));
   const SongFileHooks hooks = {
       .progress = [&](std::string_view stage, int64_t done, int64_t total,
                       double seconds) { reporter.report(stage, done, total, seconds); },
@@ -230,6 +233,7 @@ int run_song_command(const RequestOptions& options, const Request& request,
           [&](const std::string& text) {
             if (!silent) std::fprintf(stderr, "%s\n", text.c_str());
           },
+      .profile = profile ? &*profile : nullptr,
   };
   nlohmann::json json;
   try {

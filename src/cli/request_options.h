@@ -22,6 +22,7 @@ struct RequestOptions {
   std::optional<int> threads;
   bool compat = false;
   std::string progress = "auto";
+  std::string profile;
   bool json = false;
 
   void add_checkpoint(CLI::App& command);

@@ -38,7 +38,7 @@ struct Model::State {
 
   explicit State(const ModelSettings& s)
       : settings(s),
-        models({s.model_path, s.version, to_dtype(s.mula_type), to_dtype(s.codec_type), s.threads},
+        models({s.model_path, s.version, to_dtype(s.mula_type), to_dtype(s.codec_type), s.threads, nullptr},
                CheckpointParts::kAll, nullptr) {}
 
   Request base_request() const {

@@ -8,6 +8,7 @@
 #include "codec/heartcodec.h"
 #include "lm/heartmula.h"
 #include "song/checkpoint.h"
+#include "song/profile.h"
 #include "tensor/weight_store.h"
 #include "text/gen_config.h"
 #include "text/tokenizer.h"
@@ -20,6 +21,7 @@ struct ModelOptions {
   DType mula_dtype = DType::kBF16;
   DType codec_dtype = DType::kF32;
   int threads = 0;
+  Profile* profile = nullptr;  // hears of every operation; must outlive the models
 };
 
 /// Language model and codec have an Ops each, so that one thread may use the one while another uses the other.

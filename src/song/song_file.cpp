@@ -196,8 +196,18 @@ MemoryPlan checked_plan(Models& models, const Request& request, int64_t context,
   return plan;
 }
 
-ModelOptions model_options(const Request& request) {
-  return {request.model_path, request.version, request.mula_dtype, request.codec_dtype, request.threads};
+ModelOptions model_options(const Request& request, const SongFileHooks& hooks) {
+  return {request.model_path, request.version, request.mula_dtype, request.codec_dtype, request.threads, hooks.profile};
+}
+
+// Frames and steps of the codec go into the profile, too.
+ProgressSink progress_with_profile(const SongFileHooks& hooks) {
+  if (hooks.profile == nullptr) return hooks.progress;
+  return [&hooks](std::string_view stage, int64_t done, int64_t total, double seconds) {
+    if (stage == "frames") hooks.profile->part_done(Profile::Track::kLanguageModel, fmt::format("frame {}", done - 1));
+    if (stage == "codec") hooks.profile->part_done(Profile::Track::kCodec, fmt::format("codec step {}", done));
+    if (hooks.progress) hooks.progress(stage, done, total, seconds);
+  };
 }
 
 double seconds_since(Clock::time_point begin) {
@@ -210,7 +220,7 @@ nlohmann::json make_song_file(Request request, const SongFileHooks& hooks, const
   const Clock::time_point start = Clock::now();
   validate(request);
   if (!request.seed) request.seed = random_seed();
-  Models models(model_options(request), CheckpointParts::kAll, cancel);
+  Models models(model_options(request, hooks), CheckpointParts::kAll, cancel);
   const Prompt prompt = make_prompt(models.tokenizer(), models.gen_config(), request.tags, request.lyrics);
   const int64_t context = required_context(models.lm_config(), static_cast<int64_t>(prompt.text_ids.size()),
                                            request.frame_loop_settings(models.gen_config().audio_eos_id));
@@ -230,7 +240,7 @@ nlohmann::json make_song_file(Request request, const SongFileHooks& hooks, const
   int64_t frames = 0;  // in the file of this run
   try {
     const SongHooks song_hooks = {
-        .progress = hooks.progress,
+        .progress = progress_with_profile(hooks),
         .frame =
             [&](int64_t index, const Frame& frame) {
               writer.append(frame);
@@ -269,11 +279,11 @@ nlohmann::json decode_song_file(Request request, const SongFileHooks& hooks, con
   if (!request.seed) request.seed = random_seed();
   const Codes codes = read_codes(request.load_codes);
   if (codes.frames.empty()) throw user_error("{}: holds no frames", request.load_codes);
-  Models models(model_options(request), CheckpointParts::kCodec, cancel);
+  Models models(model_options(request, hooks), CheckpointParts::kCodec, cancel);
   SongOutput output(request);
   const MemoryPlan plan = checked_plan(models, request, 0, hooks);
   const SongHooks song_hooks = {
-      .progress = hooks.progress,
+      .progress = progress_with_profile(hooks),
       .frame = {},
       .audio = [&](std::span<const float> left, std::span<const float> right) { output.write(left, right); },
   };

@@ -13,6 +13,7 @@ namespace heartmula {
 struct SongFileHooks {
   ProgressSink progress;
   std::function<void(const std::string& text)> plan;  // the memory plan, before anything is loaded
+  Profile* profile = nullptr;                         // hears of every operation
 };
 
 /// Makes the song of `request` and returns what is written beside it: {"request": ..., "result": ...}.
