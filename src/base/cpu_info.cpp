@@ -1,29 +1,21 @@
 #include "base/cpu_info.h"
 
-#include <fmt/format.h>
-#include <sched.h>
-
 #include <algorithm>
 #include <array>
-#include <charconv>
 #include <fstream>
-#include <limits>
-#include <optional>
-#include <sstream>
 #include <string_view>
-#include <thread>
 #include <vector>
 
 #if defined(__aarch64__)
 #include <sys/auxv.h>
 #endif
 
+#include "base/system_files.h"
+
 namespace heartmula {
 namespace {
 
 namespace fs = std::filesystem;
-
-constexpr uint64_t kNoLimit = std::numeric_limits<uint64_t>::max();
 
 CpuFeatures probe_features() {
   CpuFeatures features;
@@ -42,91 +34,6 @@ CpuFeatures probe_features() {
   features.neon_bf16 = features.neon && (getauxval(AT_HWCAP2) & kHwcap2Bf16) != 0;
 #endif
   return features;
-}
-
-int cores_of_affinity() {
-  cpu_set_t set;
-  CPU_ZERO(&set);
-  if (sched_getaffinity(0, sizeof set, &set) == 0) return CPU_COUNT(&set);
-  return static_cast<int>(std::thread::hardware_concurrency());  // more processors than the set has room for
-}
-
-std::string_view trimmed(std::string_view text) {
-  const size_t first = text.find_first_not_of(" \t\n");
-  if (first == std::string_view::npos) return {};
-  return text.substr(first, text.find_last_not_of(" \t\n") - first + 1);
-}
-
-std::optional<uint64_t> number(std::string_view text) {
-  text = trimmed(text);
-  uint64_t value = 0;
-  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
-  if (error != std::errc() || end == text.data()) return std::nullopt;
-  return value;
-}
-
-std::optional<std::string> first_line(const fs::path& path) {
-  std::ifstream file(path);
-  std::string line;
-  if (!std::getline(file, line)) return std::nullopt;
-  return line;
-}
-
-std::optional<uint64_t> number_in(const fs::path& path) {
-  const std::optional<std::string> line = first_line(path);
-  return line ? number(*line) : std::nullopt;
-}
-
-/// The number after `key` in lines such as "MemAvailable:   24298660 kB" or "inactive_file 4096".
-std::optional<uint64_t> field(const fs::path& path, std::string_view key) {
-  std::ifstream file(path);
-  for (std::string line; std::getline(file, line);) {
-    if (line.starts_with(key)) return number(std::string_view(line).substr(key.size()));
-  }
-  return std::nullopt;
-}
-
-/// The folders of this process' cgroup in the hierarchy `mount`, then of those above it; a container may show only
-/// the outermost.
-std::vector<fs::path> cgroup_folders(const fs::path& mount, std::string_view cgroup) {
-  std::vector<fs::path> folders;
-  fs::path relative = fs::path(cgroup).relative_path();
-  while (!relative.empty()) {
-    folders.push_back(mount / relative);
-    relative = relative.parent_path();
-  }
-  folders.push_back(mount);
-  return folders;
-}
-
-struct Cgroup {
-  bool unified = false;  // v2
-  std::vector<fs::path> folders;
-};
-
-/// Those that may limit `controller` ("cpu" or "memory"), by /proc/self/cgroup.
-std::vector<Cgroup> cgroups(const fs::path& root, std::string_view controller) {
-  std::vector<Cgroup> found;
-  std::ifstream file(root / "proc/self/cgroup");
-  for (std::string line; std::getline(file, line);) {  // "0::/user.slice" (v2), "4:cpu,cpuacct:/job" (v1)
-    const size_t first = line.find(':');
-    const size_t second = line.find(':', first + 1);
-    if (first == std::string::npos || second == std::string::npos) continue;
-    const std::string controllers = line.substr(first + 1, second - first - 1);
-    const std::string_view cgroup = std::string_view(line).substr(second + 1);
-    if (controllers.empty()) {
-      found.push_back({true, cgroup_folders(root / "sys/fs/cgroup", cgroup)});
-    } else if (fmt::format(",{},", controllers).find(fmt::format(",{},", controller)) != std::string::npos) {
-      for (const std::string& name : {controllers, std::string(controller)}) {
-        const fs::path mount = root / "sys/fs/cgroup" / name;
-        std::error_code ignored;
-        if (!fs::is_directory(mount, ignored)) continue;
-        found.push_back({false, cgroup_folders(mount, cgroup)});
-        break;
-      }
-    }
-  }
-  return found;
 }
 
 struct MemoryFiles {
@@ -183,29 +90,6 @@ std::string cpu_model_name(const fs::path& root) {
   return name.empty() ? "unknown" : name;
 }
 
-int cgroup_cpu_limit(const fs::path& root) {
-  uint64_t cores = kNoLimit;
-  for (const Cgroup& cgroup : cgroups(root, "cpu")) {
-    for (const fs::path& folder : cgroup.folders) {
-      std::optional<uint64_t> quota;
-      std::optional<uint64_t> period;
-      if (cgroup.unified) {  // "200000 100000" or "max 100000"
-        std::istringstream line(first_line(folder / "cpu.max").value_or(""));
-        std::string first;
-        std::string second;
-        line >> first >> second;
-        quota = number(first);
-        period = number(second);
-      } else {  // a quota of -1 is none
-        quota = number_in(folder / "cpu.cfs_quota_us");
-        period = number_in(folder / "cpu.cfs_period_us");
-      }
-      if (quota && period && *quota > 0 && *period > 0) cores = std::min(cores, (*quota - 1) / *period + 1);
-    }
-  }
-  return cores > 1'000'000 ? 0 : static_cast<int>(cores);
-}
-
 MemoryInfo memory_info(const fs::path& root) {
   const fs::path meminfo = root / "proc/meminfo";
   MemoryInfo memory;
@@ -237,9 +121,6 @@ const CpuInfo& cpu_info() {
     CpuInfo probed;
     probed.features = probe_features();
     probed.model_name = detail::cpu_model_name("/");
-    const int limit = detail::cgroup_cpu_limit("/");
-    const int cores = cores_of_affinity();
-    probed.usable_cores = std::max(1, limit > 0 ? std::min(limit, cores) : cores);
     return probed;
   }();
   return info;

@@ -1,4 +1,4 @@
-// What the machine offers this process: instructions, cores, memory.
+// What the machine offers this process: instructions and memory (its cores: cpu_topology.h).
 #pragma once
 
 #include <cstdint>
@@ -19,7 +19,6 @@ struct CpuFeatures {
 struct CpuInfo {
   CpuFeatures features;
   std::string model_name;  // "AMD EPYC 9R14", or "unknown"
-  int usable_cores = 1;    // affinity and the cgroup's quota, at least 1
 };
 
 /// Looked up once.
@@ -41,8 +40,6 @@ void reset_peak_memory();
 // The parts that read text files take the root of the file system, so that tests can bring their own.
 namespace detail {
 std::string cpu_model_name(const std::filesystem::path& root);
-/// Cores that the CPU quota of this process' cgroup (v2 or v1) and of those above it allow, rounded up; 0 for no limit.
-int cgroup_cpu_limit(const std::filesystem::path& root);
 MemoryInfo memory_info(const std::filesystem::path& root);
 uint64_t peak_memory_bytes(const std::filesystem::path& root);
 }  // namespace detail

@@ -4,7 +4,7 @@
 #include <algorithm>
 #include <vector>
 
-#include "base/cpu_info.h"
+#include "base/cpu_choice.h"
 #include "base/thread_pool.h"
 #include "cpu/cpu_ops.h"
 #include "cpu/isa.h"
@@ -20,7 +20,7 @@ struct Device {
   explicit Device(const CpuOptions& options)
       : isa(choose_isa(options.isa)),
         kernels(*isa.kernels),
-        pool(options.threads == 0 ? cpu_info().usable_cores : options.threads),
+        pool(choose_cpus(cpu_topology(), options.threads, "").threads),
         scratch_of_worker(pool.threads()) {}
 
   /// Scratch of at least `bytes` for each worker, to be asked for before parallel_for.

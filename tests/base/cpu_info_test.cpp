@@ -1,7 +1,6 @@
 #include "base/cpu_info.h"
 
-#include <gmock/gmock.h>
-#include <sched.h>
+#include <gtest/gtest.h>
 
 #include <vector>
 
@@ -11,17 +10,10 @@
 namespace heartmula {
 namespace {
 
-using testing::AllOf;
-using testing::Ge;
-using testing::Le;
-
 constexpr uint64_t kKiB = 1024;
 constexpr const char* kMeminfo = "MemTotal:       1000 kB\nMemFree:         100 kB\nMemAvailable:    800 kB\n";
 
-TEST(CpuInfo, this_machine_has_cores_and_memory) {
-  cpu_set_t set;
-  ASSERT_EQ(sched_getaffinity(0, sizeof set, &set), 0);
-  EXPECT_THAT(cpu_info().usable_cores, AllOf(Ge(1), Le(CPU_COUNT(&set))));
+TEST(CpuInfo, this_machine_has_a_name_and_memory) {
   EXPECT_FALSE(cpu_info().model_name.empty());
   EXPECT_EQ(&cpu_info(), &cpu_info());
 
@@ -71,47 +63,6 @@ TEST(CpuModelName, of_arm_cores_of_two_kinds) {
 TEST(CpuModelName, of_nothing) {
   const TemporaryFolder root;
   EXPECT_EQ(detail::cpu_model_name(root.path()), "unknown");
-}
-
-TEST(CgroupCpuLimit, of_version_2_is_the_least_on_the_way_up) {
-  const TemporaryFolder root;
-  root.write("proc/self/cgroup", "0::/jobs/song\n");
-  EXPECT_EQ(detail::cgroup_cpu_limit(root.path()), 0);
-  root.write("sys/fs/cgroup/jobs/song/cpu.max", "max 100000\n");
-  EXPECT_EQ(detail::cgroup_cpu_limit(root.path()), 0);
-  root.write("sys/fs/cgroup/jobs/cpu.max", "250000 100000\n");
-  EXPECT_EQ(detail::cgroup_cpu_limit(root.path()), 3) << "rounded up";
-  root.write("sys/fs/cgroup/jobs/song/cpu.max", "50000 100000\n");
-  EXPECT_EQ(detail::cgroup_cpu_limit(root.path()), 1);
-}
-
-TEST(CgroupCpuLimit, of_version_1) {
-  const TemporaryFolder root;
-  root.write("proc/self/cgroup", "5:memory:/job\n4:cpu,cpuacct:/job\n0::/\n");
-  root.write("sys/fs/cgroup/cpu,cpuacct/job/cpu.cfs_quota_us", "-1\n");
-  root.write("sys/fs/cgroup/cpu,cpuacct/job/cpu.cfs_period_us", "100000\n");
-  EXPECT_EQ(detail::cgroup_cpu_limit(root.path()), 0);
-  root.write("sys/fs/cgroup/cpu,cpuacct/job/cpu.cfs_quota_us", "400000\n");
-  EXPECT_EQ(detail::cgroup_cpu_limit(root.path()), 4);
-}
-
-TEST(CgroupCpuLimit, in_a_container_that_shows_only_the_outermost_folder) {
-  const TemporaryFolder root;
-  root.write("proc/self/cgroup", "4:cpu:/docker/0123456789\n");
-  root.write("sys/fs/cgroup/cpu/cpu.cfs_quota_us", "200000\n");
-  root.write("sys/fs/cgroup/cpu/cpu.cfs_period_us", "100000\n");
-  EXPECT_EQ(detail::cgroup_cpu_limit(root.path()), 2);
-}
-
-TEST(CgroupCpuLimit, of_files_that_make_no_sense) {
-  const TemporaryFolder root;
-  root.write("proc/self/cgroup", "\n::\nx\n0::/../..\n0::jobs\n");
-  root.write("sys/fs/cgroup/cpu.max", "100000 0\n");
-  EXPECT_EQ(detail::cgroup_cpu_limit(root.path()), 0);
-  root.write("sys/fs/cgroup/cpu.max", "99999999999999999999999999 100000\n");
-  EXPECT_EQ(detail::cgroup_cpu_limit(root.path()), 0);
-  root.write("sys/fs/cgroup/cpu.max", "");
-  EXPECT_EQ(detail::cgroup_cpu_limit(root.path()), 0);
 }
 
 TEST(MemoryInfo, of_the_machine_without_limits) {

@@ -1,0 +1,22 @@
+// How many threads a pool gets, and on which cpus.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "base/cpu_topology.h"
+
+namespace heartmula {
+
+struct CpuChoice {
+  int threads = 1;
+  std::vector<int> cpus;  // the best ones first; if pinned, thread i stays on the i-th
+  bool pinned = false;    // or else the system places the threads
+};
+
+/// `threads` 0: one for each core and no more than the quota, or one for each cpu of `list`. `list`: "0-3,8", or empty
+/// for no pinning. Throws Error(kUser) for a list that is none, cpus that do not exist or may not be used, and more
+/// threads than the list has cpus.
+CpuChoice choose_cpus(const CpuTopology& topology, int threads, const std::string& list);
+
+}  // namespace heartmula
