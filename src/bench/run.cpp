@@ -6,6 +6,7 @@
 
 #include "base/cpu_info.h"
 #include "base/error.h"
+#include "bench/song_time.h"
 #include "bench/stages.h"
 
 namespace heartmula::bench {
@@ -15,12 +16,7 @@ const std::vector<std::string> kStageNames = {"load", "frame", "prefill", "flow_
 namespace {
 
 constexpr int64_t kSongFrames = 2250;  // three minutes
-constexpr int64_t kCodecSteps = 10;
-constexpr int kMachineSamples = 3;  // before the first stage; one more after each
-
-double seconds_of(int64_t samples) {
-  return static_cast<double>(samples) / static_cast<double>(kSampleRate);
-}
+constexpr int kMachineSamples = 3;     // before the first stage; one more after each
 
 class Runner {
  public:
@@ -140,36 +136,28 @@ class Runner {
     const Stage* flow_step = find("flow_step", codec);
     const Stage* wave = find("wave_decoder", codec);
     if (frame == nullptr || prefill == nullptr || flow_step == nullptr || wave == nullptr) return;
-    const auto seconds = [&](const Stage& stage) { return stage.seconds.median(); };
-    const auto limit = [&](const Stage& stage) {
+    const auto stages = [&](const auto& of) {
+      return StageSeconds{of(*frame), of(*prefill), of(*flow_step), of(*wave)};
+    };
+    const StageSeconds measured = stages([](const Stage& stage) { return stage.seconds.median(); });
+    const StageSeconds limits = stages([&](const Stage& stage) {
       return result_.machine.limit_seconds(stage.work.bytes, stage.work.flop, stage.arithmetic);
-    };
-    const auto put_together = [&](int64_t frames, int64_t windows, const auto& of) {
-      // The cache grows from the prompt's end; a position of it costs what a byte of the frame costs.
-      const double mean_context = static_cast<double>(options_.prompt) + static_cast<double>(frames) / 2;
-      const double more_bytes = (mean_context - static_cast<double>(options_.context)) * position_bytes(mula);
-      const double of_frame = of(*frame) * (1 + more_bytes / frame->work.bytes);
-      return of(*prefill) + static_cast<double>(frames) * of_frame +
-             static_cast<double>(windows) * (kCodecSteps * of(*flow_step) + seconds_of(kWindowSamples) * of(*wave));
-    };
-    const auto add_stage = [&](const char* name, std::string what, int64_t frames, int64_t windows) {
+    });
+    const auto put_together = [&](const char* name, const SongShape& shape, const std::string& what) {
+      const auto total = [&](const StageSeconds& of) {
+        return song_seconds(shape, of, frame->work.bytes, position_bytes(source_.lm_config(), mula)).total();
+      };
       Stage stage;
       stage.name = name;
       stage.dtype = frame->dtype + "+" + flow_step->dtype;
-      stage.what = std::move(what);
-      stage.seconds.values.push_back(put_together(frames, windows, seconds));
-      stage.limit_seconds = put_together(frames, windows, limit);
+      stage.what = what;
+      stage.seconds.values.push_back(total(measured));
+      stage.limit_seconds = total(limits);
       result_.stages.push_back(std::move(stage));
     };
-    const WindowPlan plan = plan_windows(kSongFrames, false);
-    add_stage("first_audio", "prompt to the first window's samples, without loading", kWindowCodes, 1);
-    add_stage("song", fmt::format("3 minutes, {} windows, stages one after the other", plan.windows), kSongFrames,
-              plan.windows);
-  }
-
-  double position_bytes(DType dtype) const {
-    const TransformerConfig& c = source_.lm_config().backbone;
-    return 2.0 * 2.0 * static_cast<double>(c.num_layers * c.kv_dim()) * static_cast<double>(dtype_size(dtype));
+    const SongShape shape{.frames = kSongFrames, .prompt = options_.prompt, .context = options_.context};
+    put_together("first_audio", shape.first_window(), "prompt to the first window's samples, without loading");
+    put_together("song", shape, fmt::format("3 minutes, {} windows, stages one after the other", shape.windows()));
   }
 
   int64_t few_repeats() const { return std::max<int64_t>(1, (options_.repeats + 2) / 3); }
