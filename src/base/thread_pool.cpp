@@ -1,5 +1,6 @@
 #include "base/thread_pool.h"
 
+#include <algorithm>
 #include <atomic>
 #include <chrono>
 #include <exception>
@@ -60,7 +61,7 @@ uint32_t wait_until(const std::atomic<uint32_t>& word, Ready ready) {
 struct ThreadPool::State {
   static constexpr uint32_t kOpen = 1u << 31;
 
-  explicit State(int thread_count) {
+  explicit State(int thread_count) : active(thread_count) {
     try {
       for (int worker = 1; worker < thread_count; ++worker) {
         workers.emplace_back([this, worker] { serve(worker); });
@@ -75,6 +76,7 @@ struct ThreadPool::State {
 
   void stop() {
     stopping.store(true, std::memory_order_relaxed);
+    set_active(kMaxThreads);
     job_number.fetch_add(1, std::memory_order_seq_cst);
     job_number.notify_all();
     for (std::thread& thread : workers) thread.join();
@@ -84,12 +86,20 @@ struct ThreadPool::State {
   void serve(int worker) {
     uint32_t seen = 0;
     while (true) {
+      for (int count = active.load(std::memory_order_acquire); worker >= count; count = active.load()) {
+        active.wait(count, std::memory_order_acquire);
+      }
       seen = wait_until(job_number, [seen](uint32_t number) { return number != seen; });
       if (stopping.load(std::memory_order_relaxed)) return;
-      if (!join_job()) continue;
+      if (worker >= active.load(std::memory_order_relaxed) || !join_job()) continue;
       work(worker);
       if (gate.fetch_sub(1, std::memory_order_acq_rel) == 1) gate.notify_all();  // closed, and nobody is left
     }
+  }
+
+  void set_active(int count) {
+    active.store(count, std::memory_order_seq_cst);
+    active.notify_all();
   }
 
   bool join_job() {
@@ -133,6 +143,7 @@ struct ThreadPool::State {
 
   alignas(kCacheLine) std::atomic<uint32_t> job_number{0};  // workers wait for it to change
   std::atomic<bool> stopping{false};
+  alignas(kCacheLine) std::atomic<int> active;        // workers that take part; the others wait for it to change
   alignas(kCacheLine) std::atomic<uint32_t> gate{0};  // kOpen and the number of workers inside
   alignas(kCacheLine) std::atomic<int64_t> next_chunk{0};
   alignas(kCacheLine) std::atomic<bool> abandoned{false};
@@ -154,6 +165,11 @@ int ThreadPool::threads() const {
   return static_cast<int>(state_->workers.size()) + 1;
 }
 
+void ThreadPool::use_threads(int count) {
+  const int active = std::clamp(count, 1, threads());
+  if (state_->active.load(std::memory_order_relaxed) != active) state_->set_active(active);
+}
+
 void ThreadPool::set_cancel_token(const CancelToken* token) {
   state_->token = token;
 }
@@ -167,7 +183,7 @@ void ThreadPool::run(int64_t chunks, ChunkFunction function, const void* context
   state.abandoned.store(false, std::memory_order_relaxed);
   state.cancelled.store(false, std::memory_order_relaxed);
 
-  const bool shared = chunks > 1 && !state.workers.empty();
+  const bool shared = chunks > 1 && !state.workers.empty() && state.active.load(std::memory_order_relaxed) > 1;
   if (shared) {
     state.gate.store(State::kOpen, std::memory_order_release);
     state.job_number.fetch_add(1, std::memory_order_seq_cst);

@@ -20,6 +20,10 @@ class ThreadPool {
 
   int threads() const;
 
+  /// From the next parallel_for on, workers 0 to count - 1 take part (at least one, at most all). The others sleep and
+  /// cost nothing. May be called from any thread.
+  void use_threads(int count);
+
   /// Looked at before each chunk is claimed; null for none.
   void set_cancel_token(const CancelToken* token);
 

@@ -18,6 +18,8 @@ class CpuOps final : public Ops {
     const int threads = device_.pool.threads();
     return fmt::format("cpu ({}, {} {})", device_.isa.name, threads, threads == 1 ? "thread" : "threads");
   }
+  int threads() const override { return device_.pool.threads(); }
+  void use_threads(int count) override { device_.pool.use_threads(count); }
   void set_cancel_token(const CancelToken* token) override { device_.pool.set_cancel_token(token); }
 
   Tensor allocate(DType dtype, int64_t rows, int64_t cols) override {

@@ -48,6 +48,8 @@ class MeteredOps final : public Ops {
   MeteredOps(std::unique_ptr<Ops> inner, OpListener& listener) : inner_(std::move(inner)), listener_(listener) {}
 
   std::string description() const override { return inner_->description(); }
+  int threads() const override { return inner_->threads(); }
+  void use_threads(int count) override { inner_->use_threads(count); }
   void set_cancel_token(const CancelToken* token) override { inner_->set_cancel_token(token); }
 
   Tensor allocate(DType dtype, int64_t rows, int64_t cols) override { return inner_->allocate(dtype, rows, cols); }

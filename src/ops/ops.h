@@ -100,6 +100,11 @@ class Ops {
 
   /// For messages and for the summary, for example "cpu (avx2, 2 threads)".
   virtual std::string description() const = 0;
+  /// Threads that it has, the caller included.
+  virtual int threads() const = 0;
+  /// From the next operation on this many take part, at least one and at most all: to share a machine. Never changes a
+  /// result. May be called from any thread.
+  virtual void use_threads(int count) = 0;
   /// Looked at between the pieces of every operation; null for none. Must outlive the calls.
   virtual void set_cancel_token(const CancelToken* token) = 0;
 

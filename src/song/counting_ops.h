@@ -13,6 +13,8 @@ class CountingOps final : public Ops {
   int64_t cache_bytes() const { return cache_bytes_; }
 
   std::string description() const override { return "none"; }
+  int threads() const override { return 1; }
+  void use_threads(int) override {}
   void set_cancel_token(const CancelToken*) override {}
 
   Tensor allocate(DType dtype, int64_t rows, int64_t cols) override {

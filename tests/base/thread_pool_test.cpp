@@ -194,6 +194,47 @@ TEST(ThreadPool, no_call_is_missed_around_falling_asleep) {
   }
 }
 
+TEST(ThreadPool, only_as_many_threads_take_part_as_are_asked_for) {
+  ThreadPool pool(4);
+  const auto greatest_worker = [&](bool all_must_come) {
+    std::atomic<int> greatest{0};
+    std::atomic<int> inside{0};
+    const int wanted = all_must_come ? 4 : 2;
+    pool.parallel_for(64, [&](int64_t chunk, int worker) {
+      for (int seen = greatest; seen < worker && !greatest.compare_exchange_weak(seen, worker);) {
+      }
+      inside.fetch_add(1);
+      // The first chunks stay until as many workers are here as can be, so that none is late.
+      if (chunk < wanted) {
+        EXPECT_TRUE(eventually([&] { return inside >= wanted; }));
+      }
+    });
+    return greatest.load();
+  };
+  EXPECT_EQ(greatest_worker(true), 3);
+  pool.use_threads(2);
+  for (int i = 0; i < 20; ++i) EXPECT_EQ(greatest_worker(false), 1);
+  pool.use_threads(0);  // at least one
+  pool.parallel_for(8, [&](int64_t, int worker) { EXPECT_EQ(worker, 0); });
+  pool.use_threads(100);  // at most all
+  EXPECT_EQ(greatest_worker(true), 3);
+}
+
+TEST(ThreadPool, the_number_that_takes_part_may_change_at_any_time) {
+  ThreadPool pool(3);
+  std::atomic<bool> done{false};
+  std::thread changer([&] {
+    for (int i = 0; !done; ++i) pool.use_threads(1 + i % 3);
+  });
+  for (int call = 0; call < 20000; ++call) {
+    std::atomic<int> sum{0};
+    pool.parallel_for(8, [&](int64_t chunk, int) { sum += static_cast<int>(chunk) + 1; });
+    ASSERT_EQ(sum, 36);
+  }
+  done = true;
+  changer.join();
+}
+
 TEST(ThreadPool, pools_come_and_go) {
   for (int round = 0; round < 100; ++round) {
     ThreadPool pool(1 + round % 5);
