@@ -103,6 +103,12 @@ void print_summary(const nlohmann::json& json) {
   text += fmt::format(", codec {:.1f} s ({:.2f}), in all {:.1f} s ({:.2f}), on {}", seconds["codec"].get<double>(),
                       factor["codec"].get<double>(), seconds["total"].get<double>(), factor["total"].get<double>(),
                       result["device"].get<std::string>());
+  if (result.contains("overlap") && result["overlap"]["codec_threads"] > 0) {
+    text += fmt::format("\n  the codec had {} of the threads beside the frame loop",
+                        result["overlap"]["codec_threads"].get<int>());
+    const double gain = result["overlap"]["gain"];
+    if (gain > 1) text += fmt::format(" ({:.2f} times as fast as one after the other while both ran)", gain);
+  }
   text += fmt::format("\n  peak memory {:.0f} MB (planned {:.0f} MB), level peak {:.3f}, rms {:.4f}",
                       megabytes(result["peak_memory_bytes"]), megabytes(result["memory_plan"]["peak_bytes"]),
                       result["sample_peak"].get<double>(), result["rms"].get<double>());
@@ -141,6 +147,7 @@ void RequestOptions::add_song(CLI::App& command) {
   option("--mula_device", mula_device, "cpu is what this build has");
   option("--mula_dtype", mula_dtype, "Weights of the language model: bfloat16 (bf16) or float32 (fp32) (bfloat16)");
   option("--lazy_load", lazy_load, "One model in memory at a time: true or false (false)")->expected(0, 1);
+  option("--overlap", overlap, "The codec beside the frame loop: auto, off, or how many threads it gets (auto)");
   option("--save_codes", save_codes, "Keep the codes in this file for good");
   option("--load_codes", load_codes, "Go on from the codes in this file, with its settings unless others are given");
   option("--continue_from_ms", continue_from_ms, "How much of --load_codes to keep, in milliseconds (all)");
@@ -208,6 +215,7 @@ Request RequestOptions::resolve(CheckpointParts parts) const {
   if (format) r.format = parse_audio_format(*format);
   if (sample_format) r.sample_format = parse_sample_format(*sample_format);
   if (lazy_load) r.lazy_load = lazy_load->empty() || parse_bool("lazy_load", *lazy_load);
+  if (overlap) r.overlap = parse_overlap(*overlap);
   if (compat) r.compat = true;
   if (parts == CheckpointParts::kAll) {
     if (!has_texts || lyrics || lyrics_text)

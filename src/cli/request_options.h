@@ -19,6 +19,7 @@ struct RequestOptions {
   std::optional<int64_t> max_audio_length_ms, topk, codec_steps, continue_from_ms;
   std::optional<double> temperature, cfg_scale, codec_guidance_scale;
   std::optional<std::string> save_path, format, sample_format, save_codes, load_codes;
+  std::optional<std::string> overlap;
   std::optional<int> threads;
   bool compat = false;
   std::string progress = "auto";

@@ -46,13 +46,17 @@ int64_t SongDecoder::host_bytes() const {
   return floats * static_cast<int64_t>(sizeof(float));
 }
 
+bool SongDecoder::fills_window(int64_t more) const {
+  return static_cast<int64_t>(frames_.size()) + more >= window_ * kWindowHop + kWindowCodes;
+}
+
 void SongDecoder::push(std::span<const Frame> frames) {
   for (const Frame& frame : frames) {
     frames_.push_back(frame);
     dropped_codes_ += std::count_if(frame.begin(), frame.end(),
                                     [&](int32_t code) { return code < 0 || code >= codec_.config.codebook_size; });
   }
-  while (static_cast<int64_t>(frames_.size()) >= window_ * kWindowHop + kWindowCodes) decode_window();
+  while (fills_window(0)) decode_window();
 }
 
 void SongDecoder::finish() {

@@ -50,6 +50,8 @@ class SongDecoder {
   void set_progress(WindowProgress progress) { progress_ = std::move(progress); }
   void set_latent_tap(LatentTap tap) { tap_ = std::move(tap); }
 
+  /// Whether so many frames more fill a window.
+  bool fills_window(int64_t more) const;
   /// Decodes every window that the frames so far fill.
   void push(std::span<const Frame> frames);
   /// Decodes the rest. Throws Error(kUser) if there are no frames.

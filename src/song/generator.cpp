@@ -9,6 +9,7 @@
 #include <thread>
 
 #include "base/error.h"
+#include "song/overlap.h"
 
 namespace heartmula {
 namespace {
@@ -30,6 +31,7 @@ class CodecStage {
                    if (hooks.audio) hooks.audio(left, right);
                  }) {
     decoder_.set_progress([this, &hooks](int64_t window, int64_t done, int64_t parts) {
+      if (between_pieces_) between_pieces_();
       if (!hooks.progress) return;
       const int64_t windows = plan_windows(expected_frames_, settings_.compat).windows;
       hooks.progress("codec", window * parts + done, std::max(windows, window + 1) * parts,
@@ -37,6 +39,9 @@ class CodecStage {
     });
   }
 
+  /// Called between the pieces of the work.
+  void set_between_pieces(std::function<void()> call) { between_pieces_ = std::move(call); }
+  bool fills_window(int64_t more) const { return decoder_.fills_window(more); }
   /// How many frames the song will have, as far as it is known: for progress only.
   void expect(int64_t frames) { expected_frames_ = frames; }
   void push(std::span<const Frame> frames) {
@@ -59,6 +64,7 @@ class CodecStage {
   PhiloxCodecNoise noise_;
   CodecSettings settings_;
   SongDecoder decoder_;
+  std::function<void()> between_pieces_;
   int64_t expected_frames_ = 1;
   Clock::time_point begin_;  // of the work in hand
   double seconds_ = 0;       // of the work before it
@@ -67,7 +73,9 @@ class CodecStage {
 /// Runs a CodecStage on a thread of its own, beside the frame loop.
 class CodecThread {
  public:
-  CodecThread(CodecStage& stage, Ops& ops, const CancelToken* cancel) : stage_(stage), ops_(ops), cancel_(cancel) {
+  CodecThread(CodecStage& stage, Ops& ops, Overlap& overlap, const CancelToken* cancel)
+      : stage_(stage), ops_(ops), overlap_(overlap), cancel_(cancel) {
+    stage.set_between_pieces([this] { overlap_.begin_piece(stop_); });
     try {
       thread_ = std::thread([this] { run(); });
     } catch (const std::system_error& error) {
@@ -125,8 +133,11 @@ class CodecThread {
           closed = closed_;
           if (final_frames_) stage_.expect(*final_frames_);
         }
+        if (stage_.fills_window(static_cast<int64_t>(frames.size()))) overlap_.begin_piece(stop_);
         stage_.push(frames);
+        if (!closed) overlap_.idle();
       }
+      overlap_.begin_piece(stop_);
       stage_.finish();
     } catch (...) {
       const std::lock_guard lock(mutex_);
@@ -139,6 +150,7 @@ class CodecThread {
 
   CodecStage& stage_;
   Ops& ops_;
+  Overlap& overlap_;
   const CancelToken* cancel_;
   CancelToken stop_;
   std::mutex mutex_;
@@ -200,17 +212,29 @@ SongOutcome generate_song(Models& models, const Request& request, const Prompt& 
     return outcome;
   }
 
+  Overlap overlap(request.overlap, models.lm_ops(), models.codec_ops());
   timed_load(hooks, outcome, [&] {
     models.lm();
     models.codec();
   });
   CodecStage stage(models, request, hooks);
   stage.expect(request.frame_loop_settings(0).max_frames());
-  CodecThread thread(stage, models.codec_ops(), cancel);
+  CodecThread thread(stage, models.codec_ops(), overlap, cancel);
   for (const Frame& frame : begin) thread.push(frame);
+  std::optional<Clock::time_point> last_frame;  // the first one waits for the prefill
   generate(
-      models, request, prompt, begin, hooks, [&](int64_t, const Frame& f) { thread.push(f); }, outcome);
+      models, request, prompt, begin, hooks,
+      [&](int64_t, const Frame& f) {
+        thread.push(f);
+        const Clock::time_point now = Clock::now();
+        if (last_frame) overlap.frame_done(std::chrono::duration<double>(now - *last_frame).count());
+        last_frame = now;
+      },
+      outcome);
+  overlap.frames_ended();
   thread.join(outcome.frames);
+  outcome.overlap_threads = overlap.codec_threads();
+  outcome.overlap_gain = overlap.gain();
   outcome.codec_seconds = stage.seconds();
   outcome.dropped_codes = stage.dropped_codes();
   return outcome;

@@ -34,6 +34,8 @@ struct SongOutcome {
   double frames_seconds = 0;  // prefill included
   int64_t new_frames = 0;
   double codec_seconds = 0;  // decoding alone, not waiting for frames
+  int overlap_threads = 0;   // of the codec beside the frame loop; 0: it waited
+  double overlap_gain = 1;  // both together, as measured, in units of one after the other; 1 where nothing was measured
 };
 
 /// Makes a song that begins with the frames `begin`. request.seed must be resolved. Throws Error(kCancelled) when

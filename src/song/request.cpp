@@ -3,6 +3,7 @@
 #include <spdlog/spdlog.h>
 
 #include <algorithm>
+#include <charconv>
 #include <random>
 #include <system_error>
 #include <type_traits>
@@ -97,6 +98,7 @@ nlohmann::json to_json(const Request& r) {
       {"save_path", r.save_path},
       {"lazy_load", r.lazy_load},
       {"threads", r.threads},
+      {"overlap", overlap_name(r.overlap)},
   };
   if (r.seed) json["seed"] = *r.seed;
   if (!r.load_codes.empty()) json["load_codes"] = r.load_codes;
@@ -165,6 +167,7 @@ Request parse_request(std::string_view text, const std::string& name, Request de
   };
   word_field("mula_dtype", r.mula_dtype, [](const std::string& w) { return parse_weight_dtype("mula_dtype", w); });
   word_field("codec_dtype", r.codec_dtype, [](const std::string& w) { return parse_weight_dtype("codec_dtype", w); });
+  word_field("overlap", r.overlap, parse_overlap);
   word_field("format", r.format, parse_audio_format);
   word_field("sample_format", r.sample_format, parse_sample_format);
 
@@ -188,6 +191,21 @@ DType parse_weight_dtype(std::string_view flag, const std::string& name) {
     return DType::kBF16;
   }
   throw user_error("--{} {}: must be float32 (fp32) or bfloat16 (bf16)", flag, name);
+}
+
+std::optional<int> parse_overlap(const std::string& word) {
+  if (word == "auto") return std::nullopt;
+  if (word == "off") return 0;
+  int threads = 0;
+  const auto [end, error] = std::from_chars(word.data(), word.data() + word.size(), threads);
+  if (error == std::errc() && end == word.data() + word.size() && threads >= 1 && threads <= kMaxThreads)
+    return threads;
+  throw user_error("--overlap {}: must be auto, off, or a number of threads for the codec", word);
+}
+
+std::string overlap_name(const std::optional<int>& overlap) {
+  if (!overlap) return "auto";
+  return *overlap == 0 ? "off" : std::to_string(*overlap);
 }
 
 std::string weight_dtype_name(DType dtype) {

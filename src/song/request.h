@@ -43,6 +43,8 @@ struct Request {
   std::string save_codes;  // where the codes stay for good, or empty
 
   bool lazy_load = false;
+  std::optional<int>
+      overlap;      // threads of the codec beside the frame loop, 0 for none; found by measuring if not given
   int threads = 0;  // 0: as many as the process may use
 
   FrameLoopSettings frame_loop_settings(int32_t audio_eos_id) const;
@@ -65,5 +67,9 @@ Request read_request(const std::filesystem::path& path, Request defaults = {});
 /// fp16). Throws Error(kUser) that names `flag`.
 DType parse_weight_dtype(std::string_view flag, const std::string& name);
 std::string weight_dtype_name(DType dtype);
+
+/// "auto" (nothing), "off" (0), or a number of threads. Throws Error(kUser) for anything else.
+std::optional<int> parse_overlap(const std::string& word);
+std::string overlap_name(const std::optional<int>& overlap);
 
 }  // namespace heartmula

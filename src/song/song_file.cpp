@@ -118,6 +118,9 @@ nlohmann::json result_of(const SongOutcome& outcome, const SongOutput& output, c
                            {"warnings", warnings_of(output.meter(), outcome)},
                            {"device", models.device()},
                            {"version", HEARTMULA_VERSION}};
+  if (outcome.new_frames > 0) {
+    result["overlap"] = {{"codec_threads", outcome.overlap_threads}, {"gain", outcome.overlap_gain}};
+  }
   if (stop_reason) result["stop_reason"] = *stop_reason == StopReason::kEos ? "eos" : "length";
   return result;
 }

@@ -1,0 +1,134 @@
+// The search for a split is fed with times; songs are the same with every split.
+#include "song/overlap.h"
+
+#include <gtest/gtest.h>
+
+#include <functional>
+
+#include "base/testing.h"
+#include "cpu/cpu_ops.h"
+#include "heartmula/error.h"
+#include "song/song_file.h"
+
+namespace heartmula {
+namespace {
+
+/// Lets the search see frames of these times (of the codec's threads; 0: alone) until it has decided.
+OverlapSearch searched(int threads, const std::function<double(int codec_threads)>& seconds) {
+  OverlapSearch search({}, threads);
+  for (int frame = 0; frame < 1000 && !search.decided(); ++frame) {
+    search.add_frame(seconds(search.codec_threads()), search.codec_threads() > 0);
+  }
+  EXPECT_TRUE(search.decided());
+  return search;
+}
+
+TEST(OverlapSearch, shares_where_memory_stays_fast_with_fewer_threads) {
+  // Two threads read 30 GB/s, one 20: 20 / 30 + 1 / 2 of the codec.
+  const OverlapSearch search = searched(2, [](int codec) { return codec == 0 ? 1.0 : 1.5; });
+  EXPECT_EQ(search.codec_threads(), 1);
+  EXPECT_NEAR(search.gain(), 20.0 / 30 + 0.5, 1e-9);
+}
+
+TEST(OverlapSearch, does_not_share_where_frames_need_every_thread) {
+  const OverlapSearch search = searched(2, [](int codec) { return codec == 0 ? 1.0 : 2.0; });
+  EXPECT_EQ(search.codec_threads(), 0);
+  EXPECT_EQ(search.gain(), 1);
+}
+
+TEST(OverlapSearch, gives_the_codec_as_many_as_pay) {
+  // Memory is saturated by four of 16 threads: eight for the codec cost the frames nothing, 15 would.
+  const OverlapSearch search = searched(16, [](int codec) { return codec <= 12 ? 1.0 : 4.0; });
+  EXPECT_EQ(search.codec_threads(), 8);
+  EXPECT_NEAR(search.gain(), 1.5, 1e-9);
+}
+
+TEST(OverlapSearch, is_not_misled_by_single_slow_frames_and_the_first_after_a_change) {
+  int frame = 0;
+  int last = 0;
+  const OverlapSearch search = searched(2, [&](int codec) {
+    const bool changed = codec != last;
+    last = codec;
+    if (changed || ++frame % 5 == 0) return 9.0;
+    return codec == 0 ? 1.0 : 1.25;
+  });
+  EXPECT_EQ(search.codec_threads(), 1);
+}
+
+TEST(OverlapSearch, frames_of_the_other_kind_do_not_count) {
+  OverlapSearch search({}, 2);
+  for (int i = 0; i < 100; ++i) search.add_frame(1.0, true);
+  EXPECT_EQ(search.codec_threads(), 0);
+  EXPECT_FALSE(search.decided());
+}
+
+TEST(OverlapSearch, a_wish_is_kept_and_one_thread_is_not_shared) {
+  EXPECT_EQ(OverlapSearch(3, 8).codec_threads(), 3);
+  EXPECT_TRUE(OverlapSearch(3, 8).decided());
+  EXPECT_EQ(OverlapSearch(0, 8).codec_threads(), 0);
+  EXPECT_EQ(OverlapSearch({}, 1).codec_threads(), 0);
+  EXPECT_TRUE(OverlapSearch({}, 1).decided());
+}
+
+TEST(Overlap, more_threads_than_can_be_spared_are_refused) {
+  const auto lm = make_cpu_ops({.threads = 2, .isa = {}});
+  const auto codec = make_cpu_ops({.threads = 2, .isa = {}});
+  EXPECT_NO_THROW(Overlap(1, *lm, *codec));
+  EXPECT_THROW(Overlap(2, *lm, *codec), Error);
+}
+
+TEST(Overlap, words) {
+  EXPECT_EQ(parse_overlap("auto"), std::nullopt);
+  EXPECT_EQ(parse_overlap("off"), 0);
+  EXPECT_EQ(parse_overlap("12"), 12);
+  for (const char* word : {"", "on", "-1", "0", "1x", "99999"}) EXPECT_THROW(parse_overlap(word), Error) << word;
+}
+
+/// A checkpoint whose songs never end by themselves.
+std::string endless_checkpoint(const TemporaryFolder& folder) {
+  const std::filesystem::path stock = HEARTMULA_TEST_DATA "/tiny1";
+  for (const char* part : {"HeartMuLa-oss-3B", "HeartCodec-oss", "tokenizer.json"}) {
+    std::filesystem::create_symlink(stock / part, folder / part);
+  }
+  std::ifstream file(stock / "gen_config.json");
+  nlohmann::json config = nlohmann::json::parse(file);
+  config["audio_eos_id"] = 1 << 20;
+  folder.write("gen_config.json", config.dump());
+  return folder.path().string();
+}
+
+std::string samples_with(const std::optional<int>& overlap, const std::string& checkpoint,
+                         const std::filesystem::path& path) {
+  Request request;
+  request.model_path = checkpoint;
+  request.lyrics = "la";
+  request.tags = "piano";
+  request.seed = 3;
+  request.max_audio_length_ms = 32000;  // two windows
+  request.codec_steps = 1;
+  request.codec_guidance_scale = 1;
+  request.threads = 2;
+  request.overlap = overlap;
+  request.save_path = path.string();
+  const nlohmann::json json = make_song_file(request, {.progress = {}, .plan = {}, .profile = {}}, nullptr);
+  EXPECT_GT(json["result"]["frames"], kWindowCodes);
+  EXPECT_EQ(json["result"]["overlap"]["codec_threads"].get<int>(),
+            overlap.value_or(json["result"]["overlap"]["codec_threads"]));
+  std::ifstream file(path, std::ios::binary);
+  const std::string bytes{std::istreambuf_iterator<char>(file), {}};
+  return bytes.substr(44,
+                      static_cast<size_t>(json["result"]["duration_s"].get<double>() * 48000) * 4);  // 16 bits, stereo
+}
+
+TEST(Overlap, a_song_does_not_depend_on_it) {
+  const TemporaryFolder folder;
+  const TemporaryFolder checkpoint_folder;
+  const std::string checkpoint = endless_checkpoint(checkpoint_folder);
+  const std::string alone = samples_with(0, checkpoint, folder / "alone.wav");
+  EXPECT_GT(alone.size(), 1000U);
+  EXPECT_EQ(samples_with(1, checkpoint, folder / "beside.wav"), alone);
+  EXPECT_EQ(samples_with(std::nullopt, checkpoint, folder / "auto.wav"), alone);
+}
+
+}  // namespace
+}  // namespace heartmula
