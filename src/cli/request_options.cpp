@@ -103,6 +103,15 @@ void print_summary(const nlohmann::json& json) {
   text += fmt::format(", codec {:.1f} s ({:.2f}), in all {:.1f} s ({:.2f}), on {}", seconds["codec"].get<double>(),
                       factor["codec"].get<double>(), seconds["total"].get<double>(), factor["total"].get<double>(),
                       result["device"].get<std::string>());
+  if (result.contains("limits")) {
+    const nlohmann::json& limits = result["limits"];
+    text += fmt::format("\n  of the machine's limit ({:.1f} GB/s; {:.0f} GFLOP/s in f32, {:.0f} in bf16):",
+                        limits["read_gb_s"].get<double>(), limits["f32_gflop_s"].get<double>(),
+                        limits["bf16_gflop_s"].get<double>());
+    if (limits.contains("frames_fraction"))
+      text += fmt::format(" frames {:.0f} %,", 100 * limits["frames_fraction"].get<double>());
+    text += fmt::format(" codec {:.0f} %", 100 * limits["codec_fraction"].get<double>());
+  }
   if (result.contains("overlap") && result["overlap"]["codec_threads"] > 0) {
     text += fmt::format("\n  the codec had {} of the threads beside the frame loop",
                         result["overlap"]["codec_threads"].get<int>());

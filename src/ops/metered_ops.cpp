@@ -1,7 +1,7 @@
 #include "ops/metered_ops.h"
 
 #include <algorithm>
-#include <map>
+#include <vector>
 
 namespace heartmula {
 namespace {
@@ -110,13 +110,15 @@ class MeteredOps final : public Ops {
     const auto& metered = static_cast<const MeteredCache&>(cache);
     OpRecord record = elementwise("attend", out, queries);
     record.arithmetic = metered.shape().dtype;
-    std::map<int32_t, int32_t> longest;  // of each stream, whose keys and values are read once
+    longest_.clear();
     for (const Row& row : rows) {
       const int32_t visible = row.position + 1;
       record.flop += 4.0 * static_cast<double>(queries.cols) * visible;
-      longest[row.stream] = std::max(longest[row.stream], visible);
+      const auto stream = static_cast<size_t>(row.stream);
+      if (longest_.size() <= stream) longest_.resize(stream + 1);
+      longest_[stream] = std::max(longest_[stream], visible);
     }
-    for (const auto& [stream, visible] : longest) record.stored_bytes += visible * metered.position_bytes();
+    for (const int32_t visible : longest_) record.stored_bytes += visible * metered.position_bytes();
     timed(record, [&] { inner_->attend(out, queries, metered.inner(), rows); });
   }
   void attend_all(View out, ConstView queries, ConstView keys, ConstView values, int64_t heads) override {
@@ -165,6 +167,7 @@ class MeteredOps final : public Ops {
 
   std::unique_ptr<Ops> inner_;
   OpListener& listener_;
+  std::vector<int32_t> longest_;  // positions of each stream, whose keys and values are read once
 };
 
 }  // namespace

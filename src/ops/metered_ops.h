@@ -28,6 +28,25 @@ class OpListener {
   virtual void finished(const OpRecord& record, Clock::time_point begin, Clock::time_point end) = 0;
 };
 
+/// Sums up the work of one device, and passes on what it hears. Not for two threads at once.
+class WorkTotals final : public OpListener {
+ public:
+  explicit WorkTotals(OpListener* next = nullptr) : next_(next) {}
+
+  void finished(const OpRecord& record, Clock::time_point begin, Clock::time_point end) override {
+    stored_bytes_ += record.stored_bytes;
+    flop_ += record.flop;
+    if (next_ != nullptr) next_->finished(record, begin, end);
+  }
+  double stored_bytes() const { return stored_bytes_; }
+  double flop() const { return flop_; }
+
+ private:
+  OpListener* next_;
+  double stored_bytes_ = 0;
+  double flop_ = 0;
+};
+
 /// The same operations as `inner`; `listener` hears of those that compute. It must outlive the result.
 std::unique_ptr<Ops> make_metered_ops(std::unique_ptr<Ops> inner, OpListener& listener);
 

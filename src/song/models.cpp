@@ -7,9 +7,12 @@
 namespace heartmula {
 namespace {
 
-std::unique_ptr<Ops> make_ops(const ModelOptions& options, Profile::Track track, const CancelToken* cancel) {
-  std::unique_ptr<Ops> ops = make_cpu_ops({.threads = options.threads, .isa = {}});
-  if (options.profile != nullptr) ops = make_metered_ops(std::move(ops), options.profile->operations(track));
+OpListener* listener(const ModelOptions& options, Profile::Track track) {
+  return options.profile == nullptr ? nullptr : &options.profile->operations(track);
+}
+
+std::unique_ptr<Ops> make_ops(const ModelOptions& options, WorkTotals& totals, const CancelToken* cancel) {
+  std::unique_ptr<Ops> ops = make_metered_ops(make_cpu_ops({.threads = options.threads, .isa = {}}), totals);
   ops->set_cancel_token(cancel);
   return ops;
 }
@@ -24,11 +27,13 @@ Models::Models(const ModelOptions& options, CheckpointParts parts, const CancelT
     : options_(options),
       paths_(find_checkpoint(options.model_path, options.version, parts)),
       codec_config_(read_codec_config(paths_.codec / "config.json")),
-      codec_ops_(make_ops(options, Profile::Track::kCodec, cancel)) {
+      lm_totals_(listener(options, Profile::Track::kLanguageModel)),
+      codec_totals_(listener(options, Profile::Track::kCodec)),
+      codec_ops_(make_ops(options, codec_totals_, cancel)) {
   if (parts == CheckpointParts::kAll) {
     lm_config_ = read_lm_config(paths_.mula / "config.json");
     gen_config_ = GenConfig::open(paths_.gen_config);
-    lm_ops_ = make_ops(options, Profile::Track::kLanguageModel, cancel);
+    lm_ops_ = make_ops(options, lm_totals_, cancel);
   }
 }
 

@@ -41,6 +41,10 @@ class Models {
   /// What computes, for the summary.
   std::string device() const { return codec_ops_->description(); }
 
+  /// What the operations of each model had to do so far.
+  const WorkTotals& lm_totals() const { return lm_totals_; }
+  const WorkTotals& codec_totals() const { return codec_totals_; }
+
   Ops& lm_ops() { return *lm_ops_; }
   Ops& codec_ops() { return *codec_ops_; }
   const WeightStore& lm_store();
@@ -57,6 +61,8 @@ class Models {
   CodecConfig codec_config_;
   std::optional<GenConfig> gen_config_;
   std::optional<Tokenizer> tokenizer_;
+  WorkTotals lm_totals_;
+  WorkTotals codec_totals_;
   std::unique_ptr<Ops> lm_ops_;
   std::unique_ptr<Ops> codec_ops_;
   std::optional<WeightStore> lm_store_;

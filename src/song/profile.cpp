@@ -15,6 +15,7 @@ namespace {
 
 constexpr int kParts = 10;  // tracks of operations are 1 and 2, those of frames and steps above them 10 and 11
 constexpr int kSamples = 3;
+constexpr int64_t kBufferBytes = int64_t{256} << 20;  // may have to fit beside the models
 
 double microseconds(Profile::Clock::duration duration) {
   return std::chrono::duration<double, std::micro>(duration).count();
@@ -23,7 +24,7 @@ double microseconds(Profile::Clock::duration duration) {
 }  // namespace
 
 DeviceLimits DeviceLimits::measure(int threads) {
-  MachineProbe probe({.threads = threads, .isa = {}});
+  MachineProbe probe({.threads = threads, .isa = {}}, kBufferBytes);
   DeviceLimits limits;
   for (int i = 0; i < kSamples; ++i) {
     limits.read_bytes_s = std::max(limits.read_bytes_s, probe.read_bytes_per_second());
@@ -34,9 +35,9 @@ DeviceLimits DeviceLimits::measure(int threads) {
   return limits;
 }
 
-double DeviceLimits::seconds(const OpRecord& record) const {
-  const double peak = record.arithmetic == DType::kBF16 ? bf16_flop_s : f32_flop_s;
-  return std::max(record.stored_bytes / read_bytes_s, record.flop / peak);
+double DeviceLimits::seconds(double stored_bytes, double flop, DType arithmetic) const {
+  const double peak = arithmetic == DType::kBF16 ? bf16_flop_s : f32_flop_s;
+  return std::max(stored_bytes / read_bytes_s, flop / peak);
 }
 
 Profile::Profile(const std::filesystem::path& path, const DeviceLimits& limits)
@@ -87,7 +88,7 @@ void Profile::operation(Track track, const OpRecord& r, Clock::time_point begin,
        fmt::format(", \"args\": {{\"rows\": {}, \"n\": {}, \"k\": {}, \"dtype\": \"{}\", \"stored_mb\": {:.6g}, "
                    "\"activation_mb\": {:.6g}, \"mflop\": {:.6g}, \"fraction_of_limit\": {:.4g}}}",
                    r.rows, r.n, r.k, dtype_name(r.arithmetic), r.stored_bytes * 1e-6, r.activation_bytes * 1e-6,
-                   r.flop * 1e-6, limits_.seconds(r) / seconds));
+                   r.flop * 1e-6, limits_.seconds(r.stored_bytes, r.flop, r.arithmetic) / seconds));
 }
 
 void Profile::part_done(Track track, const std::string& name) {

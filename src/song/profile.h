@@ -20,8 +20,8 @@ struct DeviceLimits {
 
   /// Of CPUs, with the threads that will compute; takes about half a second.
   static DeviceLimits measure(int threads);
-  /// The least time that an operation's bytes and arithmetic take.
-  double seconds(const OpRecord& record) const;
+  /// The least time that these bytes from memory and this arithmetic take.
+  double seconds(double stored_bytes, double flop, DType arithmetic) const;
 };
 
 /// Writes a span for each operation, with rows, n, k, bytes, FLOP and the fraction of its limit, and for each frame and

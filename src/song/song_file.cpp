@@ -27,6 +27,7 @@ namespace {
 using Clock = std::chrono::steady_clock;
 
 constexpr double kFrameSeconds = 1e-3 * kFrameMs;
+constexpr double kWorthALimit = 10;  // seconds of work; measuring the machine takes half of one
 
 /// The audio file of a song, its levels, and the JSON beside it.
 class SongOutput {
@@ -96,6 +97,23 @@ std::vector<std::string> warnings_of(const LevelMeter& meter, const SongOutcome&
   return warnings;
 }
 
+// What the machine could do at most, and which part of that each stage reached.
+nlohmann::json limits_of(const SongOutcome& outcome, const Models& models) {
+  const DeviceLimits limits = DeviceLimits::measure(models.options().threads);
+  const auto fraction = [&](const WorkTotals& totals, DType dtype, double seconds) {
+    return limits.seconds(totals.stored_bytes(), totals.flop(), dtype) / seconds;
+  };
+  nlohmann::json json = {
+      {"read_gb_s", limits.read_bytes_s * 1e-9},
+      {"f32_gflop_s", limits.f32_flop_s * 1e-9},
+      {"bf16_gflop_s", limits.bf16_flop_s * 1e-9},
+      {"codec_fraction", fraction(models.codec_totals(), models.options().codec_dtype, outcome.codec_seconds)}};
+  if (outcome.new_frames > 0) {
+    json["frames_fraction"] = fraction(models.lm_totals(), models.options().mula_dtype, outcome.frames_seconds);
+  }
+  return json;
+}
+
 nlohmann::json result_of(const SongOutcome& outcome, const SongOutput& output, const MemoryPlan& plan,
                          const std::optional<StopReason>& stop_reason, double total_seconds, const Models& models) {
   const double duration = output.duration_s();
@@ -118,6 +136,8 @@ nlohmann::json result_of(const SongOutcome& outcome, const SongOutput& output, c
                            {"warnings", warnings_of(output.meter(), outcome)},
                            {"device", models.device()},
                            {"version", HEARTMULA_VERSION}};
+  const bool is_long = outcome.frames_seconds + outcome.codec_seconds > kWorthALimit;
+  if (is_long) result["limits"] = limits_of(outcome, models);
   if (outcome.new_frames > 0) {
     result["overlap"] = {{"codec_threads", outcome.overlap_threads}, {"gain", outcome.overlap_gain}};
   }
