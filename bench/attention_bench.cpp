@@ -1,4 +1,4 @@
-// Everything of a step that is no product: attention, norms, rotation, cache, element-wise operations, at the sizes of
+// Everything of a step that is no product: attention, norms, cache, element-wise operations, at the sizes of
 // the 3B model and of the codec. Each beside its limit: `GB/s` with `of_read`, the fraction of the read bandwidth, or
 // `GFLOP/s` with `of_peak`, the fraction of the multiply-add peak of the dtype.
 //
@@ -7,12 +7,10 @@
 // more caches than that holds.
 #include <benchmark/benchmark.h>
 
-#include <map>
-#include <numeric>
+#include <algorithm>
 
-#include "base/cpu_info.h"
-#include "bench/limits.h"
 #include "cpu/cpu_ops.h"
+#include "cpu/machine_probe.h"
 #include "ops/rope.h"
 
 namespace heartmula {
@@ -30,23 +28,29 @@ Ops& ops() {
   return *instance;
 }
 
-double read_limit() {
-  static const double limit = [] {
-    ThreadPool pool(cpu_info().usable_cores);
-    return bench::read_gb_s(pool);
+MachineProbe& probe() {
+  static MachineProbe instance{CpuOptions{}};
+  return instance;
+}
+
+/// The best of several samples, in 1e9 a second.
+template <double (MachineProbe::*kSample)()>
+double limit() {
+  static const double best = [] {
+    double most = 0;
+    for (int i = 0; i < 5; ++i) most = std::max(most, (probe().*kSample)());
+    return most / 1e9;
   }();
-  return limit;
+  return best;
+}
+
+double read_limit() {
+  return limit<&MachineProbe::read_bytes_per_second>();
 }
 
 double peak_limit(DType dtype) {
-  static std::map<DType, double> limits;
-  if (limits.find(dtype) == limits.end()) {
-    const std::string description = ops().description();  // "cpu (avx2, 2 threads)"
-    const std::string isa = description.substr(5, description.find(',') - 5);
-    ThreadPool pool(cpu_info().usable_cores);
-    limits[dtype] = bench::peak_gflop_s(pool, isa, dtype == DType::kBF16);
-  }
-  return limits[dtype];
+  return dtype == DType::kF32 ? limit<&MachineProbe::f32_flop_per_second>()
+                              : limit<&MachineProbe::bf16_flop_per_second>();
 }
 
 void report_bytes(benchmark::State& state, double bytes) {
@@ -110,7 +114,7 @@ void decode_attention(benchmark::State& state) {
   for (int32_t s = 0; s < streams; ++s) rows.push_back({s, static_cast<int32_t>(context - 1)});
   size_t layer = 0;
   for (auto _ : state) {
-    ops().attend(out, queries, *caches[layer], rows);
+    ops().attend(out, queries, rope, *caches[layer], rows);
     layer = (layer + 1) % caches.size();
   }
   report_bytes(state, static_cast<double>(bytes));
@@ -131,7 +135,7 @@ void prefill_attention(benchmark::State& state) {
   const Tensor out = ops().allocate(dtype, count, kHeads * kHeadDim);
   std::vector<Row> rows;
   for (int32_t i = 0; i < count; ++i) rows.push_back({0, i});
-  for (auto _ : state) ops().attend(out, queries, *caches[0], rows);
+  for (auto _ : state) ops().attend(out, queries, rope, *caches[0], rows);
   report_flop(state, 4.0 * kHeads * kHeadDim * count * (count + 1) / 2, dtype);
 }
 BENCHMARK(prefill_attention)->ArgName("bf16")->Arg(0)->Arg(1)->UseRealTime()->Unit(benchmark::kMillisecond);
@@ -144,16 +148,11 @@ void flow_attention(benchmark::State& state) {
   const Tensor qkv = random_tensor(DType::kF32, 2 * kFrames, 3 * width);
   const Tensor out = ops().allocate(dtype, 2 * kFrames, width);
   const Rope rope = make_rope(ops(), rope_frequencies(head_dim, 10000.0), kFrames);
-  std::vector<int32_t> positions(kFrames);
-  std::iota(positions.begin(), positions.end(), 0);
   for (auto _ : state) {
     for (const int64_t item : {0, 1}) {
       const View rows = qkv.slice_rows(item * kFrames, kFrames);
-      const View queries = rows.slice_cols(0, width), keys = rows.slice_cols(width, width);
-      ops().rotate(queries, rope, positions);
-      ops().rotate(keys, rope, positions);
-      ops().attend_all(out.slice_rows(item * kFrames, kFrames), queries, keys, rows.slice_cols(2 * width, width),
-                       kHeads);
+      ops().attend_all(out.slice_rows(item * kFrames, kFrames), rows.slice_cols(0, width),
+                       rows.slice_cols(width, width), rows.slice_cols(2 * width, width), rope, kHeads);
     }
   }
   report_flop(state, 2.0 * 4.0 * kFrames * kFrames * static_cast<double>(width), dtype);
@@ -228,23 +227,6 @@ void layer_norm_modulated(benchmark::State& state) {
 }
 BENCHMARK(layer_norm_modulated)->Args({2 * kFrames, 3072})->UseRealTime()->Unit(benchmark::kMicrosecond);
 
-/// The queries within a wide qkv, in place. Arguments: rows, heads, head size, columns of qkv.
-void rotate(benchmark::State& state) {
-  const int64_t rows = state.range(0), cols = state.range(1) * state.range(2), bytes = rows * cols * 8;
-  const std::vector<Tensor> x = copies(copies_of(rows, bytes), DType::kF32, rows, state.range(3));
-  const Rope rope = make_rope(ops(), rope_frequencies(state.range(2), 10000.0), rows);
-  std::vector<int32_t> positions(static_cast<size_t>(rows));
-  std::iota(positions.begin(), positions.end(), 0);
-  walk(state, bytes,
-       [&](int64_t i) { ops().rotate(x[static_cast<size_t>(i) % x.size()].slice_cols(0, cols), rope, positions); });
-}
-BENCHMARK(rotate)
-    ->Args({2, kHeads, 128, 5120})
-    ->Args({kFrames, kHeads, 64, 4608})
-    ->Args({kFrames, kHeads, 128, 9216})
-    ->UseRealTime()
-    ->Unit(benchmark::kMicrosecond);
-
 /// Keys and values of `rows` positions of one stream (2: one position of two) into a bf16 cache. Arguments: rows.
 void append_kv(benchmark::State& state) {
   const int64_t count = state.range(0);
@@ -299,7 +281,7 @@ void embed_sum(benchmark::State& state) {
 BENCHMARK(embed_sum)->Args({2, 8})->Args({400, 1})->UseRealTime()->Unit(benchmark::kMicrosecond);
 
 /// All that is no product in the backbone's pass for a new frame of two streams in bf16 at context 512: 28 layers of
-/// two norms, rotation, cache and attention. `of_frame` holds it against the time in which the memory can give the
+/// two norms, cache and attention. `of_frame` holds it against the time in which the memory can give the
 /// frame's 10.53 GB of weights.
 void decode_step(benchmark::State& state) {
   const int64_t context = 512;
@@ -311,15 +293,13 @@ void decode_step(benchmark::State& state) {
   const Tensor normed = ops().allocate(DType::kBF16, streams, kWidth);
   const Tensor qkv = random_tensor(DType::kF32, streams, 5120);
   const Tensor mixed = ops().allocate(DType::kBF16, streams, kWidth);
-  const std::vector<int32_t> positions(streams, context - 1);
   std::vector<Row> rows;
   for (int32_t s = 0; s < streams; ++s) rows.push_back({s, static_cast<int32_t>(context - 1)});
   for (auto _ : state) {
     for (const auto& cache : caches) {
       ops().rms_norm(normed, x, gain, 1e-5F);
-      ops().rotate(qkv.slice_cols(0, kWidth), rope, positions);
       ops().append_kv(*cache, qkv.slice_cols(kWidth, 1024), qkv.slice_cols(kWidth + 1024, 1024), rope, rows);
-      ops().attend(mixed, qkv.slice_cols(0, kWidth), *cache, rows);
+      ops().attend(mixed, qkv.slice_cols(0, kWidth), rope, *cache, rows);
       ops().rms_norm(normed, x, gain, 1e-5F);
     }
   }

@@ -1,7 +1,6 @@
 #include "codec/velocity_transformer.h"
 
 #include <cmath>
-#include <numeric>
 
 #include "ops/rope.h"
 
@@ -150,8 +149,6 @@ VelocityTransformer VelocityTransformer::load(Ops& ops, const WeightStore& store
   transformer.config_ = config;
   transformer.dtype_ = dtype;
   transformer.frames_ = frames;
-  transformer.positions_.resize(static_cast<size_t>(frames));
-  std::iota(transformer.positions_.begin(), transformer.positions_.end(), 0);
   transformer.proj_in_ = load_projection(load, kPrefix + "proj_in.");
   transformer.connection_ = load_projection(load, kPrefix + "connection_proj.");
   transformer.proj_out_ = load_projection(load, kPrefix + "proj_out.");
@@ -226,10 +223,8 @@ void VelocityTransformer::run_stack(Ops& ops, const Stack& stack, ConstView feat
     ops.linear(b.qkv, b.normed, block.qkv);                                                   // [B T, 3 D]
     for (int64_t item = 0; item < buffers.batch; ++item) {
       const int64_t first = item * frames_;
-      ops.rotate(queries.slice_rows(first, frames_), stack.rope, positions_);
-      ops.rotate(keys.slice_rows(first, frames_), stack.rope, positions_);
       ops.attend_all(b.mixed.slice_rows(first, frames_), queries.slice_rows(first, frames_),
-                     keys.slice_rows(first, frames_), values.slice_rows(first, frames_), config_.num_heads);
+                     keys.slice_rows(first, frames_), values.slice_rows(first, frames_), stack.rope, config_.num_heads);
     }
     ops.linear_add_scaled(b.x, b.mixed, block.output, gain_1);  // x += g1 Wo mixed
     ops.rms_norm_modulated(b.normed, b.x, block.mlp_norm, scale_2, shift_2, kNormEps);

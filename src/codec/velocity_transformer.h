@@ -71,7 +71,6 @@ class VelocityTransformer {
   CodecConfig config_;
   DType dtype_ = DType::kF32;
   int64_t frames_ = 0;
-  std::vector<int32_t> positions_;
   Projection proj_in_;
   Projection connection_;
   Projection proj_out_;

@@ -1,14 +1,12 @@
 #include "cpu/attention.h"
 
-#include <cstring>
-
 namespace heartmula::cpu {
 namespace {
 
 constexpr int64_t kMostQueries = 48;  // of one call of the kernel: as many share each block of keys
 
-const float* rope_row(ConstView table, int64_t position) {
-  return static_cast<const float*>(table.slice_rows(position, 1).data);
+const float* floats_at(ConstView x, int64_t row, int64_t col) {
+  return floats_of(x.slice_rows(row, 1).slice_cols(col, 1));
 }
 
 /// The kernel on queries that share a key head. The queries stand at the front of the worker's scratch.
@@ -21,9 +19,9 @@ class AttendCall {
 
   Query* queries(int worker) const { return static_cast<Query*>(device_.scratch(worker)); }
 
-  void operator()(const KeyValues& kv, int64_t count, DType q, DType out, int worker) const {
+  void operator()(const KeyValues& kv, int64_t count, DType out, int worker) const {
     auto* rest = static_cast<std::byte*>(device_.scratch(worker)) + query_bytes_;
-    device_.kernels.attend(kv, queries(worker), count, element_of(q), element_of(out), rest);
+    device_.kernels.attend(kv, queries(worker), count, element_of(out), rest);
   }
 
  private:
@@ -31,50 +29,41 @@ class AttendCall {
   size_t query_bytes_;
 };
 
-Query query_of(View out, ConstView queries, int64_t row, int64_t head, int64_t head_dim, int64_t count) {
-  return {queries.slice_rows(row, 1).slice_cols(head * head_dim, head_dim).data,
+/// A head of a row at `position` that sees the first `count` positions.
+Query query_of(View out, ConstView queries, const Rope& rope, int64_t row, int64_t position, int64_t head,
+               int64_t head_dim, int64_t count) {
+  return {floats_at(queries, row, head * head_dim), floats_at(rope.cos, position, 0), floats_at(rope.sin, position, 0),
           out.slice_rows(row, 1).slice_cols(head * head_dim, head_dim).data, count};
 }
 
-}  // namespace
-
-void rotate(Device& device, View x, const Rope& rope, std::span<const int32_t> positions) {
-  const int64_t head_dim = 2 * rope.cos.cols();
-  device.for_each(x.rows, x.cols, [&](int64_t row, int) {
-    const int64_t position = positions[static_cast<size_t>(row)];
-    device.kernels.rotate(row_of(x, row), rope_row(rope.cos, position), rope_row(rope.sin, position), x.cols / head_dim,
-                          head_dim);
-  });
+KeyValue key_value_of(ConstView keys, ConstView values, const Rope& rope, int64_t row, int64_t position, int64_t head,
+                      int64_t head_dim) {
+  return {floats_at(keys, row, head * head_dim), floats_at(values, row, head * head_dim),
+          floats_at(rope.cos, position, 0), floats_at(rope.sin, position, 0)};
 }
+
+}  // namespace
 
 void append_kv(Device& device, CpuKvCache& cache, ConstView keys, ConstView values, const Rope& rope,
                std::span<const Row> rows) {
   const int64_t kv_heads = cache.shape().kv_heads;
   const int64_t head_dim = cache.shape().head_dim;
-  const Kernels& kernels = device.kernels;
   int64_t most_repeats = 1;
   for (const Row& row : rows) most_repeats = std::max<int64_t>(most_repeats, row.repeat);
-  device.reserve_scratch(static_cast<size_t>(3 * head_dim) * sizeof(float));
   const auto items = static_cast<int64_t>(rows.size()) * kv_heads;
-  device.for_each(items, 4 * head_dim * most_repeats, [&](int64_t item, int worker) {
+  device.for_each(items, 4 * head_dim * most_repeats, [&](int64_t item, int) {
     const int64_t r = item / kv_heads;
     const int64_t kv_head = item % kv_heads;
     const Row& row = rows[static_cast<size_t>(r)];
-    float* key = static_cast<float*>(device.scratch(worker));
-    float* value = key + head_dim;
-    float* rotated = value + head_dim;
-    kernels.copy({key}, row_of(keys.slice_cols(kv_head * head_dim, head_dim), r), head_dim);
-    kernels.copy({value}, row_of(values.slice_cols(kv_head * head_dim, head_dim), r), head_dim);
+    const KeyValues kv = cache.head(row.stream, kv_head);
     for (int64_t position = row.position; position < row.position + row.repeat; ++position) {
-      std::memcpy(rotated, key, static_cast<size_t>(head_dim) * sizeof(float));
-      kernels.rotate({rotated}, rope_row(rope.cos, position), rope_row(rope.sin, position), 1, head_dim);
-      cache.layout().store(cache.data(), cache.heads(), cache.head_index(row.stream, kv_head), position, rotated,
-                           value);
+      device.kernels.append(kv, position, key_value_of(keys, values, rope, r, position, kv_head, head_dim));
     }
   });
 }
 
-void attend(Device& device, View out, ConstView queries, const CpuKvCache& cache, std::span<const Row> rows) {
+void attend(Device& device, View out, ConstView queries, const Rope& rope, const CpuKvCache& cache,
+            std::span<const Row> rows) {
   const int64_t kv_heads = cache.shape().kv_heads;
   const int64_t head_dim = cache.shape().head_dim;
   const int64_t shared = queries.cols / head_dim / kv_heads;  // query heads of a key head
@@ -84,7 +73,7 @@ void attend(Device& device, View out, ConstView queries, const CpuKvCache& cache
   const int64_t group = std::clamp<int64_t>(count * kv_heads / (4 * device.pool.threads()), 1, most_rows);
   const int64_t groups = (count + group - 1) / group;
 
-  const AttendCall call(device, cache.layout().head(cache.data(), cache.heads(), 0), group * shared);
+  const AttendCall call(device, cache.head(0, 0), group * shared);
   device.pool.parallel_for(groups * kv_heads, [&](int64_t chunk, int worker) {
     const int64_t kv_head = chunk % kv_heads;
     const int64_t begin = chunk / kv_heads * group;
@@ -94,37 +83,33 @@ void attend(Device& device, View out, ConstView queries, const CpuKvCache& cache
       Query* query = call.queries(worker);
       int64_t row = first;
       for (; row < end && rows[static_cast<size_t>(row)].stream == stream; ++row) {
-        const int64_t visible = int64_t{rows[static_cast<size_t>(row)].position} + 1;
+        const int64_t position = rows[static_cast<size_t>(row)].position;
         for (int64_t h = kv_head * shared; h < (kv_head + 1) * shared; ++h) {
-          *query++ = query_of(out, queries, row, h, head_dim, visible);
+          *query++ = query_of(out, queries, rope, row, position, h, head_dim, position + 1);
         }
       }
-      const KeyValues kv = cache.layout().head(cache.data(), cache.heads(), cache.head_index(stream, kv_head));
-      call(kv, (row - first) * shared, queries.dtype, out.dtype, worker);
+      call(cache.head(stream, kv_head), (row - first) * shared, out.dtype, worker);
       first = row;
     }
   });
 }
 
-void attend_all(Device& device, View out, ConstView queries, ConstView keys, ConstView values, int64_t heads) {
+void attend_all(Device& device, View out, ConstView queries, ConstView keys, ConstView values, const Rope& rope,
+                int64_t heads) {
   const int64_t head_dim = queries.cols / heads;
   const int64_t rows = keys.rows;
-  const KvLayout layout(device.kernels, keys.dtype, heads, rows, head_dim);
+  const KvLayout layout(device.kernels, out.dtype, heads, rows, head_dim);
   device.shared.reserve(static_cast<size_t>(layout.bytes));
-  device.reserve_scratch(static_cast<size_t>(2 * head_dim + layout.value_stride) * sizeof(float));
   void* packed = device.shared.data();
 
   // A panel of positions of one head at a time: its lanes share cache lines.
   const int64_t panels = (rows + layout.panel_width - 1) / layout.panel_width;
-  device.for_each(heads * panels, 4 * head_dim * layout.panel_width, [&](int64_t item, int worker) {
+  device.for_each(heads * panels, 4 * head_dim * layout.panel_width, [&](int64_t item, int) {
     const int64_t head = item / panels;
     const int64_t first = item % panels * layout.panel_width;
-    float* key = static_cast<float*>(device.scratch(worker));
-    float* value = key + head_dim;
+    const KeyValues kv = layout.head(packed, heads, head);
     for (int64_t row = first; row < std::min(rows, first + layout.panel_width); ++row) {
-      device.kernels.copy({key}, row_of(keys.slice_cols(head * head_dim, head_dim), row), head_dim);
-      device.kernels.copy({value}, row_of(values.slice_cols(head * head_dim, head_dim), row), head_dim);
-      layout.store(packed, heads, head, row, key, value);
+      device.kernels.append(kv, row, key_value_of(keys, values, rope, row, row, head, head_dim));
     }
   });
 
@@ -135,8 +120,10 @@ void attend_all(Device& device, View out, ConstView queries, ConstView keys, Con
     const int64_t first = chunk % groups * kMostQueries;
     const int64_t end = std::min(queries.rows, first + kMostQueries);
     Query* query = call.queries(worker);
-    for (int64_t row = first; row < end; ++row) *query++ = query_of(out, queries, row, head, head_dim, rows);
-    call(layout.head(packed, heads, head), end - first, queries.dtype, out.dtype, worker);
+    for (int64_t row = first; row < end; ++row) {
+      *query++ = query_of(out, queries, rope, row, row, head, head_dim, rows);
+    }
+    call(layout.head(packed, heads, head), end - first, out.dtype, worker);
   });
 }
 

@@ -1,4 +1,4 @@
-// Rotation, cache and attention, cut into chunks for the threads: by key head and by rows.
+// Cache and attention, cut into chunks for the threads: by key head and by rows.
 #pragma once
 
 #include <span>
@@ -7,10 +7,11 @@
 
 namespace heartmula::cpu {
 
-void rotate(Device& device, View x, const Rope& rope, std::span<const int32_t> positions);
 void append_kv(Device& device, CpuKvCache& cache, ConstView keys, ConstView values, const Rope& rope,
                std::span<const Row> rows);
-void attend(Device& device, View out, ConstView queries, const CpuKvCache& cache, std::span<const Row> rows);
-void attend_all(Device& device, View out, ConstView queries, ConstView keys, ConstView values, int64_t heads);
+void attend(Device& device, View out, ConstView queries, const Rope& rope, const CpuKvCache& cache,
+            std::span<const Row> rows);
+void attend_all(Device& device, View out, ConstView queries, ConstView keys, ConstView values, const Rope& rope,
+                int64_t heads);
 
 }  // namespace heartmula::cpu

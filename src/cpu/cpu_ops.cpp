@@ -81,18 +81,16 @@ class CpuOps final : public Ops {
     });
   }
 
-  void rotate(View x, const Rope& rope, std::span<const int32_t> positions) override {
-    cpu::rotate(device_, x, rope, positions);
-  }
   void append_kv(KvCache& cache, ConstView keys, ConstView values, const Rope& rope,
                  std::span<const Row> rows) override {
     cpu::append_kv(device_, static_cast<CpuKvCache&>(cache), keys, values, rope, rows);
   }
-  void attend(View out, ConstView queries, const KvCache& cache, std::span<const Row> rows) override {
-    cpu::attend(device_, out, queries, static_cast<const CpuKvCache&>(cache), rows);
+  void attend(View out, ConstView queries, const Rope& rope, const KvCache& cache, std::span<const Row> rows) override {
+    cpu::attend(device_, out, queries, rope, static_cast<const CpuKvCache&>(cache), rows);
   }
-  void attend_all(View out, ConstView queries, ConstView keys, ConstView values, int64_t heads) override {
-    cpu::attend_all(device_, out, queries, keys, values, heads);
+  void attend_all(View out, ConstView queries, ConstView keys, ConstView values, const Rope& rope,
+                  int64_t heads) override {
+    cpu::attend_all(device_, out, queries, keys, values, rope, heads);
   }
 
   void embed_sum(View out, const Table& table, std::span<const int32_t> ids, int64_t per_row) override {

@@ -19,9 +19,7 @@ struct KvLayout {
   int64_t value_head_bytes;
   int64_t bytes;  // of `heads` heads, keys first
 
-  KeyValues head(const void* data, int64_t heads, int64_t index) const;
-  /// Stores one key (rounded to the element type) and one value [head_dim] at `position`.
-  void store(void* data, int64_t heads, int64_t index, int64_t position, const float* key, const float* value) const;
+  KeyValues head(void* data, int64_t heads, int64_t index) const;
 };
 
 class CpuKvCache : public KvCache {
@@ -30,11 +28,9 @@ class CpuKvCache : public KvCache {
   int64_t bytes() const override { return layout_.bytes; }
 
   const KvShape& shape() const { return shape_; }
-  int64_t heads() const { return shape_.streams * shape_.kv_heads; }
-  int64_t head_index(int64_t stream, int64_t kv_head) const { return stream * shape_.kv_heads + kv_head; }
-  const KvLayout& layout() const { return layout_; }
-  void* data() { return data_.get(); }
-  const void* data() const { return data_.get(); }
+  KeyValues head(int64_t stream, int64_t kv_head) const {
+    return layout_.head(data_.get(), shape_.streams * shape_.kv_heads, stream * shape_.kv_heads + kv_head);
+  }
 
  private:
   KvShape shape_;

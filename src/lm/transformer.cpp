@@ -74,18 +74,15 @@ void Transformer::forward(Ops& ops, View x, std::span<const Row> rows, Transform
   const View queries = qkv.slice_cols(0, config_.query_dim());
   const View keys = qkv.slice_cols(config_.query_dim(), config_.kv_dim());
   const View values = qkv.slice_cols(config_.query_dim() + config_.kv_dim(), config_.kv_dim());
-  std::vector<int32_t> positions;
-  for (const Row& row : rows) positions.push_back(row.position);
 
   for (size_t i = 0; i < blocks_.size(); ++i) {
     const Block& block = blocks_[i];
     KvCache& layer = *cache.layers[i];
     ops.rms_norm(normed, x, block.attention_norm, config_.norm_eps);  // [rows, D]
     ops.linear(qkv, normed, block.qkv);                               // [rows, (H + 2 KV) hd]
-    ops.rotate(queries, rope_, positions);
     ops.append_kv(layer, keys, values, rope_, rows);
-    ops.attend(mixed, queries, layer, rows);  // [rows, H hd]
-    ops.linear_add(x, mixed, block.output);   // x += W mixed
+    ops.attend(mixed, queries, rope_, layer, rows);  // [rows, H hd]
+    ops.linear_add(x, mixed, block.output);          // x += W mixed
     ops.rms_norm(normed, x, block.mlp_norm, config_.norm_eps);
     ops.linear_silu_gate(hidden, normed, block.gate_up);  // [rows, F]  silu(W1 x) * W3 x
     ops.linear_add(x, hidden, block.down);

@@ -96,9 +96,6 @@ class MeteredOps final : public Ops {
     timed(elementwise("layer_norm", out, x), [&] { inner_->layer_norm_modulated(out, x, scale, shift, eps); });
   }
 
-  void rotate(View x, const Rope& rope, std::span<const int32_t> positions) override {
-    timed(elementwise("rotate", x, x), [&] { inner_->rotate(x, rope, positions); });
-  }
   void append_kv(KvCache& cache, ConstView keys, ConstView values, const Rope& rope,
                  std::span<const Row> rows) override {
     const auto& metered = static_cast<const MeteredCache&>(cache);
@@ -106,7 +103,7 @@ class MeteredOps final : public Ops {
     for (const Row& row : rows) record.stored_bytes += row.repeat * metered.position_bytes();
     timed(record, [&] { inner_->append_kv(metered.inner(), keys, values, rope, rows); });
   }
-  void attend(View out, ConstView queries, const KvCache& cache, std::span<const Row> rows) override {
+  void attend(View out, ConstView queries, const Rope& rope, const KvCache& cache, std::span<const Row> rows) override {
     const auto& metered = static_cast<const MeteredCache&>(cache);
     OpRecord record = elementwise("attend", out, queries);
     record.arithmetic = metered.shape().dtype;
@@ -119,14 +116,16 @@ class MeteredOps final : public Ops {
       longest_[stream] = std::max(longest_[stream], visible);
     }
     for (const int32_t visible : longest_) record.stored_bytes += visible * metered.position_bytes();
-    timed(record, [&] { inner_->attend(out, queries, metered.inner(), rows); });
+    timed(record, [&] { inner_->attend(out, queries, rope, metered.inner(), rows); });
   }
-  void attend_all(View out, ConstView queries, ConstView keys, ConstView values, int64_t heads) override {
+  void attend_all(View out, ConstView queries, ConstView keys, ConstView values, const Rope& rope,
+                  int64_t heads) override {
     OpRecord record = elementwise("attend_all", out, queries, keys);
     record.activation_bytes += bytes_of(values);
+    record.arithmetic = out.dtype;
     record.flop =
         4.0 * static_cast<double>(queries.rows) * static_cast<double>(queries.cols) * static_cast<double>(keys.rows);
-    timed(record, [&] { inner_->attend_all(out, queries, keys, values, heads); });
+    timed(record, [&] { inner_->attend_all(out, queries, keys, values, rope, heads); });
   }
 
   void embed_sum(View out, const Table& table, std::span<const int32_t> ids, int64_t per_row) override {

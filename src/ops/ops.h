@@ -144,18 +144,21 @@ class Ops {
   /// out = (x - mean(x)) / sqrt(var(x) + eps) * (1 + scale) + shift, both [1, D]
   virtual void layer_norm_modulated(View out, ConstView x, ConstView scale, ConstView shift, float eps) = 0;
 
-  // ---- attention
-  /// In place, interleaved pairs: y0 = x0 cos - x1 sin, y1 = x1 cos + x0 sin, for each head of x [rows, heads * hd];
-  /// row r stands at positions[r].
-  virtual void rotate(View x, const Rope& rope, std::span<const int32_t> positions) = 0;
+  // ---- attention; queries, keys and values f32, hd even
+  // Queries and keys are rotated by their positions, in interleaved pairs of each head: y0 = x0 cos - x1 sin,
+  // y1 = x1 cos + x0 sin.
   /// Rotates the keys and stores keys and values [rows, kv_heads * hd] where `rows` says, rounded to the cache's dtype.
   virtual void append_kv(KvCache& cache, ConstView keys, ConstView values, const Rope& rope,
                          std::span<const Row> rows) = 0;
-  /// Causal attention of each (rotated) query row over positions 0..position of its stream, which are in the cache:
-  /// out = softmax(q k / sqrt(hd)) v, query head h with key head h / (heads / kv_heads).      [rows, heads * hd]
-  virtual void attend(View out, ConstView queries, const KvCache& cache, std::span<const Row> rows) = 0;
-  /// The same without cache or mask: every row attends to all rows.      queries, keys, values [rows, heads * hd]
-  virtual void attend_all(View out, ConstView queries, ConstView keys, ConstView values, int64_t heads) = 0;
+  /// Causal attention of each query row, rotated and rounded to the cache's dtype, over positions 0..position of its
+  /// stream, which are in the cache: out = softmax(q k / sqrt(hd)) v, query head h with key head
+  /// h / (heads / kv_heads).                                              [rows, heads * hd]
+  virtual void attend(View out, ConstView queries, const Rope& rope, const KvCache& cache,
+                      std::span<const Row> rows) = 0;
+  /// The same without cache or mask: row r stands at position r and attends to all rows; queries, keys and values are
+  /// rounded to out's dtype.                                              all [rows, heads * hd]
+  virtual void attend_all(View out, ConstView queries, ConstView keys, ConstView values, const Rope& rope,
+                          int64_t heads) = 0;
 
   // ---- element by element
   /// out[r] = sum of table[ids[r * per_row + i]], i < per_row, in that order; an id of -1 contributes nothing.

@@ -41,10 +41,9 @@ class CountingOps final : public Ops {
   void rms_norm(View, ConstView, ConstView, float) override { never(); }
   void rms_norm_modulated(View, ConstView, ConstView, ConstView, ConstView, float) override { never(); }
   void layer_norm_modulated(View, ConstView, ConstView, ConstView, float) override { never(); }
-  void rotate(View, const Rope&, std::span<const int32_t>) override { never(); }
   void append_kv(KvCache&, ConstView, ConstView, const Rope&, std::span<const Row>) override { never(); }
-  void attend(View, ConstView, const KvCache&, std::span<const Row>) override { never(); }
-  void attend_all(View, ConstView, ConstView, ConstView, int64_t) override { never(); }
+  void attend(View, ConstView, const Rope&, const KvCache&, std::span<const Row>) override { never(); }
+  void attend_all(View, ConstView, ConstView, ConstView, const Rope&, int64_t) override { never(); }
   void embed_sum(View, const Table&, std::span<const int32_t>, int64_t) override { never(); }
   void clear(View) override { never(); }
   void copy(View, ConstView) override { never(); }

@@ -5,6 +5,7 @@
 // count alone, neither on the other rows nor on what lies behind its last key. Probabilities are f32.
 // Contract: kernels.h; queries of equal count should stand together. The scratch is attend_scratch_bytes long and
 // 64-byte aligned.
+#include "cpu/kernels/rotate.h"
 #include "cpu/kernels/tile.h"
 
 HWY_BEFORE_NAMESPACE();
@@ -39,20 +40,20 @@ float exp_one(float x) {
   return hn::GetLane(exp(set(x)));
 }
 
-/// Rounds the queries to the keys' dtype.
-template <class K, typename Q>
-void stage_queries(typename K::Activation* to, int64_t pitch, const KeyValues& kv, const Query* queries,
-                   int64_t count) {
+/// Rotates the queries and rounds them to the keys' dtype. `rotated` is scratch of head_dim floats.
+template <class K>
+void stage_queries(typename K::Activation* to, int64_t pitch, const KeyValues& kv, const Query* queries, int64_t count,
+                   float* rotated) {
   for (int64_t i = 0; i < count; ++i, to += pitch) {
-    const Q* from = static_cast<const Q*>(queries[i].q);
-    for (int64_t d = 0; d < pitch; d += kLanes) {
-      const F q = d < kv.head_dim ? load_first(from + d, kv.head_dim - d) : zero();
+    rotate(rotated, queries[i].q, queries[i].cos, queries[i].sin, kv.head_dim);
+    for (int64_t d = 0; d < kv.head_dim; d += kLanes) {
+      const F q = load_first(rotated + d, kv.head_dim - d);
       if (kv.element == Element::kBF16) {
         HWY_ALIGN uint16_t rounded[kLanes];
         store(q, rounded);
-        store_first(load(rounded), to + d, pitch - d);
+        store_first(load(rounded), to + d, kv.head_dim - d);
       } else {
-        store_first(q, to + d, pitch - d);
+        store_first(q, to + d, kv.head_dim - d);
       }
     }
   }
@@ -136,7 +137,7 @@ void weigh(const float* scores, const typename V::Stored* v, int64_t value_strid
 /// One block of keys for rows that all see `positions` of it.
 template <class K, class V>
 void add_block(const KeyValues& kv, const Scratch& s, int64_t row, int64_t rows, int64_t first, int64_t positions) {
-  const int64_t words = (kv.head_dim + K::kActivations - 1) / K::kActivations;
+  const int64_t words = kv.head_dim / K::kActivations;
   const auto* keys = static_cast<const typename K::Stored*>(kv.keys) + first * words;
   const auto* values = static_cast<const typename V::Stored*>(kv.values) + first * kv.value_stride;
   const auto* queries = static_cast<const typename K::Activation*>(s.queries) + row * s.query_pitch;
@@ -158,14 +159,9 @@ Scratch lay_out(const KeyValues& kv, int64_t count, void* scratch) {
 }
 
 template <class K, class V>
-void attend_rows(const KeyValues& kv, const Query* queries, int64_t count, Element q, Element out, void* scratch) {
+void attend_rows(const KeyValues& kv, const Query* queries, int64_t count, Element out, void* scratch) {
   const Scratch s = lay_out<K>(kv, count, scratch);
-  auto* staged = static_cast<typename K::Activation*>(s.queries);
-  if (q == Element::kF32) {
-    stage_queries<K, float>(staged, s.query_pitch, kv, queries, count);
-  } else {
-    stage_queries<K, uint16_t>(staged, s.query_pitch, kv, queries, count);
-  }
+  stage_queries<K>(static_cast<typename K::Activation*>(s.queries), s.query_pitch, kv, queries, count, s.values);
   int64_t longest = 0;
   for (int64_t i = 0; i < count; ++i) {
     s.gathered[i] = {-__builtin_huge_valf(), 0.0F, 0.0F, 0.0F};
@@ -195,11 +191,11 @@ void attend_rows(const KeyValues& kv, const Query* queries, int64_t count, Eleme
 
 }  // namespace
 
-void attend(const KeyValues& kv, const Query* queries, int64_t count, Element q, Element out, void* scratch) {
+void attend(const KeyValues& kv, const Query* queries, int64_t count, Element out, void* scratch) {
   if (kv.element == Element::kF32) {
-    attend_rows<WeightsF32, WeightsF32>(kv, queries, count, q, out, scratch);
+    attend_rows<WeightsF32, WeightsF32>(kv, queries, count, out, scratch);
   } else {
-    attend_rows<WeightsPairs, WeightsBF16>(kv, queries, count, q, out, scratch);
+    attend_rows<WeightsPairs, WeightsBF16>(kv, queries, count, out, scratch);
   }
 }
 

@@ -61,17 +61,28 @@ struct ProductPart {
 /// keys: panels [positions / panel width][words][panel width] as in Product, k running over the head; values:
 /// [positions][value_stride]. Whole panels of keys may be read, but a lane at or beyond a row's `count` is never used.
 struct KeyValues {
-  const void* keys = nullptr;
-  const void* values = nullptr;
+  void* keys = nullptr;
+  void* values = nullptr;
   Element element = Element::kF32;
-  int64_t head_dim = 0;
+  int64_t head_dim = 0;      // even
   int64_t value_stride = 0;  // elements; a multiple of the panel width, the padding zero
   float scale = 1.0F;        // of the scores
 };
 
-/// One head of one row: out = softmax(scale * q k) v over the positions [0, count).
+/// A key, not rotated yet, and a value of one head, [head_dim] each, with the rotation of their position,
+/// [head_dim / 2].
+struct KeyValue {
+  const float* key = nullptr;
+  const float* value = nullptr;
+  const float* cos = nullptr;
+  const float* sin = nullptr;
+};
+
+/// One head of one row: out = softmax(scale * rotated(q) k) v over the positions [0, count).
 struct Query {
-  const void* q = nullptr;
+  const float* q = nullptr;
+  const float* cos = nullptr;
+  const float* sin = nullptr;
   void* out = nullptr;
   int64_t count = 0;
 };
@@ -84,13 +95,13 @@ struct Kernels {
   void (*product_bf16)(const Product&, const ProductPart&, void* scratch);
   size_t (*product_scratch_bytes)(const Product&, const ProductPart&, Element weights);
 
-  void (*attend)(const KeyValues&, const Query* queries, int64_t count, Element q, Element out, void* scratch);
+  void (*append)(const KeyValues&, int64_t position, const KeyValue&);
+  void (*attend)(const KeyValues&, const Query* queries, int64_t count, Element out, void* scratch);
   size_t (*attend_scratch_bytes)(const KeyValues&, int64_t count);
 
   void (*rms_norm)(Strip out, ConstStrip x, const float* gain, const float* scale, const float* shift, float eps,
                    int64_t count);
   void (*layer_norm)(Strip out, ConstStrip x, const float* scale, const float* shift, float eps, int64_t count);
-  void (*rotate)(Strip x, const float* cos, const float* sin, int64_t heads, int64_t head_dim);
 
   void (*copy)(Strip out, ConstStrip x, int64_t count);
   void (*combine)(Strip out, float a, ConstStrip x, float b, ConstStrip y, int64_t count);
@@ -109,12 +120,12 @@ namespace HEARTMULA_KERNELS {
 void product_f32(const Product&, const ProductPart&, void* scratch);
 void product_bf16(const Product&, const ProductPart&, void* scratch);
 size_t product_scratch_bytes(const Product&, const ProductPart&, Element weights);
-void attend(const KeyValues&, const Query* queries, int64_t count, Element q, Element out, void* scratch);
+void append(const KeyValues&, int64_t position, const KeyValue&);
+void attend(const KeyValues&, const Query* queries, int64_t count, Element out, void* scratch);
 size_t attend_scratch_bytes(const KeyValues&, int64_t count);
 void rms_norm(Strip out, ConstStrip x, const float* gain, const float* scale, const float* shift, float eps,
               int64_t count);
 void layer_norm(Strip out, ConstStrip x, const float* scale, const float* shift, float eps, int64_t count);
-void rotate(Strip x, const float* cos, const float* sin, int64_t heads, int64_t head_dim);
 void copy(Strip out, ConstStrip x, int64_t count);
 void combine(Strip out, float a, ConstStrip x, float b, ConstStrip y, int64_t count);
 void guide(Strip out, ConstStrip x, ConstStrip y, float guidance, int64_t count);

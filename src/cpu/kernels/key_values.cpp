@@ -1,0 +1,51 @@
+// Stores a rotated key and a value where attention reads them (KeyValues in kernels.h), rounded to their element type.
+#include "cpu/kernels/rotate.h"
+
+HWY_BEFORE_NAMESPACE();
+namespace heartmula::cpu::HEARTMULA_KERNELS {
+namespace {
+
+/// A head at most this long goes through the stack; longer ones in pieces.
+constexpr int64_t kPiece = 256;
+
+/// `count` floats to every kPanel-th word from `words`: one float each, or the pair 2i, 2i + 1 of bf16.
+void scatter(const float* from, float* words, int64_t count) {
+  for (int64_t i = 0; i < count; ++i) words[i * kPanel] = from[i];
+}
+void scatter(const float* from, uint32_t* words, int64_t count) {
+  HWY_ALIGN uint32_t pairs[kPiece / 2];
+  auto* halves = reinterpret_cast<uint16_t*>(pairs);
+  for (int64_t i = 0; i < count; i += kLanes) store_first(load_first(from + i, count - i), halves + i, count - i);
+  for (int64_t i = 0; i < count / 2; ++i) words[i * kPanel] = pairs[i];
+}
+
+template <typename Word, typename Value>
+void append_typed(const KeyValues& kv, int64_t position, const KeyValue& from) {
+  constexpr int64_t kPerWord = static_cast<int64_t>(sizeof(Word) / sizeof(Value));
+  const int64_t words = kv.head_dim / kPerWord;
+  Word* key = static_cast<Word*>(kv.keys) + position / kPanel * words * kPanel + position % kPanel;
+  HWY_ALIGN float rotated[kPiece];
+  for (int64_t first = 0; first < kv.head_dim; first += kPiece) {
+    const int64_t count = least(kPiece, kv.head_dim - first);
+    rotate(rotated, from.key + first, from.cos + first / 2, from.sin + first / 2, count);
+    scatter(rotated, key + first / kPerWord * kPanel, count);
+  }
+  Value* value = static_cast<Value*>(kv.values) + position * kv.value_stride;
+  for (int64_t d = 0; d < kv.head_dim; d += kLanes) {
+    store_first(load_first(from.value + d, kv.head_dim - d), value + d, kv.head_dim - d);
+  }
+  for (int64_t d = kv.head_dim; d < kv.value_stride; ++d) value[d] = Value{};
+}
+
+}  // namespace
+
+void append(const KeyValues& kv, int64_t position, const KeyValue& from) {
+  if (kv.element == Element::kF32) {
+    append_typed<float, float>(kv, position, from);
+  } else {
+    append_typed<uint32_t, uint16_t>(kv, position, from);
+  }
+}
+
+}  // namespace heartmula::cpu::HEARTMULA_KERNELS
+HWY_AFTER_NAMESPACE();
