@@ -1,5 +1,6 @@
 #include "base/json_fields.h"
 
+#include <nlohmann/json.hpp>
 #include <set>
 
 #include "base/error.h"
@@ -40,6 +41,10 @@ nlohmann::json parse_json_object(std::string_view text, const std::string& name)
 
 nlohmann::json read_json_object(const std::filesystem::path& path) {
   return parse_json_object(read_file(path, kMaxJsonBytes), path.string());
+}
+
+bool JsonFields::has(const char* field) const {
+  return object_.contains(field);
 }
 
 const nlohmann::json& JsonFields::at(const char* field) const {

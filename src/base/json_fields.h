@@ -3,7 +3,7 @@
 
 #include <cstdint>
 #include <filesystem>
-#include <nlohmann/json.hpp>
+#include <nlohmann/json_fwd.hpp>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -21,7 +21,7 @@ class JsonFields {
   JsonFields(const nlohmann::json& object, std::string name, std::string prefix = "")
       : object_(object), name_(std::move(name)), prefix_(std::move(prefix)) {}
 
-  bool has(const char* field) const { return object_.contains(field); }
+  bool has(const char* field) const;
   /// Throws Error(kUser) if the field is missing, no integer, or outside [min, max].
   int64_t integer(const char* field, int64_t min, int64_t max) const;
   int64_t integer_or(const char* field, int64_t min, int64_t max, int64_t fallback) const;

@@ -1,7 +1,7 @@
 // A run as a table for people and as JSON for programs, and two runs side by side.
 #pragma once
 
-#include <nlohmann/json.hpp>
+#include <nlohmann/json_fwd.hpp>
 #include <string>
 
 #include "bench/run.h"

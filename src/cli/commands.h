@@ -1,8 +1,12 @@
 // The subcommands: each adds its options to the program and sets what is to be run.
 #pragma once
 
-#include <CLI/CLI.hpp>
 #include <functional>
+#include <string>
+
+namespace CLI {
+class App;
+}
 
 namespace heartmula {
 

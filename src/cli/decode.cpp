@@ -1,4 +1,6 @@
 // heartmula decode: codes to audio again.
+#include <CLI/CLI.hpp>
+
 #include "cli/commands.h"
 #include "cli/request_options.h"
 

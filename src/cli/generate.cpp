@@ -1,4 +1,6 @@
 // heartmula generate: lyrics and tags to a song.
+#include <CLI/CLI.hpp>
+
 #include "cli/commands.h"
 #include "cli/request_options.h"
 

@@ -1,6 +1,9 @@
 // heartmula inspect: what is in a checkpoint, a safetensors file or a codes file.
 #include "song/inspect.h"
 
+#include <CLI/CLI.hpp>
+#include <nlohmann/json.hpp>
+
 #include "cli/commands.h"
 
 namespace heartmula {

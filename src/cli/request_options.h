@@ -1,13 +1,17 @@
 // The flags that make a request, shared by generate and decode.
 #pragma once
 
-#include <CLI/CLI.hpp>
+#include <nlohmann/json_fwd.hpp>
 #include <optional>
 #include <string>
 
 #include "cli/progress.h"
 #include "song/request.h"
 #include "song/song_file.h"
+
+namespace CLI {
+class App;
+}
 
 namespace heartmula {
 

@@ -1,4 +1,7 @@
 // heartmula verify: a golden case, stage by stage.
+#include <CLI/CLI.hpp>
+#include <nlohmann/json.hpp>
+
 #include "cli/commands.h"
 #include "cli/interrupt.h"
 #include "verify/golden_case.h"

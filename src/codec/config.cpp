@@ -1,5 +1,7 @@
 #include "codec/config.h"
 
+#include <nlohmann/json.hpp>
+
 #include "base/error.h"
 #include "base/file.h"
 #include "base/json_fields.h"

@@ -1,6 +1,7 @@
 #include "lm/config.h"
 
 #include <array>
+#include <nlohmann/json.hpp>
 
 #include "base/error.h"
 #include "base/file.h"

@@ -1,6 +1,7 @@
 #include "song/memory_plan.h"
 
 #include <algorithm>
+#include <nlohmann/json.hpp>
 
 #include "base/error.h"
 #include "song/counting_ops.h"

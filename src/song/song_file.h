@@ -1,7 +1,7 @@
 // A song on disk: codes as they come, audio, tags and the JSON beside it.
 #pragma once
 
-#include <nlohmann/json.hpp>
+#include <nlohmann/json_fwd.hpp>
 #include <string>
 
 #include "song/generator.h"

@@ -1,6 +1,7 @@
 #include "text/gen_config.h"
 
 #include <limits>
+#include <nlohmann/json.hpp>
 
 #include "base/file.h"
 #include "base/json_fields.h"

@@ -1,6 +1,7 @@
 #include "verify/golden_case.h"
 
 #include <cstring>
+#include <nlohmann/json.hpp>
 
 #include "base/error.h"
 #include "base/file.h"

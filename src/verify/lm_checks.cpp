@@ -1,6 +1,7 @@
 // Language model, sampler and whole runs against the reference.
 #include <cmath>
 #include <map>
+#include <nlohmann/json.hpp>
 
 #include "base/error.h"
 #include "base/json_fields.h"

@@ -2,6 +2,8 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <nlohmann/json.hpp>
+
 #include "bench/report.h"
 #include "bench/stages.h"
 #include "cpu/cpu_ops.h"
