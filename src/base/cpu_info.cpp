@@ -79,7 +79,7 @@ std::string cpu_model_name(const fs::path& root) {
     const size_t colon = line.find(':');
     if (colon == std::string::npos) continue;
     const std::string_view key = trimmed(std::string_view(line).substr(0, colon));
-    const std::string value(trimmed(std::string_view(line).substr(colon + 1)));
+    std::string value(trimmed(std::string_view(line).substr(colon + 1)));
     if (key == "model name" && !value.empty()) return value;
     if (key != "CPU part") continue;
     const std::string core = arm_core_name(value);
