@@ -14,6 +14,9 @@ function(heartmula_floor name)
     target_link_libraries(hm_${name} PUBLIC hm_${dependency})
   endforeach()
   target_link_libraries(hm_${name} PUBLIC ${ARG_LINK})
+  if(HEARTMULA_FUZZ)
+    target_compile_options(hm_${name} PRIVATE -fsanitize=fuzzer-no-link)  # counts its branches for libFuzzer
+  endif()
   set_property(GLOBAL APPEND PROPERTY HEARTMULA_FLOORS hm_${name})
 endfunction()
 
