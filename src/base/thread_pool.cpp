@@ -60,8 +60,11 @@ uint32_t wait_until(const std::atomic<uint32_t>& word, Ready ready) {
 // sleeps. So an operation ends when its chunks are done, even if a core is taken by another program.
 struct ThreadPool::State {
   static constexpr uint32_t kOpen = 1u << 31;
+  struct alignas(kCacheLine) Computed {
+    int64_t chunks = 0;
+  };
 
-  explicit State(int thread_count) : active(thread_count) {
+  explicit State(int thread_count) : active(thread_count), computed(static_cast<size_t>(thread_count)) {
     try {
       for (int worker = 1; worker < thread_count; ++worker) {
         workers.emplace_back([this, worker] { serve(worker); });
@@ -125,6 +128,7 @@ struct ThreadPool::State {
       if (chunk >= chunks) return;
       try {
         function(context, chunk, worker);
+        ++computed[static_cast<size_t>(worker)].chunks;
       } catch (...) {
         const std::lock_guard lock(error_mutex);
         if (!first_error) first_error = std::current_exception();
@@ -149,6 +153,7 @@ struct ThreadPool::State {
   alignas(kCacheLine) std::atomic<bool> abandoned{false};
   std::atomic<bool> cancelled{false};
 
+  std::vector<Computed> computed;  // each written by its worker only
   std::vector<std::thread> workers;
 };
 
@@ -168,6 +173,12 @@ int ThreadPool::threads() const {
 void ThreadPool::use_threads(int count) {
   const int active = std::clamp(count, 1, threads());
   if (state_->active.load(std::memory_order_relaxed) != active) state_->set_active(active);
+}
+
+std::vector<int64_t> ThreadPool::chunks_by_worker() const {
+  std::vector<int64_t> chunks;
+  for (const State::Computed& worker : state_->computed) chunks.push_back(worker.chunks);
+  return chunks;
 }
 
 void ThreadPool::set_cancel_token(const CancelToken* token) {

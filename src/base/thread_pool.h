@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <vector>
 
 #include "heartmula/cancel.h"
 
@@ -19,6 +20,8 @@ class ThreadPool {
   ThreadPool& operator=(const ThreadPool&) = delete;
 
   int threads() const;
+  /// How many chunks each worker has computed so far, the caller's first: who took part.
+  std::vector<int64_t> chunks_by_worker() const;
 
   /// From the next parallel_for on, workers 0 to count - 1 take part (at least one, at most all). The others sleep and
   /// cost nothing. May be called from any thread.

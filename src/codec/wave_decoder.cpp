@@ -9,7 +9,6 @@ namespace {
 
 constexpr std::array<int64_t, 5> kDilations = {1, 3, 5, 7, 9};
 constexpr float kLevels = 9.0f;
-constexpr int64_t kTileRows = 480;  // of a stage's output: what its units work through while it is in the cache
 const std::string kPrefix = "scalar_model.decoder.";
 
 struct WeightNormNames {
@@ -206,13 +205,13 @@ WaveDecoder WaveDecoder::load(Ops& ops, const WeightStore& store, const CodecCon
   return decoder;
 }
 
-std::shared_ptr<WaveDecoder::State> WaveDecoder::make_state(Ops& ops, int64_t frames) const {
+std::shared_ptr<WaveDecoder::State> WaveDecoder::make_state(Ops& ops, int64_t frames, int64_t tile_rows) const {
   auto state = std::make_shared<State>();
   const int64_t longest = (config_.res_kernel - 1) * kDilations.back();
   int64_t channels = config_.top_channels();
   for (const Stage& stage : stages_) {
     StageState s;
-    s.tile = std::max<int64_t>(1, kTileRows / stage.factor);
+    s.tile = std::max<int64_t>(1, tile_rows / stage.factor);
     const int64_t rows = s.tile * stage.factor;
     s.in = ops.allocate(dtype_, 1 + s.tile, channels);
     s.x = ops.allocate(DType::kF32, rows, stage.channels);
@@ -236,23 +235,15 @@ std::shared_ptr<WaveDecoder::State> WaveDecoder::make_state(Ops& ops, int64_t fr
   return state;
 }
 
-namespace {
-
-void clear(Ops& ops, View x) {
-  ops.clear(x);
-}
-
-}  // namespace
-
 void WaveDecoder::forward(Ops& ops, std::span<float> samples, ConstView latents, State& state) const {
   state.samples = samples;
   state.written = 0;
   for (const StageState& stage : state.stages) {
-    clear(ops, stage.in.slice_rows(0, 1));
-    for (const Tensor& history : stage.history) clear(ops, history);
+    ops.clear(stage.in.slice_rows(0, 1));
+    for (const Tensor& history : stage.history) ops.clear(history);
   }
-  clear(ops, state.repeat_in.slice_rows(0, repeat_taps_ - 1));
-  clear(ops, state.taps.slice_rows(0, config_.kernel - 1));
+  ops.clear(state.repeat_in.slice_rows(0, repeat_taps_ - 1));
+  ops.clear(state.taps.slice_rows(0, config_.kernel - 1));
 
   // The one convolution that looks ahead: two frames of zeros on either side.
   ops.round_levels(state.levels, latents, kLevels);

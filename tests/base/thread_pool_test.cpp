@@ -62,6 +62,15 @@ TEST_P(EveryThreadCount, computes_every_chunk_exactly_once) {
   }
 }
 
+TEST_P(EveryThreadCount, each_chunk_is_counted_for_the_worker_that_computed_it) {
+  ThreadPool pool(GetParam());
+  std::vector<int64_t> mine(static_cast<size_t>(GetParam()));
+  for (int round = 0; round < 50; ++round) {
+    pool.parallel_for(20, [&](int64_t, int worker) { ++mine[static_cast<size_t>(worker)]; });
+  }
+  EXPECT_EQ(pool.chunks_by_worker(), mine);
+}
+
 TEST_P(EveryThreadCount, a_worker_number_belongs_to_one_thread_at_a_time) {
   ThreadPool pool(GetParam());
   std::vector<std::atomic<int>> inside(static_cast<size_t>(GetParam()));

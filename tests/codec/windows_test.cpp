@@ -4,7 +4,6 @@
 
 #include <cmath>
 
-#include "codec/flow_sampler.h"
 #include "codec/noise.h"
 
 namespace heartmula {
@@ -73,19 +72,6 @@ TEST(Windows, joined_samples_equal_a_plain_overlap_and_add) {
   ASSERT_EQ(left.size(), end);
   EXPECT_EQ(left, right);
   for (size_t i = 0; i < end; ++i) ASSERT_NEAR(left[i], expected[i], 1e-7) << i;
-}
-
-TEST(Windows, flow_times_are_made_from_both_ends) {
-  for (const int64_t steps : {1, 2, 3, 7, 10, 25, 50}) {
-    const std::vector<float> times = flow_times(steps);
-    ASSERT_EQ(static_cast<int64_t>(times.size()), steps + 1);
-    EXPECT_EQ(times.front(), 0.0F);
-    EXPECT_EQ(times.back(), 1.0F);
-    for (int64_t i = 0; i <= steps; ++i) {
-      EXPECT_NEAR(times[static_cast<size_t>(i)], static_cast<double>(i) / static_cast<double>(steps), 1e-7);
-    }
-  }
-  for (int64_t k = 0; k <= 10; ++k) EXPECT_EQ(flow_times(10)[static_cast<size_t>(k)], static_cast<float>(k / 10.0));
 }
 
 TEST(CodecNoise, is_standard_normal_and_depends_on_its_place_alone) {

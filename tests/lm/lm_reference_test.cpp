@@ -1,0 +1,56 @@
+// The whole language model against plain float64, for sizes that are multiples of nothing.
+#include <gtest/gtest.h>
+
+#include "lm/testing.h"
+#include "reference/language_model.h"
+
+namespace heartmula {
+namespace {
+
+// layers, heads, key/value heads, width, MLP, context, eps, RoPE base, stretch
+const LmSizes kSizes[] = {
+    {{2, 6, 3, 108, 37, 64, 1e-5f, 500000, 32}, {1, 2, 1, 20, 51, 8, 1e-5f, 500000, 32}, 41, 29},
+    {{1, 5, 5, 70, 130, 64, 1e-2f, 10000, 4}, {3, 3, 3, 18, 7, 8, 1e-3f, 200, 1}, 7, 33},
+    {{3, 9, 1, 18, 5, 64, 1e-5f, 500000, 32}, {2, 4, 2, 56, 19, 8, 1e-5f, 500000, 8}, 13, 9},
+    {{2, 1, 1, 38, 1, 64, 0.0f, 3e6, 32}, {1, 1, 1, 2, 1, 8, 1e-5f, 2.0, 32}, 2, 17},
+};
+
+class LmReference : public testing::TestWithParam<size_t> {};
+
+TEST_P(LmReference, logits_of_every_codebook_equal_those_of_float64) {
+  const LmConfig config = config_of(kSizes[GetParam()]);
+  const int64_t vocabulary = config.audio_vocab_size;
+  const RandomCheckpoint checkpoint(HeartMula::expected_tensors(config), 1 + static_cast<uint32_t>(GetParam()));
+  const auto ops = make_cpu_ops({.threads = 2, .isa = {}});
+  const HeartMula model = HeartMula::load(*ops, checkpoint.store(), config, DType::kF32);
+  const std::vector<int32_t> prompt = some_prompt(19, config.text_vocab_size);
+  const std::vector<Frame> frames = some_frames(5, vocabulary);
+
+  for (const int64_t streams : {1, 2}) {
+    LmSession session(*ops, model, streams, 24);
+    session.prefill(prompt, 8, {frames.data(), 1});  // goes on after an earlier frame
+    std::vector<oracle::LanguageModel> rows;
+    for (int64_t stream = 0; stream < streams; ++stream) {
+      rows.emplace_back(checkpoint, config);
+      rows.back().prefill(prompt, 8, stream == 0);
+      rows.back().feed(frames[0]);
+    }
+    for (size_t f = 1; f < frames.size(); ++f) {
+      const auto logits = all_logits(session, frames[f]);
+      for (int64_t stream = 0; stream < streams; ++stream) {
+        const auto want = rows[static_cast<size_t>(stream)].logits(frames[f]);
+        for (size_t q = 0; q < want.size(); ++q) {
+          EXPECT_LT(relative_distance(of_stream(logits[q], stream, vocabulary), want[q]), 1e-5)
+              << streams << " streams, stream " << stream << ", frame " << f << ", codebook " << q;
+        }
+        rows[static_cast<size_t>(stream)].feed(frames[f]);
+      }
+      session.feed(frames[f]);
+    }
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(Sizes, LmReference, testing::Range(size_t{0}, std::size(kSizes)));
+
+}  // namespace
+}  // namespace heartmula
