@@ -3,6 +3,7 @@
 #include <sndfile.h>
 
 #include <algorithm>
+#include <cerrno>
 #include <cmath>
 #include <cstring>
 #include <optional>
@@ -107,6 +108,7 @@ struct AudioWriter::State {
   }
 
   [[noreturn]] void fail() const {
+    if (output->error() == ECANCELED) throw Error(ErrorKind::kCancelled, "cancelled");
     if (output->error() != 0) {
       throw failure("{}: {}", path.string(), std::generic_category().message(output->error()));
     }
@@ -117,7 +119,8 @@ struct AudioWriter::State {
   }
 };
 
-AudioWriter::AudioWriter(const std::filesystem::path& path, AudioFormat format, SampleFormat samples)
+AudioWriter::AudioWriter(const std::filesystem::path& path, AudioFormat format, SampleFormat samples,
+                         const CancelToken* cancel)
     : state_(std::make_unique<State>()) {
   State& state = *state_;
   state.path = path;
@@ -125,7 +128,7 @@ AudioWriter::AudioWriter(const std::filesystem::path& path, AudioFormat format, 
   state.samples = samples;
   const OutputKind kind = check_writable(path);
   if (kind == OutputKind::kRegular) state.file.emplace(path);
-  state.output.emplace(state.file ? state.file->temporary_path() : path, kind);
+  state.output.emplace(state.file ? state.file->temporary_path() : path, kind, cancel);
   if (format == AudioFormat::kWav) state.output->set_edit_head(open_end_of_wav);
 
   SF_INFO info = {};

@@ -8,6 +8,7 @@
 
 #include "audio/format.h"
 #include "audio/tags.h"
+#include "heartmula/cancel.h"
 
 namespace heartmula {
 
@@ -19,8 +20,10 @@ namespace heartmula {
 /// 0.
 class AudioWriter {
  public:
-  /// `samples` as from resolve_sample_format(). Throws Error(kUser) if nothing can be written there.
-  AudioWriter(const std::filesystem::path& path, AudioFormat format, SampleFormat samples);
+  /// `samples` as from resolve_sample_format(). Throws Error(kUser) if nothing can be written there. When `cancel` is
+  /// raised, write() and finish() throw Error(kCancelled) rather than wait for the reader of a pipe.
+  AudioWriter(const std::filesystem::path& path, AudioFormat format, SampleFormat samples,
+              const CancelToken* cancel = nullptr);
   /// Without finish() nothing is left of a regular file.
   ~AudioWriter();
   AudioWriter(const AudioWriter&) = delete;

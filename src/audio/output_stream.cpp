@@ -1,6 +1,8 @@
 #include "audio/output_stream.h"
 
 #include <fcntl.h>
+#include <limits.h>
+#include <poll.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -43,8 +45,8 @@ int open_output(const std::filesystem::path& path, OutputKind kind) {
 
 }  // namespace
 
-OutputStream::OutputStream(const std::filesystem::path& path, OutputKind kind)
-    : kind_(kind), descriptor_(open_output(path, kind)) {
+OutputStream::OutputStream(const std::filesystem::path& path, OutputKind kind, const CancelToken* cancel)
+    : kind_(kind), cancel_(cancel), descriptor_(open_output(path, kind)) {
   if (descriptor_ < 0) throw failure("{}: {}", path.string(), std::generic_category().message(errno));
   struct stat status = {};
   if (kind == OutputKind::kRegular && ::fstat(descriptor_, &status) == 0) size_ = status.st_size;
@@ -89,13 +91,28 @@ void OutputStream::write(const void* bytes, size_t count) {
   size_ = std::max(size_, position_);
 }
 
+/// Until the stream can take PIPE_BUF bytes; false if it was cancelled before.
+bool OutputStream::wait_for_reader() const {
+  constexpr int kLookMs = 50;  // for the token, which no system call waits for
+  pollfd stream = {descriptor_, POLLOUT, 0};
+  while (cancel_ == nullptr || !cancel_->cancelled()) {
+    const int ready = ::poll(&stream, 1, kLookMs);
+    if (ready > 0 || (ready < 0 && errno != EINTR)) return true;
+  }
+  return false;
+}
+
 void OutputStream::send(const std::byte* bytes, size_t count) {
   int64_t at = position_;
   while (count > 0) {
-    const ssize_t sent =
-        kind_ == OutputKind::kRegular ? ::pwrite(descriptor_, bytes, count, at) : ::write(descriptor_, bytes, count);
+    if (kind_ == OutputKind::kStream && !wait_for_reader()) {
+      error_ = ECANCELED;
+      return;
+    }
+    const ssize_t sent = kind_ == OutputKind::kRegular ? ::pwrite(descriptor_, bytes, count, at)
+                                                       : ::write(descriptor_, bytes, std::min<size_t>(count, PIPE_BUF));
     if (sent < 0) {
-      if (errno == EINTR) continue;
+      if (errno == EINTR || errno == EAGAIN) continue;
       error_ = errno;
       return;
     }

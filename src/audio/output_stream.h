@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "base/file.h"
+#include "heartmula/cancel.h"
 
 namespace heartmula {
 
@@ -17,8 +18,9 @@ class OutputStream {
   /// kRegular: an existing file, opened for reading and writing.
   /// kStream: a pipe, a device, or what /dev/stdout, /dev/fd/N and /proc/self/fd/N stand for. Only what is written at
   /// the end leaves; the first kHeadBytes are held back for a while, so that a header can be mended.
+  /// Waiting for the reader of a stream ends, with the error ECANCELED, when `cancel` is raised (null for none).
   /// Throws Error(kFailure) if it cannot be opened.
-  OutputStream(const std::filesystem::path& path, OutputKind kind);
+  OutputStream(const std::filesystem::path& path, OutputKind kind, const CancelToken* cancel = nullptr);
   ~OutputStream();
   OutputStream(const OutputStream&) = delete;
   OutputStream& operator=(const OutputStream&) = delete;
@@ -44,8 +46,10 @@ class OutputStream {
 
  private:
   void send(const std::byte* bytes, size_t count);
+  bool wait_for_reader() const;
 
   OutputKind kind_;
+  const CancelToken* cancel_;
   int descriptor_ = -1;
   int error_ = 0;
   int64_t position_ = 0;

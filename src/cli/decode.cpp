@@ -16,7 +16,7 @@ void add_decode(CLI::App& app, Run& run) {
   options->add_codec(*command);
   options->add_output(*command);
   command->callback([options, &run] {
-    run = [options] { return run_song_command(*options, options->resolve(CheckpointParts::kCodec), decode_song_file); };
+    run = [options] { return run_song_command(*options, CheckpointParts::kCodec, decode_song_file); };
   });
 }
 

@@ -14,7 +14,7 @@ void add_generate(CLI::App& app, Run& run) {
   options->add_codec(*command);
   options->add_output(*command);
   command->callback([options, &run] {
-    run = [options] { return run_song_command(*options, options->resolve(CheckpointParts::kAll), make_song_file); };
+    run = [options] { return run_song_command(*options, CheckpointParts::kAll, make_song_file); };
   });
 }
 

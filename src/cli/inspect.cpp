@@ -20,7 +20,9 @@ void add_inspect(CLI::App& app, Run& run) {
   command->callback([options, &run] {
     run = [options] {
       const nlohmann::json json = inspect(options->path);
-      print_out(options->json ? json.dump(2) + "\n" : describe_inspection(json));
+      // A file name may be no UTF-8.
+      constexpr auto kReplace = nlohmann::json::error_handler_t::replace;
+      print_out(options->json ? json.dump(2, ' ', false, kReplace) + "\n" : describe_inspection(json));
       return 0;
     };
   });

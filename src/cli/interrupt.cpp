@@ -26,7 +26,6 @@ void watch_signals() {
   action.sa_handler = on_signal;  // without SA_RESTART: waiting for the reader of a pipe ends, too
   sigaction(SIGINT, &action, nullptr);
   sigaction(SIGTERM, &action, nullptr);
-  std::signal(SIGPIPE, SIG_IGN);  // a closed pipe is a write error with a message
 }
 
 int interrupt_exit_code() {

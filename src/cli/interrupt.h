@@ -5,7 +5,8 @@
 
 namespace heartmula {
 
-/// The process' token, raised by the first SIGINT or SIGTERM once watch_signals() was called.
+/// The process' token, raised by the first SIGINT or SIGTERM once watch_signals() was called. Who calls it looks at the
+/// token; a command that does not is ended by the signal itself.
 CancelToken& interrupt_token();
 void watch_signals();
 /// 128 + the signal that came, or 0.

@@ -6,6 +6,7 @@
 #include <CLI/CLI.hpp>
 #include <algorithm>
 #include <cerrno>
+#include <csignal>
 #include <cstdio>
 #include <new>
 #include <system_error>
@@ -66,7 +67,7 @@ int run_program(int argc, char** argv) {
   }
   if (debug) spdlog::set_level(spdlog::level::debug);
 
-  watch_signals();
+  std::signal(SIGPIPE, SIG_IGN);  // a closed pipe is a write error with a message
   try {
     return run();
   } catch (const Error& error) {

@@ -236,8 +236,10 @@ Request RequestOptions::resolve(CheckpointParts parts) const {
   return r;
 }
 
-int run_song_command(const RequestOptions& options, const Request& request,
+int run_song_command(const RequestOptions& options, CheckpointParts parts,
                      nlohmann::json (*make)(Request, const SongFileHooks&, const CancelToken*)) {
+  watch_signals();
+  const Request request = options.resolve(parts);
   if (options.json && std::filesystem::path(request.save_path).lexically_normal() == "/dev/stdout") {
     throw user_error("--json prints on standard output, and --save_path /dev/stdout puts the song there: choose one");
   }
@@ -253,6 +255,10 @@ int run_song_command(const RequestOptions& options, const Request& request,
             if (!silent) std::fprintf(stderr, "%s\n", text.c_str());
           },
       .profile = profile ? &*profile : nullptr,
+      .cancelled =
+          [&](const nlohmann::json& cancelled) {
+            if (options.json) print_out(cancelled.dump(2) + "\n");
+          },
   };
   nlohmann::json json;
   try {

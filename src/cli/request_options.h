@@ -40,7 +40,7 @@ struct RequestOptions {
 };
 
 /// Runs `make` with progress on stderr and a summary at the end (or, with --json, the song's JSON on stdout).
-int run_song_command(const RequestOptions& options, const Request& request,
+int run_song_command(const RequestOptions& options, CheckpointParts parts,
                      nlohmann::json (*make)(Request, const SongFileHooks&, const CancelToken*));
 
 }  // namespace heartmula

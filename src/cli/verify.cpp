@@ -21,6 +21,7 @@ void add_verify(CLI::App& app, Run& run) {
   command->add_flag("--json", options->json, "For programs");
   command->callback([options, &run] {
     run = [options] {
+      watch_signals();
       const std::vector<Check> checks = verify_case(options->folder, options->verify, &interrupt_token());
       print_out(options->json ? to_json(checks).dump(2) + "\n" : to_table(checks));
       return all_passed(checks) ? 0 : 1;

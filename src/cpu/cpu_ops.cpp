@@ -165,7 +165,7 @@ std::unique_ptr<Ops> make_cpu_ops(const CpuOptions& options) {
 }
 
 std::vector<int64_t> chunks_by_thread(const Ops& ops) {
-  return static_cast<const cpu::CpuOps&>(ops).chunks_by_thread();
+  return dynamic_cast<const cpu::CpuOps&>(ops).chunks_by_thread();
 }
 
 }  // namespace heartmula

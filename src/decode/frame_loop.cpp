@@ -18,7 +18,8 @@ Frame next_frame(LmSession& session, Sampler& sampler, uint32_t index) {
 
 }  // namespace
 
-int64_t required_context(const LmConfig& config, int64_t prompt_length, const FrameLoopSettings& settings) {
+int64_t required_context(const LmConfig& config, const Prompt& prompt, const FrameLoopSettings& settings) {
+  const auto prompt_length = static_cast<int64_t>(prompt.text_ids.size());
   const int64_t needed = prompt_length + settings.max_frames() - 1;  // the last frame is never fed
   const int64_t context = config.backbone.max_seq_len;
   if (prompt_length >= context) {
@@ -31,7 +32,23 @@ int64_t required_context(const LmConfig& config, int64_t prompt_length, const Fr
         "--max_audio_length_ms {} or less",
         prompt_length, settings.max_frames() - 1, context, (context - prompt_length) * kFrameMs);
   }
+  for (const int32_t id : prompt.text_ids) {
+    if (id >= 0 && id < config.text_vocab_size) continue;
+    throw user_error(
+        "{}: text_vocab_size is {}, but tags and lyrics make token {}; is the tokenizer of another checkpoint?",
+        config.source, config.text_vocab_size, id);
+  }
   return needed;
+}
+
+void check_codes(const LmConfig& config, std::span<const Frame> frames, const std::string& name) {
+  for (size_t t = 0; t < frames.size(); ++t) {
+    for (const int32_t code : frames[t]) {
+      if (code >= 0 && code < config.audio_vocab_size) continue;
+      throw user_error("{}: frame {} holds code {}, but the model knows 0 to {}", name, t, code,
+                       config.audio_vocab_size - 1);
+    }
+  }
 }
 
 StopReason generate_frames(LmSession& session, const Prompt& prompt, std::span<const Frame> begin,

@@ -20,8 +20,12 @@ struct FrameLoopSettings {
   int64_t max_frames() const { return max_audio_length_ms / kFrameMs + 1; }
 };
 
-/// Positions of the backbone that prompt and frames need. Throws Error(kUser) if they exceed the model's context.
-int64_t required_context(const LmConfig& config, int64_t prompt_length, const FrameLoopSettings& settings);
+/// Positions of the backbone that prompt and frames need. Throws Error(kUser) if they exceed the model's context, or if
+/// the model has no embedding for a token of the prompt.
+int64_t required_context(const LmConfig& config, const Prompt& prompt, const FrameLoopSettings& settings);
+
+/// Throws Error(kUser) that begins with `name` if the model does not know a code of `frames`.
+void check_codes(const LmConfig& config, std::span<const Frame> frames, const std::string& name);
 
 /// Called with each frame as soon as it is made.
 using FrameSink = std::function<void(int64_t index, const Frame& frame)>;

@@ -167,8 +167,7 @@ class CodecThread {
 void generate(Models& models, const Request& request, const Prompt& prompt, std::span<const Frame> begin,
               const SongHooks& hooks, const FrameSink& sink, SongOutcome& outcome) {
   const FrameLoopSettings settings = request.frame_loop_settings(models.gen_config().audio_eos_id);
-  const auto length = static_cast<int64_t>(prompt.text_ids.size());
-  const int64_t context = required_context(models.lm_config(), length, settings);
+  const int64_t context = required_context(models.lm_config(), prompt, settings);
   const PhiloxNoise noise(*request.seed);
   const Clock::time_point start = Clock::now();
   LmSession session(models.lm_ops(), models.lm(), settings.sampling.streams(), context);
@@ -183,12 +182,16 @@ void generate(Models& models, const Request& request, const Prompt& prompt, std:
   outcome.frames_seconds = seconds_since(start);
 }
 
-template <typename Load>
-void timed_load(const SongHooks& hooks, SongOutcome& outcome, const Load& load) {
+// Loads models one after another.
+void timed_load(const SongHooks& hooks, SongOutcome& outcome, const std::vector<std::function<void()>>& loads) {
   const Clock::time_point begin = Clock::now();
-  load();
+  const auto total = static_cast<int64_t>(loads.size());
+  if (hooks.progress) hooks.progress("load", 0, total, 0);
+  for (int64_t done = 0; done < total; ++done) {
+    loads[static_cast<size_t>(done)]();
+    if (hooks.progress) hooks.progress("load", done + 1, total, seconds_since(begin));
+  }
   outcome.load_seconds += seconds_since(begin);
-  if (hooks.progress) hooks.progress("load", 1, 1, outcome.load_seconds);
 }
 
 }  // namespace
@@ -201,7 +204,7 @@ SongOutcome generate_song(Models& models, const Request& request, const Prompt& 
 
   if (request.lazy_load) {
     models.unload_codec();
-    timed_load(hooks, outcome, [&] { models.lm(); });
+    timed_load(hooks, outcome, {[&] { models.lm(); }});
     generate(
         models, request, prompt, begin, hooks, [&](int64_t, const Frame& f) { frames.push_back(f); }, outcome);
     models.unload_lm();
@@ -213,10 +216,7 @@ SongOutcome generate_song(Models& models, const Request& request, const Prompt& 
   }
 
   Overlap overlap(request.overlap, models.lm_ops(), models.codec_ops());
-  timed_load(hooks, outcome, [&] {
-    models.lm();
-    models.codec();
-  });
+  timed_load(hooks, outcome, {[&] { models.lm(); }, [&] { models.codec(); }});
   CodecStage stage(models, request, hooks);
   stage.expect(request.frame_loop_settings(0).max_frames());
   CodecThread thread(stage, models.codec_ops(), overlap, cancel);
@@ -243,7 +243,7 @@ SongOutcome generate_song(Models& models, const Request& request, const Prompt& 
 SongOutcome decode_song(Models& models, const Request& request, std::span<const Frame> frames, const SongHooks& hooks) {
   SongOutcome outcome;
   outcome.frames = static_cast<int64_t>(frames.size());
-  timed_load(hooks, outcome, [&] { models.codec(); });
+  timed_load(hooks, outcome, {[&] { models.codec(); }});
   CodecStage stage(models, request, hooks);
   stage.expect(outcome.frames);
   stage.push(frames);

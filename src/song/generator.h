@@ -14,7 +14,7 @@
 
 namespace heartmula {
 
-/// How far a stage ("load", "frames", "codec") is: `done` of `total` parts (weights' tensors, frames, parts of
+/// How far a stage ("load", "frames", "codec") is: `done` of `total` parts (models, frames, parts of
 /// windows).
 using ProgressSink = std::function<void(std::string_view stage, int64_t done, int64_t total, double seconds)>;
 

@@ -76,6 +76,7 @@ Song Model::generate(const SongRequest& song_request, const Callbacks& callbacks
   request.seed = song_request.seed ? *song_request.seed : random_seed();
 
   Models& models = state_->models;
+  check_codes(models.lm_config(), song_request.begin, "SongRequest::begin");
   const Prompt prompt = make_prompt(models.tokenizer(), models.gen_config(), request.tags, request.lyrics);
   Song song{.frames = song_request.begin, .seed = *request.seed};
   std::mutex progress_mutex;

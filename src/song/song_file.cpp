@@ -33,12 +33,12 @@ constexpr double kWorthALimit = 10;  // seconds of work; measuring the machine t
 /// The audio file of a song, its levels, and the JSON beside it.
 class SongOutput {
  public:
-  explicit SongOutput(const Request& request)
+  SongOutput(const Request& request, const CancelToken* cancel)
       : path_(request.save_path),
         kind_(check_writable(path_)),
         format_(request.format ? *request.format : audio_format_of(path_)) {
     if (kind_ == OutputKind::kRegular) check_writable(sidecar_path());
-    writer_.emplace(path_, format_, resolve_sample_format(format_, request.sample_format));
+    writer_.emplace(path_, format_, resolve_sample_format(format_, request.sample_format), cancel);
   }
 
   OutputKind kind() const { return kind_; }
@@ -59,11 +59,13 @@ class SongOutput {
                      .lyrics = request.lyrics,
                      .seed = std::to_string(*request.seed),
                      .request_json = json.dump()});
-    if (kind_ != OutputKind::kRegular) return;
-    const std::string text = sidecar.dump(2) + "\n";
-    AtomicFile file(sidecar_path());
-    file.write(std::as_bytes(std::span(text)));
-    file.commit(true);
+    if (kind_ == OutputKind::kRegular) write_sidecar(sidecar);
+  }
+
+  /// Where the song would be, unless an earlier one is there: that has a sidecar of its own.
+  void finish_cancelled(const nlohmann::json& sidecar) const {
+    std::error_code ignored;
+    if (kind_ == OutputKind::kRegular && !fs::exists(path_, ignored)) write_sidecar(sidecar);
   }
 
   const LevelMeter& meter() const { return meter_; }
@@ -71,6 +73,12 @@ class SongOutput {
 
  private:
   fs::path sidecar_path() const { return path_.string() + ".json"; }
+  void write_sidecar(const nlohmann::json& sidecar) const {
+    const std::string text = sidecar.dump(2) + "\n";
+    AtomicFile file(sidecar_path());
+    file.write(std::as_bytes(std::span(text)));
+    file.commit(true);
+  }
 
   fs::path path_;
   OutputKind kind_;
@@ -146,6 +154,21 @@ nlohmann::json result_of(const SongOutcome& outcome, const SongOutput& output, c
   return result;
 }
 
+// Of a song that was cancelled: its first `frames` frames are in the file `codes`.
+nlohmann::json cancelled_result(int64_t frames, const std::string& codes, const MemoryPlan& plan, double total_seconds,
+                                const Models& models) {
+  return {{"frames", frames},
+          {"duration_s", static_cast<double>(frames) * kFrameSeconds},
+          {"stop_reason", "cancelled"},
+          {"codes", codes},
+          {"seconds", {{"total", total_seconds}}},
+          {"peak_memory_bytes", peak_memory_bytes()},
+          {"memory_plan", to_json(plan)},
+          {"warnings", nlohmann::json::array()},
+          {"device", models.device()},
+          {"version", HEARTMULA_VERSION}};
+}
+
 // Whether the codes are the beginning of what `request` makes without them: then it goes on as if never interrupted.
 bool is_beginning_of(const Codes& codes, const Request& request) {
   if (codes.request_json.empty() || request.continue_from_ms) return false;
@@ -166,14 +189,7 @@ std::vector<Frame> kept_frames(const Request& request, std::vector<Frame> frames
                      stored * kFrameMs);
   }
   frames.resize(static_cast<size_t>(keep));
-  for (size_t t = 0; t < frames.size(); ++t) {
-    for (const int32_t code : frames[t]) {
-      if (code < 0 || code >= config.audio_vocab_size) {
-        throw user_error("{}: frame {} holds code {}, but the model knows 0 to {}", request.load_codes, t, code,
-                         config.audio_vocab_size - 1);
-      }
-    }
-  }
+  check_codes(config, frames, request.load_codes);
   const int64_t most = request.max_audio_length_ms / kFrameMs + 1;
   if (keep > most) {
     throw user_error(
@@ -246,8 +262,8 @@ nlohmann::json make_song_file(Request request, const SongFileHooks& hooks, const
   if (!request.seed) request.seed = random_seed();
   Models models(model_options(request, hooks), CheckpointParts::kAll, cancel);
   const Prompt prompt = make_prompt(models.tokenizer(), models.gen_config(), request.tags, request.lyrics);
-  const int64_t context = required_context(models.lm_config(), static_cast<int64_t>(prompt.text_ids.size()),
-                                           request.frame_loop_settings(models.gen_config().audio_eos_id));
+  const int64_t context =
+      required_context(models.lm_config(), prompt, request.frame_loop_settings(models.gen_config().audio_eos_id));
   std::vector<Frame> begin;
   std::string unfinished;  // codes of this very song from a run that was interrupted
   if (!request.load_codes.empty()) {
@@ -256,7 +272,7 @@ nlohmann::json make_song_file(Request request, const SongFileHooks& hooks, const
     begin = kept_frames(request, std::move(loaded.frames), models.lm_config());
     if (is_beginning) unfinished = std::exchange(request.load_codes, {});
   }
-  SongOutput output(request);
+  SongOutput output(request, cancel);
   const MemoryPlan plan = checked_plan(models, request, context, hooks);
 
   const fs::path codes = codes_path(request, output.kind());
@@ -285,15 +301,24 @@ nlohmann::json make_song_file(Request request, const SongFileHooks& hooks, const
     }
     return json;
   } catch (const std::exception&) {
+    std::string kept = unfinished;
+    auto count = static_cast<int64_t>(begin.size());
     if (frames > 0) {
-      try {
-        writer.finish();
-      } catch (const Error&) {  // as it is on the disk it is whole
-      }
-      rethrow_with_codes(codes.string(), frames);
+      kept = codes.string();
+      count = frames;
     }
-    if (!unfinished.empty()) rethrow_with_codes(unfinished, static_cast<int64_t>(begin.size()));
-    throw;
+    if (kept.empty()) throw;
+    try {
+      if (frames > 0) writer.finish();
+      if (cancel != nullptr && cancel->cancelled()) {
+        const nlohmann::json json = {{"request", to_json(request)},
+                                     {"result", cancelled_result(count, kept, plan, seconds_since(start), models)}};
+        output.finish_cancelled(json);
+        if (hooks.cancelled) hooks.cancelled(json);
+      }
+    } catch (const Error&) {  // why the song ended matters more, and the codes on the disk are whole
+    }
+    rethrow_with_codes(kept, count);
   }
 }
 
@@ -303,8 +328,12 @@ nlohmann::json decode_song_file(Request request, const SongFileHooks& hooks, con
   if (!request.seed) request.seed = random_seed();
   const Codes codes = read_codes(request.load_codes);
   if (codes.frames.empty()) throw user_error("{}: holds no frames", request.load_codes);
+  // So that `generate` makes the same song of this request: these frames and no other.
+  request.max_audio_length_ms = (static_cast<int64_t>(codes.frames.size()) - 1) * kFrameMs;
+  request.continue_from_ms.reset();
+  request.save_codes.clear();
   Models models(model_options(request, hooks), CheckpointParts::kCodec, cancel);
-  SongOutput output(request);
+  SongOutput output(request, cancel);
   const MemoryPlan plan = checked_plan(models, request, 0, hooks);
   const SongHooks song_hooks = {
       .progress = progress_with_profile(hooks),

@@ -14,13 +14,16 @@ struct SongFileHooks {
   ProgressSink progress;
   std::function<void(const std::string& text)> plan;  // the memory plan, before anything is loaded
   Profile* profile = nullptr;                         // hears of every operation
+  /// What make_song_file() would have returned for a song that was cancelled, if frames of it are on the disk.
+  std::function<void(const nlohmann::json& json)> cancelled;
 };
 
 /// Makes the song of `request` and returns what is written beside it: {"request": ..., "result": ...}.
 ///
 /// Everything that can be checked is checked before the work: settings, checkpoint, context, destination, memory.
 /// Codes are on disk from the first frame on, beside the song until it is written, for good with request.save_codes.
-/// Whatever fails after the first frame, they stay, and the message says where they are and how to go on.
+/// Whatever fails after the first frame, they stay, and the message says where they are and how to go on. If the song
+/// was cancelled, the JSON says so (stop_reason "cancelled"), and lies where the song would be if nothing is there.
 nlohmann::json make_song_file(Request request, const SongFileHooks& hooks, const CancelToken* cancel);
 
 /// Makes the audio of the codes in request.load_codes again, with the codec alone.

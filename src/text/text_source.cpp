@@ -14,6 +14,7 @@ namespace {
 namespace fs = std::filesystem;
 
 constexpr size_t kMaxTextBytes = size_t{16} << 20;
+constexpr std::string_view kByteOrderMark = "\xEF\xBB\xBF";
 
 bool ends_in(std::string_view text, std::string_view ending) {
   if (text.size() < ending.size()) return false;
@@ -68,7 +69,8 @@ std::string read_text_argument(std::string_view flag, const std::string& value) 
   if (is_file(value, path)) {
     const std::string contents = read_file(path, kMaxTextBytes);
     check_utf8(path.string(), contents);
-    return with_unix_line_ends(contents);
+    const std::string_view text = contents;
+    return with_unix_line_ends(text.substr(text.starts_with(kByteOrderMark) ? kByteOrderMark.size() : 0));
   }
   check_utf8(flag, value);
   if (looks_like_a_path(value)) {

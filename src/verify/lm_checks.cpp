@@ -195,8 +195,7 @@ void check_pipeline(const std::filesystem::path& folder, const VerifyOptions& op
                                         .audio_eos_id = models.gen_config().audio_eos_id};
     const std::vector<float> draws = golden.floats(name + ".exponential");
     const TapeNoise tape(draws, kCodebooks, models.lm_config().audio_vocab_size);
-    const int64_t context =
-        required_context(models.lm_config(), static_cast<int64_t>(prompt.text_ids.size()), settings);
+    const int64_t context = required_context(models.lm_config(), prompt, settings);
     LmSession session(models.lm_ops(), models.lm(), settings.sampling.streams(), context);
     std::vector<Frame> frames;
     generate_frames(session, prompt, {}, settings, tape, [&](int64_t, const Frame& f) { frames.push_back(f); });

@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include "base/error.h"
+#include "base/testing.h"
 #include "song/models.h"
 
 namespace heartmula {
@@ -22,8 +23,7 @@ class FrameLoop : public testing::Test {
     const Prompt prompt = make_prompt(models.tokenizer(), models.gen_config(), "piano,happy", "[verse]\nla la la");
     const PhiloxNoise noise(7);
     LmSession session(models.lm_ops(), models.lm(), settings.sampling.streams(),
-                      required_context(models.lm_config(), static_cast<int64_t>(prompt.text_ids.size()), settings),
-                      piece);
+                      required_context(models.lm_config(), prompt, settings), piece);
     std::vector<Frame> frames(begin.begin(), begin.end());
     try {
       generate_frames(session, prompt, begin, settings, noise, [&](int64_t, const Frame& frame) {
@@ -68,16 +68,43 @@ TEST_F(FrameLoop, a_song_stopped_anywhere_and_continued_is_the_same_song) {
 TEST_F(FrameLoop, a_context_that_is_too_short_is_refused_with_a_length_that_fits) {
   LmConfig config;
   config.backbone.max_seq_len = 200;
+  config.text_vocab_size = 1;
+  Prompt prompt;
+  prompt.text_ids.resize(50);
   FrameLoopSettings settings;
   try {
-    required_context(config, 50, settings);
+    required_context(config, prompt, settings);
     FAIL();
   } catch (const Error& error) {
     EXPECT_EQ(error.kind(), ErrorKind::kUser);
     EXPECT_NE(std::string(error.what()).find("--max_audio_length_ms 12000"), std::string::npos) << error.what();
   }
   settings.max_audio_length_ms = 12000;
-  EXPECT_EQ(required_context(config, 50, settings), 200);
+  EXPECT_EQ(required_context(config, prompt, settings), 200);
+}
+
+TEST_F(FrameLoop, tokens_and_codes_that_the_model_does_not_know_are_refused) {
+  LmConfig config;
+  config.source = "config.json";
+  config.backbone.max_seq_len = 8192;
+  config.text_vocab_size = 544;
+  config.audio_vocab_size = 69;
+  Prompt prompt;
+  for (const int32_t id : {-1, 544}) {
+    prompt.text_ids = {0, 543, id};
+    const std::string message = error_of(ErrorKind::kUser, [&] { required_context(config, prompt, {}); });
+    EXPECT_NE(message.find("config.json: text_vocab_size is 544, but tags and lyrics make token " + std::to_string(id)),
+              std::string::npos)
+        << message;
+  }
+  std::vector<Frame> frames(3);
+  frames[1][7] = 68;
+  check_codes(config, frames, "x");
+  for (const int32_t code : {-1, 69}) {
+    frames[2][4] = code;
+    EXPECT_EQ(error_of(ErrorKind::kUser, [&] { check_codes(config, frames, "song.codes"); }),
+              "song.codes: frame 2 holds code " + std::to_string(code) + ", but the model knows 0 to 68");
+  }
 }
 
 }  // namespace

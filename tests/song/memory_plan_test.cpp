@@ -1,0 +1,107 @@
+#include "song/memory_plan.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "song/testing.h"
+
+namespace heartmula {
+namespace {
+
+using testing::AllOf;
+using testing::HasSubstr;
+using testing::Not;
+
+int64_t peak_of(const Request& request, int64_t context = 100) {
+  return plan_memory(*models_for(request), request, context).peak();
+}
+
+/// How the peak of a short song changes when `change` changes the request.
+template <typename Change>
+int64_t difference(const Change& change, Request request = short_request(20)) {
+  const int64_t before = peak_of(request);
+  change(request);
+  return peak_of(request) - before;
+}
+
+TEST(MemoryPlan, a_longer_song_never_needs_less) {
+  const auto models = models_for(short_request(1));
+  int64_t last = 0;
+  for (const int64_t context : {1, 2, 50, 1000, 8192}) {
+    const int64_t peak = plan_memory(*models, short_request(1), context).peak();
+    EXPECT_GE(peak, last);
+    last = peak;
+  }
+  EXPECT_GT(last, plan_memory(*models, short_request(1), 1).peak());
+}
+
+TEST(MemoryPlan, cheaper_settings_never_need_more) {
+  EXPECT_LT(difference([](Request& r) { r.lazy_load = true; }), 0);
+  EXPECT_LE(difference([](Request& r) { r.codec_dtype = DType::kBF16; }), 0);
+  EXPECT_GE(difference([](Request& r) { r.mula_dtype = DType::kF32; }), 0);
+  EXPECT_GE(difference([](Request& r) { r.codec_guidance_scale = 1.25; }), 0);
+  EXPECT_LE(difference([](Request& r) { r.cfg_scale = 1; }), 0);
+}
+
+TEST(MemoryPlan, guidance_doubles_the_cache) {
+  Request request = short_request(20);
+  request.cfg_scale = 1;
+  const auto models = models_for(request);
+  const int64_t one_row = plan_memory(*models, request, 100).lm->cache;
+  request.cfg_scale = 1.5;
+  const int64_t two_rows = plan_memory(*models, request, 100).lm->cache;
+  EXPECT_EQ(two_rows, 2 * one_row);
+}
+
+TEST(MemoryPlan, decoding_alone_plans_no_language_model) {
+  const Request request = short_request(20);
+  const MemoryPlan plan = plan_memory(*models_for(request), request, 0);
+  EXPECT_FALSE(plan.lm);
+  ASSERT_TRUE(plan.codec);
+  EXPECT_LT(plan.peak(), peak_of(request));
+}
+
+/// Sizes at which each way out makes the difference: 10 bytes of language model, 8 of codec.
+MemoryPlan simple_plan(const Request& request, bool with_lm = true) {
+  MemoryPlan plan;
+  plan.lazy_load = request.lazy_load;
+  if (with_lm) plan.lm = StageMemory{.weights = 10'000'000'000};
+  plan.codec = StageMemory{.weights = 8'000'000'000};
+  return plan;
+}
+
+TEST(CheckMemory, what_fits_is_taken) {
+  const Request request;
+  check_memory(simple_plan(request), request, 18'000'000'000);
+  error_of(ErrorKind::kUser, [&] { check_memory(simple_plan(request), request, 17'999'999'999); });
+}
+
+TEST(CheckMemory, a_refusal_says_what_is_needed_what_there_is_and_what_helps) {
+  Request request;
+  const auto advice = [&](bool with_lm = true) {
+    return error_of(ErrorKind::kUser, [&] { check_memory(simple_plan(request, with_lm), request, 1'000'000'000); });
+  };
+  EXPECT_THAT(advice(), AllOf(HasSubstr("18.00 GB"), HasSubstr("1.00 GB"), HasSubstr("--lazy_load true")));
+  EXPECT_THAT(advice(false), AllOf(HasSubstr("--codec_dtype bf16"), Not(HasSubstr("lazy_load"))));
+  request.lazy_load = true;
+  EXPECT_THAT(advice(), AllOf(HasSubstr("10.00 GB"), Not(HasSubstr("--lazy_load"))));
+  request.codec_dtype = DType::kBF16;
+  request.mula_dtype = DType::kF32;
+  EXPECT_THAT(advice(), HasSubstr("--mula_dtype bf16"));
+  request.mula_dtype = DType::kBF16;
+  EXPECT_THAT(advice(), HasSubstr("--max_audio_length_ms"));
+}
+
+TEST(MemoryPlan, json_and_text_name_both_models_and_the_peak) {
+  const Request request = short_request(20);
+  const MemoryPlan plan = plan_memory(*models_for(request), request, 100);
+  const nlohmann::json json = to_json(plan);
+  EXPECT_EQ(json["peak_bytes"], plan.peak());
+  EXPECT_EQ(json["language_model"]["weights_bytes"], plan.lm->weights);
+  EXPECT_EQ(json["codec"]["activations_bytes"], plan.codec->activations);
+  EXPECT_THAT(describe(plan, 1'234'000'000), AllOf(HasSubstr("language model"), HasSubstr("codec"), HasSubstr("peak"),
+                                                   HasSubstr("available 1.234 GB")));
+}
+
+}  // namespace
+}  // namespace heartmula
