@@ -74,6 +74,7 @@ void add_bench(CLI::App& app, Run& run) {
   command->add_option("--compare", options->compare, "JSON of an earlier run: print both and their ratios");
   command->callback([options, &run] {
     run = [options] {
+      watch_signals();
       options->run.mula_dtypes = parse_dtypes("--mula_dtype", options->mula_dtypes);
       options->run.codec_dtypes = parse_dtypes("--codec_dtype", options->codec_dtypes);
       std::optional<nlohmann::json> old;

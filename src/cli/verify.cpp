@@ -22,8 +22,9 @@ void add_verify(CLI::App& app, Run& run) {
   command->callback([options, &run] {
     run = [options] {
       watch_signals();
+      const std::string device = device_of(options->verify);
       const std::vector<Check> checks = verify_case(options->folder, options->verify, &interrupt_token());
-      print_out(options->json ? to_json(checks).dump(2) + "\n" : to_table(checks));
+      print_out(options->json ? to_json(checks, device).dump(2) + "\n" : to_table(checks, device));
       return all_passed(checks) ? 0 : 1;
     };
   });

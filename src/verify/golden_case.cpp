@@ -6,6 +6,7 @@
 #include "base/error.h"
 #include "base/file.h"
 #include "base/json_fields.h"
+#include "cpu/cpu_ops.h"
 #include "text/prompt.h"
 
 namespace heartmula {
@@ -93,6 +94,10 @@ void run_stage(const char* name, std::vector<Check>& checks, const Stage& stage)
 }
 
 }  // namespace
+
+std::string device_of(const VerifyOptions& options) {
+  return make_cpu_ops({.threads = options.threads, .isa = {}})->description();
+}
 
 std::vector<Check> verify_case(const std::filesystem::path& folder, const VerifyOptions& options,
                                const CancelToken* cancel) {

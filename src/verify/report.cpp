@@ -52,7 +52,7 @@ bool all_passed(const std::vector<Check>& checks) {
   return !checks.empty() && std::all_of(checks.begin(), checks.end(), [](const Check& c) { return c.passed; });
 }
 
-std::string to_table(const std::vector<Check>& checks) {
+std::string to_table(const std::vector<Check>& checks, const std::string& device) {
   std::string table = fmt::format("{:<28} {:>10} {:>10} {:>10}  {:<26} {:<6} {}\n", "stage", "values", "rms",
                                   "greatest", "tolerance", "", "compared");
   for (const Check& c : checks) {
@@ -60,12 +60,12 @@ std::string to_table(const std::vector<Check>& checks) {
                          c.tolerance, c.passed ? "pass" : "FAIL", c.what);
   }
   const auto failed = std::count_if(checks.begin(), checks.end(), [](const Check& c) { return !c.passed; });
-  table += failed == 0 ? fmt::format("all {} stages pass\n", checks.size())
-                       : fmt::format("{} of {} stages FAIL\n", failed, checks.size());
+  table += failed == 0 ? fmt::format("all {} stages pass on {}\n", checks.size(), device)
+                       : fmt::format("{} of {} stages FAIL on {}\n", failed, checks.size(), device);
   return table;
 }
 
-nlohmann::json to_json(const std::vector<Check>& checks) {
+nlohmann::json to_json(const std::vector<Check>& checks, const std::string& device) {
   nlohmann::json stages = nlohmann::json::array();
   for (const Check& c : checks) {
     stages.push_back({{"stage", c.stage},
@@ -76,7 +76,7 @@ nlohmann::json to_json(const std::vector<Check>& checks) {
                       {"tolerance", c.tolerance},
                       {"passed", c.passed}});
   }
-  return {{"passed", all_passed(checks)}, {"stages", stages}};
+  return {{"passed", all_passed(checks)}, {"device", device}, {"stages", stages}};
 }
 
 }  // namespace heartmula

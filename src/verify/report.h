@@ -43,7 +43,7 @@ double root_mean_square(std::span<const float> values);
 Check equality(std::string stage, std::string what, int64_t values, int64_t differences);
 
 bool all_passed(const std::vector<Check>& checks);
-std::string to_table(const std::vector<Check>& checks);
-nlohmann::json to_json(const std::vector<Check>& checks);
+std::string to_table(const std::vector<Check>& checks, const std::string& device);
+nlohmann::json to_json(const std::vector<Check>& checks, const std::string& device);
 
 }  // namespace heartmula

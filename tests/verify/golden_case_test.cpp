@@ -23,7 +23,7 @@ class GoldenCase : public testing::TestWithParam<std::string> {};
 
 TEST_P(GoldenCase, every_stage_agrees_with_the_reference) {
   const std::vector<Check> checks = verify_case(GetParam(), {}, nullptr);
-  EXPECT_TRUE(all_passed(checks)) << to_table(checks);
+  EXPECT_TRUE(all_passed(checks)) << to_table(checks, device_of({}));
   EXPECT_GT(checks.size(), 40U);
 }
 

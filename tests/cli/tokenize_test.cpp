@@ -1,0 +1,83 @@
+#include "cli/testing.h"
+
+namespace heartmula {
+namespace {
+
+using nlohmann::json;
+using testing::AllOf;
+using testing::HasSubstr;
+
+const json& golden() {
+  static const json golden = json_of(fs::path(kCheckpoint) / "golden_text.json");
+  return golden;
+}
+
+/// The ids that stand in the table of one text.
+std::vector<int> ids_in(const std::string& table) {
+  std::vector<int> ids;
+  const std::vector<std::string> lines = lines_of(table);
+  for (size_t i = 1; i < lines.size(); ++i) ids.push_back(std::stoi(lines[i]));
+  return ids;
+}
+
+TEST(Tokenize, json_lines_give_the_ids_of_the_reference) {
+  const TemporaryFolder folder;
+  std::string lines;
+  for (const json& item : golden()["encode"]) lines += item["text"].dump() + "\n";
+  const Finished finished =
+      succeeds({"tokenize", "--model_path", kCheckpoint, "--jsonl", folder.write("texts.jsonl", lines)});
+  const std::vector<std::string> out = lines_of(finished.out);
+  ASSERT_EQ(out.size(), golden()["encode"].size());
+  for (size_t i = 0; i < out.size(); ++i) EXPECT_EQ(json::parse(out[i]), golden()["encode"][i]["ids"]) << i;
+}
+
+TEST(Tokenize, texts_on_the_command_line_give_the_ids_of_the_reference) {
+  for (const json& item : golden()["encode"]) {
+    const auto text = item["text"].get<std::string>();
+    if (text.find('\0') != std::string::npos) continue;  // no argument holds it
+    const Finished finished = succeeds({"tokenize", "--tokenizer", kCheckpoint + "/tokenizer.json", "--", text});
+    EXPECT_EQ(json(ids_in(finished.out)), item["ids"]) << text;
+  }
+}
+
+TEST(Tokenize, shows_the_pieces_of_each_text) {
+  const Finished finished = succeeds({"tokenize", "--model_path", kCheckpoint, "la la", "\xE5\xA4\x8F\n"});
+  EXPECT_THAT(finished.out, AllOf(HasSubstr("\"la la\": "), HasSubstr("\"\xE5\xA4\x8F\\n\": ")));
+  for (const std::string& line : lines_of(finished.out)) {
+    EXPECT_THAT(line, testing::ContainsRegex("^(\"|  *[0-9]+  \")")) << "no piece";
+  }
+}
+
+TEST(Tokenize, an_empty_text_is_a_text) {
+  EXPECT_THAT(succeeds({"tokenize", "--model_path", kCheckpoint, ""}).out, HasSubstr("\"\": "));
+}
+
+TEST(Tokenize, json_lines_may_end_as_windows_ends_them) {
+  const TemporaryFolder folder;
+  const fs::path lines = folder.write("texts", "\xEF\xBB\xBF\"la\"\r\n\"la\"\r\n");
+  const std::vector<std::string> out =
+      lines_of(succeeds({"tokenize", "--model_path", kCheckpoint, "--jsonl", lines}).out);
+  ASSERT_EQ(out.size(), 2u);
+  EXPECT_EQ(out[0], out[1]);
+}
+
+TEST(Tokenize, what_is_wrong_is_told) {
+  const TemporaryFolder folder;
+  const Arguments with = {"tokenize", "--model_path", kCheckpoint};
+  EXPECT_THAT(refused({"tokenize", "la"}, 2), HasSubstr("--tokenizer FILE"));
+  EXPECT_THAT(refused(with, 2), HasSubstr("TEXT"));
+  EXPECT_THAT(refused(with + Arguments{"--tokenizer", "x", "la"}, 2), HasSubstr("either"));
+  EXPECT_THAT(refused({"tokenize", "--tokenizer", "/no/such/file", "la"}, 2), HasSubstr("/no/such/file"));
+  EXPECT_THAT(refused({"tokenize", "--tokenizer", folder.write("empty", ""), "la"}, 2), HasSubstr("empty"));
+  EXPECT_THAT(refused(with + Arguments{"\xff"}, 2), HasSubstr("byte 0"));
+  EXPECT_THAT(refused(with + Arguments{"--jsonl", "/no/such/file"}, 2), HasSubstr("/no/such/file"));
+  EXPECT_THAT(refused(with + Arguments{"--jsonl", folder.path()}, 2), HasSubstr("folder"));
+  for (const std::string line : {"no JSON", "3", "[\"la\"]", "\"\\ud800\"", "\"\xff\"", ""}) {
+    const Finished finished = run_program(with + Arguments{"--jsonl", folder.write("lines", "\"la\"\n" + line + "\n")});
+    EXPECT_EQ(finished.exit_code, 2) << line;
+    EXPECT_THAT(complaint(finished), HasSubstr("line 2 is no JSON string")) << line;
+  }
+}
+
+}  // namespace
+}  // namespace heartmula
