@@ -20,7 +20,7 @@ class CpuOps final : public Ops {
   }
   int threads() const override { return device_.pool.threads(); }
   void use_threads(int count) override { device_.pool.use_threads(count); }
-  std::vector<int64_t> chunks_by_thread() const { return device_.pool.chunks_by_worker(); }
+  std::vector<int64_t> chunks_by_thread() const override { return device_.pool.chunks_by_worker(); }
   void set_cancel_token(const CancelToken* token) override { device_.pool.set_cancel_token(token); }
 
   Tensor allocate(DType dtype, int64_t rows, int64_t cols) override {
@@ -162,10 +162,6 @@ class CpuOps final : public Ops {
 
 std::unique_ptr<Ops> make_cpu_ops(const CpuOptions& options) {
   return std::make_unique<cpu::CpuOps>(options);
-}
-
-std::vector<int64_t> chunks_by_thread(const Ops& ops) {
-  return dynamic_cast<const cpu::CpuOps&>(ops).chunks_by_thread();
 }
 
 }  // namespace heartmula

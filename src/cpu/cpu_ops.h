@@ -20,7 +20,4 @@ std::vector<std::string> available_isas();
 /// Throws Error(kUser) for an instruction set that is not available and a number of threads that makes no sense.
 std::unique_ptr<Ops> make_cpu_ops(const CpuOptions& options);
 
-/// How many chunks of its operations each thread of a make_cpu_ops() has computed so far, the caller first.
-std::vector<int64_t> chunks_by_thread(const Ops& ops);
-
 }  // namespace heartmula

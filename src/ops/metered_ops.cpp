@@ -49,6 +49,7 @@ class MeteredOps final : public Ops {
 
   std::string description() const override { return inner_->description(); }
   int threads() const override { return inner_->threads(); }
+  std::vector<int64_t> chunks_by_thread() const override { return inner_->chunks_by_thread(); }
   void use_threads(int count) override { inner_->use_threads(count); }
   void set_cancel_token(const CancelToken* token) override { inner_->set_cancel_token(token); }
 

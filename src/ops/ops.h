@@ -14,6 +14,7 @@
 #include <memory>
 #include <span>
 #include <string>
+#include <vector>
 
 #include "heartmula/cancel.h"
 #include "tensor/tensor.h"
@@ -102,6 +103,8 @@ class Ops {
   virtual std::string description() const = 0;
   /// Threads that it has, the caller included.
   virtual int threads() const = 0;
+  /// How many pieces of work each of them has done so far.
+  virtual std::vector<int64_t> chunks_by_thread() const = 0;
   /// From the next operation on this many take part, at least one and at most all: to share a machine. Never changes a
   /// result. May be called from any thread.
   virtual void use_threads(int count) = 0;

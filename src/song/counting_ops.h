@@ -14,6 +14,7 @@ class CountingOps final : public Ops {
 
   std::string description() const override { return "none"; }
   int threads() const override { return 1; }
+  std::vector<int64_t> chunks_by_thread() const override { return {0}; }
   void use_threads(int) override {}
   void set_cancel_token(const CancelToken*) override {}
 

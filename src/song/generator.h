@@ -21,9 +21,9 @@ using ProgressSink = std::function<void(std::string_view stage, int64_t done, in
 /// What a caller wants to hear of while a song is made. Audio and the codec's progress come from another thread than
 /// frames, unless the models are loaded one at a time.
 struct SongHooks {
-  ProgressSink progress;
-  FrameSink frame;  // each new frame, after those that the song began with
-  AudioSink audio;
+  ProgressSink progress = {};
+  FrameSink frame = {};  // each new frame, after those that the song began with
+  AudioSink audio = {};
 };
 
 struct SongOutcome {

@@ -59,6 +59,33 @@ StageMemory plan_codec(Models& models, const Request& request) {
           .loading = 2 * largest_tensor(store)};
 }
 
+// What makes the plan fit, or else what makes it smaller.
+std::string advice(const MemoryPlan& plan, const Request& request, int64_t available) {
+  struct Remedy {
+    const char* flag;
+    MemoryPlan plan;
+  };
+  std::vector<Remedy> remedies;
+  if (plan.lm && plan.codec && !plan.lazy_load) {
+    remedies.push_back({"--lazy_load true (one model at a time)", plan});
+    remedies.back().plan.lazy_load = true;
+  }
+  if (plan.codec && request.codec_dtype == DType::kF32) {
+    remedies.push_back({"--codec_dtype bf16", plan});
+    remedies.back().plan.codec->weights /= 2;
+  }
+  if (plan.lm && request.mula_dtype == DType::kF32) {
+    remedies.push_back({"--mula_dtype bf16", plan});
+    remedies.back().plan.lm->weights /= 2;
+  }
+  for (const int64_t enough : {available, plan.peak() - 1}) {
+    for (const Remedy& remedy : remedies) {
+      if (remedy.plan.peak() <= enough) return remedy.flag;
+    }
+  }
+  return "a shorter --max_audio_length_ms, or a machine with more memory";
+}
+
 }  // namespace
 
 int64_t MemoryPlan::peak() const {
@@ -82,19 +109,10 @@ MemoryPlan plan_memory(Models& models, const Request& request, int64_t context) 
 }
 
 void check_memory(const MemoryPlan& plan, const Request& request, uint64_t available_bytes) {
-  if (plan.peak() <= static_cast<int64_t>(available_bytes)) return;
-  std::string advice;
-  if (plan.lm && plan.codec && !request.lazy_load) {
-    advice = "--lazy_load true (one model at a time)";
-  } else if (request.codec_dtype == DType::kF32) {
-    advice = "--codec_dtype bf16";
-  } else if (plan.lm && request.mula_dtype == DType::kF32) {
-    advice = "--mula_dtype bf16";
-  } else {
-    advice = "a shorter --max_audio_length_ms, or a machine with more memory";
-  }
+  const auto available = static_cast<int64_t>(available_bytes);
+  if (plan.peak() <= available) return;
   throw user_error("not enough memory: the plan needs {:.2f} GB, but {:.2f} GB are available; use {}",
-                   gigabytes(plan.peak()), gigabytes(static_cast<int64_t>(available_bytes)), advice);
+                   gigabytes(plan.peak()), gigabytes(available), advice(plan, request, available));
 }
 
 std::string describe(const MemoryPlan& plan, uint64_t available_bytes) {

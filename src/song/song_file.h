@@ -11,11 +11,11 @@ namespace heartmula {
 
 /// What the caller hears of while a song file is made.
 struct SongFileHooks {
-  ProgressSink progress;
-  std::function<void(const std::string& text)> plan;  // the memory plan, before anything is loaded
-  Profile* profile = nullptr;                         // hears of every operation
+  ProgressSink progress = {};
+  std::function<void(const std::string& text)> plan = {};  // the memory plan, before anything is loaded
+  Profile* profile = nullptr;                              // hears of every operation
   /// What make_song_file() would have returned for a song that was cancelled, if frames of it are on the disk.
-  std::function<void(const nlohmann::json& json)> cancelled;
+  std::function<void(const nlohmann::json& json)> cancelled = {};
 };
 
 /// Makes the song of `request` and returns what is written beside it: {"request": ..., "result": ...}.

@@ -18,13 +18,16 @@ constexpr std::string_view kByteOrderMark = "\xEF\xBB\xBF";
 
 bool ends_in(std::string_view text, std::string_view ending) {
   if (text.size() < ending.size()) return false;
-  const auto same = [](char a, char b) { return (a >= 'A' && a <= 'Z' ? a - 'A' + 'a' : a) == b; };
+  const auto same = [](char a, char b) { return a == (b >= 'A' && b <= 'Z' ? b - 'A' + 'a' : b); };
   return std::equal(ending.begin(), ending.end(), text.end() - static_cast<std::ptrdiff_t>(ending.size()), same);
 }
 
+std::string_view without_trailing_space(std::string_view value) {
+  return value.substr(0, value.find_last_not_of(" \t\r\n") + 1);
+}
+
 bool looks_like_a_path(std::string_view value) {
-  const size_t end = value.find_last_not_of(" \t\r\n");
-  const std::string_view line = value.substr(0, end == std::string_view::npos ? 0 : end + 1);
+  const std::string_view line = without_trailing_space(value);
   if (line.find_first_of("\r\n") != std::string_view::npos) return false;
   for (const char* ending : {".txt", ".lrc"}) {
     if (ends_in(line, ending)) return true;
@@ -74,8 +77,8 @@ std::string read_text_argument(std::string_view flag, const std::string& value) 
   }
   check_utf8(flag, value);
   if (looks_like_a_path(value)) {
-    throw user_error("{} {}: no such regular file; if this is the text itself, give it with {}_text", flag, value,
-                     flag);
+    throw user_error("{} {}: no such regular file; if this is the text itself, give it with {}_text", flag,
+                     without_trailing_space(value), flag);
   }
   return value;
 }

@@ -34,8 +34,15 @@ Audio audio_of(const fs::path& path) {
   return audio;
 }
 
-std::string field(const fs::path& path, const char* key) {
-  const TagLib::FileRef reference(path.c_str());
+/// TagLib goes by the extension, so it gets the one of the file's format.
+std::string field(const fs::path& path, int format, const char* key) {
+  const int container = format & SF_FORMAT_TYPEMASK;
+  const fs::path copy = path.string() + (container == SF_FORMAT_WAV    ? ".copy.wav"
+                                         : container == SF_FORMAT_FLAC ? ".copy.flac"
+                                         : container == SF_FORMAT_OGG  ? ".copy.ogg"
+                                                                       : ".copy.mp3");
+  fs::copy_file(path, copy, fs::copy_options::overwrite_existing);
+  const TagLib::FileRef reference(copy.c_str());
   if (reference.isNull()) {
     ADD_FAILURE() << path << " has no tags";
     return {};
@@ -101,11 +108,11 @@ TEST_P(Formats, hold_the_song_and_its_tags) {
   }
 
   const json sidecar = json_of(song.string() + ".json");
-  EXPECT_EQ(field(song, "TITLE"), kTitle);
-  EXPECT_EQ(field(song, "LYRICS"), "[verse]\nla la");
-  EXPECT_EQ(field(song, "GENRE"), "piano,happy");
-  EXPECT_EQ(field(song, "HEARTMULA_SEED"), "1");
-  EXPECT_EQ(json::parse(field(song, "HEARTMULA_REQUEST")), sidecar["request"]);
+  EXPECT_EQ(field(song, format, "TITLE"), kTitle);
+  EXPECT_EQ(field(song, format, "LYRICS"), "[verse]\nla la");
+  EXPECT_EQ(field(song, format, "GENRE"), "piano,happy");
+  EXPECT_EQ(field(song, format, "HEARTMULA_SEED"), "1");
+  EXPECT_EQ(json::parse(field(song, format, "HEARTMULA_REQUEST")), sidecar["request"]);
 }
 
 constexpr int kWav16 = SF_FORMAT_WAV | SF_FORMAT_PCM_16;

@@ -2,6 +2,8 @@
 #include <sys/ioctl.h>
 #include <sys/stat.h>
 
+#include <nlohmann/json.hpp>
+
 #include "cli/testing.h"
 
 namespace heartmula {
@@ -84,7 +86,7 @@ TEST_P(Signals, in_the_codec_keep_the_frames_from_which_the_same_song_can_be_mad
 
 /// A checkpoint whose language model takes a while to load: large layers of zeros, which take no room on the disk.
 std::string bulky_checkpoint(const TemporaryFolder& folder) {
-  constexpr int64_t kMlp = 400'000;
+  static constexpr int64_t kMlp = 262'144;
   const std::string copy = copy_of_checkpoint(folder);
   edit_json(fs::path(copy) / kLmFolder / "config.json",
             [](json& config) { config["backbone"]["intermediate_dim"] = kMlp; });

@@ -107,12 +107,12 @@ TEST_P(LmSessionBits, logits_do_not_depend_on_threads_of_which_several_take_part
     settings.threads = threads;
     const auto ops = make_cpu_ops({.threads = threads, .isa = {}});
     const HeartMula model = HeartMula::load(*ops, checkpoint().store(), config(), settings.dtype);
-    const std::vector<int64_t> loaded = chunks_by_thread(*ops);
+    const std::vector<int64_t> loaded = ops->chunks_by_thread();
     // On a busy machine a short song may be over before a second thread has woken up.
     int64_t others = 0;
     for (int round = 0; round < 200 && (round == 0 || others == 0); ++round) {
       ASSERT_TRUE(same_bits(logits_of(*ops, model, settings), alone)) << threads << " threads";
-      const std::vector<int64_t> chunks = chunks_by_thread(*ops);
+      const std::vector<int64_t> chunks = ops->chunks_by_thread();
       others = 0;
       for (size_t thread = 1; thread < chunks.size(); ++thread) others += chunks[thread] - loaded[thread];
     }

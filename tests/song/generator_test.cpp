@@ -145,7 +145,7 @@ TEST_P(Generator, a_song_does_not_depend_on_threads_of_which_several_take_part) 
   request_.threads = 1;
   const MadeSong alone = whole_song(request_);
   const auto others_of = [](const Ops& ops) {
-    const std::vector<int64_t> chunks = chunks_by_thread(ops);
+    const std::vector<int64_t> chunks = ops.chunks_by_thread();
     return std::accumulate(chunks.begin() + 1, chunks.end(), int64_t{0});
   };
   for (const int threads : {2, 3}) {
@@ -190,7 +190,8 @@ TEST(GeneratorModes, decoding_the_frames_gives_the_same_samples) {
 }
 
 TEST(GeneratorBeside, a_finished_window_is_heard_while_frames_are_still_made) {
-  const Request request = short_request(kWindowCodes + 8);
+  Request request = short_request(kWindowCodes + 8);
+  request.overlap = 1;
   std::atomic<bool> heard{false};
   MadeSong song;
   make_song(song, *models_for(request), request, {},
@@ -203,7 +204,8 @@ TEST(GeneratorBeside, a_finished_window_is_heard_while_frames_are_still_made) {
 }
 
 TEST(GeneratorBeside, an_error_of_the_audio_sink_ends_the_frames_soon) {
-  const Request request = short_request(1000);
+  Request request = short_request(1000);
+  request.overlap = 1;
   std::atomic<bool> thrown{false};
   MadeSong song;
   EXPECT_THROW(make_song(song, *models_for(request), request, {},

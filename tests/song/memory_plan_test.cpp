@@ -78,18 +78,21 @@ TEST(CheckMemory, what_fits_is_taken) {
 
 TEST(CheckMemory, a_refusal_says_what_is_needed_what_there_is_and_what_helps) {
   Request request;
-  const auto advice = [&](bool with_lm = true) {
-    return error_of(ErrorKind::kUser, [&] { check_memory(simple_plan(request, with_lm), request, 1'000'000'000); });
+  const auto advice = [&](int64_t available, bool with_lm = true) {
+    return error_of(ErrorKind::kUser,
+                    [&] { check_memory(simple_plan(request, with_lm), request, static_cast<uint64_t>(available)); });
   };
-  EXPECT_THAT(advice(), AllOf(HasSubstr("18.00 GB"), HasSubstr("1.00 GB"), HasSubstr("--lazy_load true")));
-  EXPECT_THAT(advice(false), AllOf(HasSubstr("--codec_dtype bf16"), Not(HasSubstr("lazy_load"))));
-  request.lazy_load = true;
-  EXPECT_THAT(advice(), AllOf(HasSubstr("10.00 GB"), Not(HasSubstr("--lazy_load"))));
-  request.codec_dtype = DType::kBF16;
+  EXPECT_THAT(advice(11'000'000'000),
+              AllOf(HasSubstr("18.00 GB"), HasSubstr("11.00 GB"), HasSubstr("--lazy_load true")));
+  EXPECT_THAT(advice(1'000'000'000), HasSubstr("--lazy_load true"));  // a beginning
+  EXPECT_THAT(advice(7'000'000'000, false), AllOf(HasSubstr("--codec_dtype bf16"), Not(HasSubstr("lazy_load"))));
+
   request.mula_dtype = DType::kF32;
-  EXPECT_THAT(advice(), HasSubstr("--mula_dtype bf16"));
+  EXPECT_THAT(advice(14'500'000'000), HasSubstr("--lazy_load true"));
+  request.lazy_load = true;  // then the greater model decides, and a smaller codec does not help
+  EXPECT_THAT(advice(9'000'000'000), HasSubstr("--mula_dtype bf16"));
   request.mula_dtype = DType::kBF16;
-  EXPECT_THAT(advice(), HasSubstr("--max_audio_length_ms"));
+  EXPECT_THAT(advice(9'000'000'000), AllOf(HasSubstr("10.00 GB"), HasSubstr("--max_audio_length_ms")));
 }
 
 TEST(MemoryPlan, json_and_text_name_both_models_and_the_peak) {

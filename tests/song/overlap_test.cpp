@@ -111,7 +111,7 @@ std::string samples_with(const std::optional<int>& overlap, const std::string& c
   request.threads = 2;
   request.overlap = overlap;
   request.save_path = path.string();
-  const nlohmann::json json = make_song_file(request, {.progress = {}, .plan = {}, .profile = {}}, nullptr);
+  const nlohmann::json json = make_song_file(request, {}, nullptr);
   EXPECT_GT(json["result"]["frames"], kWindowCodes);
   EXPECT_EQ(json["result"]["overlap"]["codec_threads"].get<int>(),
             overlap.value_or(json["result"]["overlap"]["codec_threads"]));

@@ -32,7 +32,7 @@ TEST(Profile, has_a_span_for_every_operation_frame_and_step) {
   nlohmann::json song;
   {
     Profile profile(folder / "trace.json", {.read_bytes_s = 1e9, .f32_flop_s = 1e9, .bf16_flop_s = 2e9});
-    song = make_song_file(short_song(folder / "song.wav"), {.progress = {}, .plan = {}, .profile = &profile}, nullptr);
+    song = make_song_file(short_song(folder / "song.wav"), {.profile = &profile}, nullptr);
   }
   std::ifstream file(folder / "trace.json");
   const nlohmann::json trace = nlohmann::json::parse(file);
@@ -69,7 +69,7 @@ TEST(Profile, a_place_that_cannot_be_written_is_an_error) {
 TEST(Profile, a_full_disk_does_not_stop_the_song) {
   const TemporaryFolder folder;
   Profile profile("/dev/full", {.read_bytes_s = 1e9, .f32_flop_s = 1e9, .bf16_flop_s = 1e9});
-  make_song_file(short_song(folder / "song.wav"), {.progress = {}, .plan = {}, .profile = &profile}, nullptr);
+  make_song_file(short_song(folder / "song.wav"), {.profile = &profile}, nullptr);
   EXPECT_TRUE(std::filesystem::exists(folder / "song.wav"));
 }
 

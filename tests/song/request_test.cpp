@@ -39,6 +39,7 @@ Request unusual_request() {
   r.save_codes = "new.safetensors";
   r.lazy_load = true;
   r.threads = 3;
+  r.overlap = 2;
   return r;
 }
 
@@ -66,6 +67,7 @@ void expect_same(const Request& a, const Request& b) {
   EXPECT_EQ(a.save_codes, b.save_codes);
   EXPECT_EQ(a.lazy_load, b.lazy_load);
   EXPECT_EQ(a.threads, b.threads);
+  EXPECT_EQ(a.overlap, b.overlap);
 }
 
 std::string complaint(const json& request) {

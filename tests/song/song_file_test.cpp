@@ -7,6 +7,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <nlohmann/json.hpp>
 #include <thread>
 
 #include "song/codes_file.h"
@@ -82,7 +83,6 @@ TEST_F(SongFile, a_finished_song_leaves_itself_and_its_sidecar) {
   EXPECT_EQ(result["frames"], kFrames);
   EXPECT_EQ(result["stop_reason"], "length");
   EXPECT_DOUBLE_EQ(result["duration_s"], kFrames * 0.08);
-  EXPECT_EQ(result["dropped_codes"], 0);  // as many codes as entries
   EXPECT_GT(result["sample_peak"], 0);
   EXPECT_GT(result["rms"], 0);
   EXPECT_GT(result["peak_memory_bytes"], 1'000'000);
