@@ -31,7 +31,10 @@ struct ModelSettings {
   WeightType mula_type = WeightType::kBFloat16;  ///< of the language model
   WeightType codec_type = WeightType::kFloat32;
   bool lazy_load = false;  ///< one model in memory at a time
-  int threads = 0;         ///< 0: as many as the process may use
+  int threads = 0;         ///< 0: one for each core, or as many as decode fastest
+  /// Pins the threads, the calling one for the time of each call: "0-3,8" puts thread i on the i-th of these cpus,
+  /// "fastest" on the fastest cores. Empty: the system places them.
+  std::string cpus;
 };
 
 /// What the codec makes of codes. Defaults are the reference's.

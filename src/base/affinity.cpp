@@ -5,7 +5,7 @@
 
 #include <algorithm>
 #include <cerrno>
-#include <memory>
+#include <utility>
 
 namespace heartmula {
 namespace {
@@ -39,16 +39,13 @@ class CpuSet {
   size_t bytes_;
 };
 
-bool set_affinity(pthread_t thread, std::span<const int> cpus) {
-  if (cpus.empty()) return false;
+bool set_affinity(pthread_t thread, const std::vector<int>& cpus) {
   CpuSet set(std::ranges::max(cpus) + 1);
   for (const int cpu : cpus) set.add(cpu);
   return pthread_setaffinity_np(thread, set.bytes(), set.get()) == 0;
 }
 
-}  // namespace
-
-std::vector<int> affinity() {
+std::vector<int> affinity_now() {
   for (int size = 1024; size <= kMostCpus; size *= 2) {
     CpuSet set(size);
     if (sched_getaffinity(0, set.bytes(), set.get()) == 0) return set.list();
@@ -57,12 +54,34 @@ std::vector<int> affinity() {
   return {};
 }
 
-bool set_affinity(std::span<const int> cpus) {
-  return set_affinity(pthread_self(), cpus);
+struct Pin {
+  int cpu = -1;
+  std::vector<int> before;
+};
+thread_local Pin pin;
+
+}  // namespace
+
+std::vector<int> affinity() {
+  return pin.cpu >= 0 ? pin.before : affinity_now();
 }
 
-bool set_affinity(std::thread& thread, std::span<const int> cpus) {
-  return set_affinity(thread.native_handle(), cpus);
+bool pin_thread(int cpu) {
+  if (pin.cpu == cpu) return true;
+  std::vector<int> before = affinity();
+  if (!set_affinity(pthread_self(), {cpu})) return false;
+  pin = {cpu, std::move(before)};
+  return true;
+}
+
+bool pin_thread(std::thread& thread, int cpu) {
+  return set_affinity(thread.native_handle(), {cpu});
+}
+
+void unpin_thread() {
+  if (pin.cpu < 0) return;
+  if (!pin.before.empty()) set_affinity(pthread_self(), pin.before);
+  pin = {};
 }
 
 }  // namespace heartmula

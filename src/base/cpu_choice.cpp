@@ -11,7 +11,7 @@ namespace {
 
 std::vector<int> parse_list(const CpuTopology& topology, const std::string& list) {
   const std::optional<std::vector<int>> cpus = detail::cpu_list(list);
-  if (!cpus) throw user_error("--cpus {}: must be a list of processor numbers such as 0-3,8", list);
+  if (!cpus) throw user_error("--cpus {}: must be \"fastest\" or a list of processor numbers such as 0-3,8", list);
   std::vector<int> usable;
   for (const Cpu& cpu : topology.cpus) usable.push_back(cpu.id);
   for (auto cpu = cpus->begin(); cpu != cpus->end(); ++cpu) {
@@ -36,8 +36,9 @@ CpuChoice choose_cpus(const CpuTopology& topology, int threads, const std::strin
     choice.cpus = cpus_in_order(topology);
     return choice;
   }
-  choice.cpus = parse_list(topology, list);
   choice.pinned = true;
+  choice.cpus = list == "fastest" ? cpus_in_order(topology) : parse_list(topology, list);
+  if (list == "fastest" && threads == 0) threads = default_cpu_count(topology);
   const auto size = static_cast<int>(choice.cpus.size());
   if (threads > size)
     throw user_error("--threads {}, but --cpus {} names {}: leave one of them out", threads, list, size);

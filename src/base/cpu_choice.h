@@ -14,9 +14,9 @@ struct CpuChoice {
   bool pinned = false;    // or else the system places the threads
 };
 
-/// `threads` 0: one for each core and no more than the quota, or one for each cpu of `list`. `list`: "0-3,8", or empty
-/// for no pinning. Throws Error(kUser) for a list that is none, cpus that do not exist or may not be used, and more
-/// threads than the list has cpus.
+/// `threads` 0: one for each core and no more than the quota, or one for each cpu of a list. `list`: "0-3,8", "fastest"
+/// for the fastest ones first and a core each, or empty for no pinning. Throws Error(kUser) for a list that is none,
+/// cpus that do not exist or may not be used, and more threads than the list has cpus.
 CpuChoice choose_cpus(const CpuTopology& topology, int threads, const std::string& list);
 
 }  // namespace heartmula

@@ -47,18 +47,24 @@ int first_of(const std::optional<std::vector<int>>& siblings, int cpu) {
   return siblings && !siblings->empty() ? std::min(cpu, std::ranges::min(*siblings)) : cpu;
 }
 
-std::optional<std::vector<int>> sharers_of_last_cache(const fs::path& folder) {
-  std::optional<std::vector<int>> sharers;
+struct Cache {
+  std::vector<int> sharers;
+  int64_t bytes = 0;
+};
+
+std::optional<Cache> last_cache(const fs::path& cpu_folder) {
+  std::optional<Cache> cache;
   uint64_t last_level = 0;
   std::error_code ignored;
-  for (const fs::directory_entry& entry : fs::directory_iterator(folder / "cache", ignored)) {
+  for (const fs::directory_entry& entry : fs::directory_iterator(cpu_folder / "cache", ignored)) {
     const uint64_t level = detail::number_in(entry.path() / "level").value_or(0);
-    const auto cpus = detail::cpu_list_in(entry.path() / "shared_cpu_list");
-    if (level <= last_level || !cpus) continue;
+    const auto sharers = detail::cpu_list_in(entry.path() / "shared_cpu_list");
+    if (level <= last_level || !sharers) continue;
     last_level = level;
-    sharers = cpus;
+    const uint64_t kilobytes = detail::number_in(entry.path() / "size").value_or(0);  // "32768K"
+    cache = {*sharers, static_cast<int64_t>(kilobytes) * 1024};
   }
-  return sharers;
+  return cache;
 }
 
 /// Relative speeds by `file`, for example cpu_capacity; empty if it says the same of all or not something of each.
@@ -126,15 +132,19 @@ CpuTopology cpu_topology(const fs::path& root, std::vector<int> affinity) {
   const std::vector<int> ids = restricted(restricted(allowed, cpuset(root)), topology.present);
   std::vector<double> speeds = speeds_by(folder, ids, "cpu_capacity");
   if (speeds.empty()) speeds = speeds_by(folder, ids, "cpufreq/cpuinfo_max_freq");
+  std::map<int, int64_t> cache_of_cluster;
   for (size_t i = 0; i < ids.size(); ++i) {
     const fs::path cpu_folder = folder / fmt::format("cpu{}", ids[i]);
-    std::optional<std::vector<int>> sharers = sharers_of_last_cache(cpu_folder);
-    if (!sharers) sharers = cpu_list_in(cpu_folder / "topology/cluster_cpus_list");
+    const std::optional<Cache> cache = last_cache(cpu_folder);
+    const std::optional<std::vector<int>> sharers =
+        cache ? cache->sharers : cpu_list_in(cpu_folder / "topology/cluster_cpus_list");
     topology.cpus.push_back({.id = ids[i],
                              .core = first_of(cpu_list_in(cpu_folder / "topology/thread_siblings_list"), ids[i]),
                              .cluster = sharers ? first_of(sharers, ids[i]) : 0,
                              .speed = speeds.empty() ? 1.0 : speeds[i]});
+    if (cache) cache_of_cluster[topology.cpus.back().cluster] = cache->bytes;
   }
+  for (const auto& [cluster, bytes] : cache_of_cluster) topology.cache_bytes += bytes;
   topology.quota = cgroup_cpu_limit(root);
   return topology;
 }

@@ -1,6 +1,7 @@
 // The cpus that this process may use, how fast they are, and what they share. NUMA is left to the system.
 #pragma once
 
+#include <cstdint>
 #include <filesystem>
 #include <string>
 #include <vector>
@@ -20,6 +21,7 @@ struct Cpu {
 struct CpuTopology {
   std::vector<Cpu> cpus;     // that this process may use, in ascending order, at least one
   std::vector<int> present;  // numbers of all cpus of the machine that are switched on
+  int64_t cache_bytes = 0;   // last level of cache of all clusters together; 0 if the system does not say
   int quota = 0;             // cpus' worth of time that the cgroup grants, rounded up; 0: no limit
 };
 

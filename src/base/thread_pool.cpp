@@ -14,14 +14,19 @@
 #include <immintrin.h>
 #endif
 
+#include "base/affinity.h"
 #include "base/error.h"
 
 namespace heartmula {
 namespace {
 
 constexpr int kMaxThreads = 1024;
-/// How long a thread waits awake before it sleeps: longer than the gap between two operations of a decode step.
-constexpr std::chrono::microseconds kSpin{20};
+/// How long a worker waits awake for the next operation before it sleeps: longer than sampling a code takes, for which
+/// the others have nothing to do. On a machine busy with other programs a sleeper was back after 2 ms only.
+constexpr std::chrono::microseconds kWorkerSpin{100};
+/// How long the caller waits awake for those who still compute. They need it less than that, or have lost their core:
+/// then it may be this one that they wait for.
+constexpr std::chrono::microseconds kCallerSpin{20};
 constexpr size_t kCacheLine = 128;  // pairs of lines are fetched together on x86, and some Arm cores have lines of 128
 
 void relax() {
@@ -32,13 +37,13 @@ void relax() {
 #endif
 }
 
-/// Spins for kSpin, then sleeps, until `word` satisfies `ready`; returns the value that did. Whoever changes the word
+/// Spins for `spin`, then sleeps, until `word` satisfies `ready`; returns the value that did. Whoever changes the word
 /// so that it may become ready calls notify_all.
 template <typename Ready>
-uint32_t wait_until(const std::atomic<uint32_t>& word, Ready ready) {
+uint32_t wait_until(const std::atomic<uint32_t>& word, std::chrono::microseconds spin, Ready ready) {
   uint32_t value = word.load(std::memory_order_acquire);
   if (ready(value)) return value;
-  const auto deadline = std::chrono::steady_clock::now() + kSpin;
+  const auto deadline = std::chrono::steady_clock::now() + spin;
   do {
     for (int i = 0; i < 16; ++i) {
       relax();
@@ -53,6 +58,10 @@ uint32_t wait_until(const std::atomic<uint32_t>& word, Ready ready) {
   return value;
 }
 
+Error cannot_pin(int cpu) {
+  return failure("cannot keep a thread on cpu {}: the system refuses; leave out --cpus", cpu);
+}
+
 }  // namespace
 
 // A job is open from the moment its fields are set until the caller finds no chunk left. A worker joins an open job by
@@ -64,10 +73,18 @@ struct ThreadPool::State {
     int64_t chunks = 0;
   };
 
-  explicit State(int thread_count) : active(thread_count), computed(static_cast<size_t>(thread_count)) {
+  State(int thread_count, std::vector<int> pinned_to)
+      : cpus(std::move(pinned_to)),
+        limit(thread_count),
+        active(thread_count),
+        computed(static_cast<size_t>(thread_count)) {
     try {
       for (int worker = 1; worker < thread_count; ++worker) {
         workers.emplace_back([this, worker] { serve(worker); });
+        if (!cpus.empty() && !pin_thread(workers.back(), cpus[static_cast<size_t>(worker)])) {
+          stop();
+          throw cannot_pin(cpus[static_cast<size_t>(worker)]);
+        }
       }
     } catch (const std::system_error& error) {
       stop();
@@ -92,10 +109,10 @@ struct ThreadPool::State {
       for (int count = active.load(std::memory_order_acquire); worker >= count; count = active.load()) {
         active.wait(count, std::memory_order_acquire);
       }
-      seen = wait_until(job_number, [seen](uint32_t number) { return number != seen; });
+      seen = wait_until(job_number, kWorkerSpin, [seen](uint32_t number) { return number != seen; });
       if (stopping.load(std::memory_order_relaxed)) return;
-      if (worker >= active.load(std::memory_order_relaxed) || !join_job()) continue;
-      work(worker);
+      if (!join_job()) continue;
+      if (worker < active.load(std::memory_order_relaxed)) work(worker);         // does not change while a job is open
       if (gate.fetch_sub(1, std::memory_order_acq_rel) == 1) gate.notify_all();  // closed, and nobody is left
     }
   }
@@ -145,6 +162,8 @@ struct ThreadPool::State {
   std::mutex error_mutex;
   std::exception_ptr first_error;
 
+  const std::vector<int> cpus;                              // of the workers, or empty
+  std::atomic<int> limit;                                   // of workers, by use_threads
   alignas(kCacheLine) std::atomic<uint32_t> job_number{0};  // workers wait for it to change
   std::atomic<bool> stopping{false};
   alignas(kCacheLine) std::atomic<int> active;        // workers that take part; the others wait for it to change
@@ -157,11 +176,11 @@ struct ThreadPool::State {
   std::vector<std::thread> workers;
 };
 
-ThreadPool::ThreadPool(int threads) {
+ThreadPool::ThreadPool(int threads, std::vector<int> cpus) {
   if (threads < 1 || threads > kMaxThreads) {
     throw user_error("{} threads: the number must be from 1 to {}", threads, kMaxThreads);
   }
-  state_ = std::make_unique<State>(threads);
+  state_ = std::make_unique<State>(threads, std::move(cpus));
 }
 
 ThreadPool::~ThreadPool() = default;
@@ -171,8 +190,7 @@ int ThreadPool::threads() const {
 }
 
 void ThreadPool::use_threads(int count) {
-  const int active = std::clamp(count, 1, threads());
-  if (state_->active.load(std::memory_order_relaxed) != active) state_->set_active(active);
+  state_->limit.store(std::clamp(count, 1, threads()), std::memory_order_relaxed);
 }
 
 std::vector<int64_t> ThreadPool::chunks_by_worker() const {
@@ -187,6 +205,7 @@ void ThreadPool::set_cancel_token(const CancelToken* token) {
 
 void ThreadPool::run(int64_t chunks, ChunkFunction function, const void* context) {
   State& state = *state_;
+  if (!state.cpus.empty() && !pin_thread(state.cpus[0])) throw cannot_pin(state.cpus[0]);
   state.function = function;
   state.context = context;
   state.chunks = chunks;
@@ -194,8 +213,10 @@ void ThreadPool::run(int64_t chunks, ChunkFunction function, const void* context
   state.abandoned.store(false, std::memory_order_relaxed);
   state.cancelled.store(false, std::memory_order_relaxed);
 
-  const bool shared = chunks > 1 && !state.workers.empty() && state.active.load(std::memory_order_relaxed) > 1;
+  const int workers = state.limit.load(std::memory_order_relaxed);
+  const bool shared = chunks > 1 && workers > 1;
   if (shared) {
+    if (state.active.load(std::memory_order_relaxed) != workers) state.set_active(workers);
     state.gate.store(State::kOpen, std::memory_order_release);
     state.job_number.fetch_add(1, std::memory_order_seq_cst);
     state.job_number.notify_all();
@@ -203,7 +224,7 @@ void ThreadPool::run(int64_t chunks, ChunkFunction function, const void* context
   state.work(0);
   if (shared) {
     state.gate.fetch_and(~State::kOpen, std::memory_order_acq_rel);
-    wait_until(state.gate, [](uint32_t inside) { return inside == 0; });
+    wait_until(state.gate, kCallerSpin, [](uint32_t inside) { return inside == 0; });
   }
 
   if (state.first_error) std::rethrow_exception(std::exchange(state.first_error, nullptr));

@@ -13,8 +13,9 @@ namespace heartmula {
 /// together; who computes a chunk never changes its result. One parallel_for at a time.
 class ThreadPool {
  public:
-  /// `threads` >= 1, the caller included.
-  explicit ThreadPool(int threads);
+  /// `threads` >= 1, the caller included. Worker i stays on the i-th of `cpus`, of which there are none or at least
+  /// `threads`; the thread that calls parallel_for is worker 0 and stays pinned after it (see unpin_thread).
+  explicit ThreadPool(int threads, std::vector<int> cpus = {});
   ~ThreadPool();
   ThreadPool(const ThreadPool&) = delete;
   ThreadPool& operator=(const ThreadPool&) = delete;
@@ -24,7 +25,8 @@ class ThreadPool {
   std::vector<int64_t> chunks_by_worker() const;
 
   /// From the next parallel_for on, workers 0 to count - 1 take part (at least one, at most all). The others sleep and
-  /// cost nothing. May be called from any thread.
+  /// cost nothing. A change wakes or parks threads, which takes longer than a small operation. May be called from any
+  /// thread.
   void use_threads(int count);
 
   /// Looked at before each chunk is claimed; null for none.

@@ -45,7 +45,9 @@ class Runner {
   }
 
  private:
-  CpuOptions cpu_options() const { return {.threads = options_.threads, .isa = {}}; }
+  CpuOptions cpu_options() const {
+    return {.threads = options_.threads, .cpus = options_.cpus, .measure_streams = true, .isa = {}};
+  }
 
   bool wants(const std::string& stage) const {
     const std::vector<std::string>& wanted = options_.stages;

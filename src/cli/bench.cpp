@@ -45,7 +45,8 @@ void add_bench(CLI::App& app, Run& run) {
                    fmt::format("Stages, of {}; by default all", fmt::join(bench::kStageNames, ", ")))
       ->delimiter(',')
       ->multi_option_policy(list);
-  command->add_option("--threads", o.threads, "Threads; by default as many as the process may use");
+  command->add_option("--threads", o.threads, kThreadsHelp);
+  command->add_option("--cpus", o.cpus, kCpusHelp);
   command
       ->add_option(both_spellings("--mula_dtype"), options->mula_dtypes,
                    "Weights of the language model: bf16, fp32, or both")

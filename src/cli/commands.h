@@ -20,6 +20,10 @@ void add_tokenize(CLI::App& app, Run& run);
 void add_verify(CLI::App& app, Run& run);
 void add_bench(CLI::App& app, Run& run);
 
+/// Help of flags that several commands have.
+constexpr const char* kThreadsHelp = "Threads; by default one for each core, or as many as decode fastest";
+constexpr const char* kCpusHelp = "Pin the threads: 0-3,8 puts thread i on the i-th of these cpus; fastest";
+
 /// "--save_path" as "--save_path,--save-path": both spellings of every flag work.
 std::string both_spellings(const std::string& flags);
 

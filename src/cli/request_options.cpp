@@ -136,7 +136,8 @@ void RequestOptions::add_checkpoint(CLI::App& command) {
     return add_option(command, flags, target, help);
   };
   option("--model_path", model_path, "Folder with the checkpoint: HeartMuLa-oss-3B/, HeartCodec-oss/, tokenizer.json");
-  option("--threads", threads, "Threads; by default as many as the process may use");
+  option("--threads", threads, kThreadsHelp);
+  option("--cpus", cpus, kCpusHelp);
   option("--request", request_file, "Take every setting from this JSON (a song's sidecar); other flags stand over it");
 }
 
@@ -219,6 +220,7 @@ Request RequestOptions::resolve(CheckpointParts parts) const {
   assign(r.save_codes, save_codes);
   assign(r.load_codes, load_codes);
   assign(r.threads, threads);
+  assign(r.cpus, cpus);
   if (continue_from_ms) r.continue_from_ms = continue_from_ms;
   if (seed) r.seed = parse_seed(*seed);
   if (mula_dtype) r.mula_dtype = parse_weight_dtype("mula_dtype", *mula_dtype);
@@ -246,7 +248,7 @@ int run_song_command(const RequestOptions& options, CheckpointParts parts,
   ProgressReporter reporter(parse_progress_mode(options.progress));
   const bool silent = reporter.mode() == ProgressMode::kNone || reporter.mode() == ProgressMode::kJson;
   std::optional<Profile> profile;
-  if (!options.profile.empty()) profile.emplace(options.profile, DeviceLimits::measure(request.threads));
+  if (!options.profile.empty()) profile.emplace(options.profile, DeviceLimits::measure(request.threads, request.cpus));
   const SongFileHooks hooks = {
       .progress = [&](std::string_view stage, int64_t done, int64_t total,
                       double seconds) { reporter.report(stage, done, total, seconds); },

@@ -22,7 +22,7 @@ struct RequestOptions {
   std::optional<std::string> mula_device, codec_device, mula_dtype, codec_dtype, seed, lazy_load;
   std::optional<int64_t> max_audio_length_ms, topk, codec_steps, continue_from_ms;
   std::optional<double> temperature, cfg_scale, codec_guidance_scale;
-  std::optional<std::string> save_path, format, sample_format, save_codes, load_codes;
+  std::optional<std::string> save_path, format, sample_format, save_codes, load_codes, cpus;
   std::optional<std::string> overlap;
   std::optional<int> threads;
   bool compat = false;

@@ -5,6 +5,7 @@
 #include "base/error.h"
 #include "cpu/attention.h"
 #include "cpu/products.h"
+#include "cpu/stream_threads.h"
 
 namespace heartmula {
 namespace cpu {
@@ -12,14 +13,25 @@ namespace {
 
 class CpuOps final : public Ops {
  public:
-  explicit CpuOps(const CpuOptions& options) : device_(options) {}
+  explicit CpuOps(const CpuOptions& options) : device_(options) { find_stream_threads(device_, options); }
 
   std::string description() const override {
-    const int threads = device_.pool.threads();
-    return fmt::format("cpu ({}, {} {})", device_.isa.name, threads, threads == 1 ? "thread" : "threads");
+    const CpuChoice& choice = device_.choice;
+    std::string text =
+        fmt::format("cpu ({}, {} {}", device_.isa.name, choice.threads, choice.threads == 1 ? "thread" : "threads");
+    if (choice.pinned) {
+      std::vector<int> cpus(choice.cpus.begin(), choice.cpus.begin() + choice.threads);
+      std::sort(cpus.begin(), cpus.end());
+      text += " on " + cpu_list_text(cpus);
+    }
+    if (device_.stream_threads < choice.threads) text += fmt::format(", decoding with {}", device_.stream_threads);
+    return text + ")";
   }
   int threads() const override { return device_.pool.threads(); }
-  void use_threads(int count) override { device_.pool.use_threads(count); }
+  void use_threads(int count) override {
+    device_.limit = std::clamp(count, 1, threads());
+    device_.pool.use_threads(count);
+  }
   std::vector<int64_t> chunks_by_thread() const override { return device_.pool.chunks_by_worker(); }
   void set_cancel_token(const CancelToken* token) override { device_.pool.set_cancel_token(token); }
 

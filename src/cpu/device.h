@@ -2,6 +2,7 @@
 #pragma once
 
 #include <algorithm>
+#include <atomic>
 #include <vector>
 
 #include "base/cpu_choice.h"
@@ -15,13 +16,25 @@ namespace heartmula::cpu {
 
 /// Work below this many element operations is not worth another chunk.
 constexpr int64_t kChunkCost = 4096;
+/// Up to as many rows (a guidance pair, with a draft) memory is the limit of a product, beyond it soon arithmetic.
+constexpr int64_t kStreamRows = 4;
 
 struct Device {
   explicit Device(const CpuOptions& options)
       : isa(choose_isa(options.isa)),
         kernels(*isa.kernels),
-        pool(choose_cpus(cpu_topology(), options.threads, "").threads),
-        scratch_of_worker(pool.threads()) {}
+        choice(choose(options)),
+        pool(choice.threads, choice.pinned ? choice.cpus : std::vector<int>()),
+        limit(choice.threads),
+        stream_threads(choice.threads),
+        scratch_of_worker(static_cast<size_t>(choice.threads)) {}
+
+  /// For each product, which say what kind of step it is: the operations between them do as they do, since to change
+  /// the number of threads takes time.
+  void use_threads_for(int64_t rows) {
+    pool.use_threads(
+        std::min(limit.load(std::memory_order_relaxed), rows <= kStreamRows ? stream_threads : choice.threads));
+  }
 
   /// Scratch of at least `bytes` for each worker, to be asked for before parallel_for.
   void reserve_scratch(size_t bytes) {
@@ -40,9 +53,20 @@ struct Device {
     });
   }
 
+  static CpuChoice choose(const CpuOptions& options) {
+    CpuChoice choice = choose_cpus(cpu_topology(), options.threads, options.cpus);
+    if (options.cpus_backwards && choice.pinned) {
+      std::reverse(choice.cpus.begin(), choice.cpus.begin() + choice.threads);
+    }
+    return choice;
+  }
+
   Isa isa;
   const Kernels& kernels;
+  CpuChoice choice;
   ThreadPool pool;
+  std::atomic<int> limit;  // of threads, for all operations
+  int stream_threads;      // as many as read memory fastest
   std::vector<Scratch> scratch_of_worker;
   Scratch shared;  // written by one parallel_for and read by the next
 };

@@ -5,6 +5,7 @@
 #include <cstring>
 
 #include "cpu/device.h"
+#include "cpu/stream_threads.h"
 
 namespace heartmula {
 namespace {
@@ -26,7 +27,12 @@ struct MachineProbe::State {
   int64_t buffer_bytes;
   std::atomic<uint32_t> sink{0};  // what was read must be used
 
+  State(const CpuOptions& options, int64_t bytes) : device(options), buffer_bytes(bytes) {
+    cpu::find_stream_threads(device, options);
+  }
+
   double flop_per_second(double (*multiply_adds)(int64_t steps)) {
+    device.pool.use_threads(device.choice.threads);
     const int64_t parts = int64_t{8} * device.pool.threads();
     std::atomic<int64_t> flop{0};
     const Clock::time_point begin = Clock::now();
@@ -38,13 +44,14 @@ struct MachineProbe::State {
 };
 
 MachineProbe::MachineProbe(const CpuOptions& options, int64_t buffer_bytes)
-    : state_(new State{cpu::Device(options), (buffer_bytes + kPartBytes - 1) / kPartBytes * kPartBytes}) {}
+    : state_(new State(options, (buffer_bytes + kPartBytes - 1) / kPartBytes * kPartBytes)) {}
 
 MachineProbe::~MachineProbe() = default;
 MachineProbe::MachineProbe(MachineProbe&&) noexcept = default;
 
 double MachineProbe::read_bytes_per_second() {
   State& state = *state_;
+  state.device.pool.use_threads(state.device.stream_threads);
   const int64_t parts = state.buffer_bytes / kPartBytes;
   const std::shared_ptr<void> buffer = cpu::allocate_aligned(static_cast<size_t>(state.buffer_bytes));
   const auto part = [&buffer](int64_t index) { return static_cast<std::byte*>(buffer.get()) + index * kPartBytes; };

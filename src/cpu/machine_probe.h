@@ -18,7 +18,8 @@ class MachineProbe {
   ~MachineProbe();
   MachineProbe(MachineProbe&&) noexcept;
 
-  /// Of memory, each thread reading parts of one buffer in order.
+  /// Of memory, with the threads that stream fastest if the options ask to measure them; each thread reading parts of
+  /// one buffer in order.
   double read_bytes_per_second();
   /// Multiply and add count as two operations.
   double f32_flop_per_second();

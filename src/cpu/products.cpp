@@ -36,6 +36,7 @@ ProductCut cut_product(const Kernels& kernels, int threads, int64_t rows, int64_
 void run_product(Device& device, Product product, View out, ConstView x, const Matrix& weight) {
   const auto& packed = static_cast<const PackedMatrix&>(weight.storage());
   if (out.rows == 0) return;
+  device.use_threads_for(out.rows);
   product.a = x.data;
   product.a_stride = x.stride;
   product.weights = packed.words.get();

@@ -2,6 +2,7 @@
 #include <mutex>
 #include <random>
 
+#include "base/affinity.h"
 #include "base/error.h"
 #include "heartmula/heartmula.h"
 #include "song/generator.h"
@@ -38,7 +39,7 @@ struct Model::State {
 
   explicit State(const ModelSettings& s)
       : settings(s),
-        models({s.model_path, s.version, to_dtype(s.mula_type), to_dtype(s.codec_type), s.threads, nullptr},
+        models({s.model_path, s.version, to_dtype(s.mula_type), to_dtype(s.codec_type), s.threads, s.cpus, nullptr},
                CheckpointParts::kAll, nullptr) {}
 
   Request base_request() const {
@@ -49,12 +50,8 @@ struct Model::State {
     request.codec_dtype = to_dtype(settings.codec_type);
     request.lazy_load = settings.lazy_load;
     request.threads = settings.threads;
+    request.cpus = settings.cpus;
     return request;
-  }
-
-  void set_cancel_token(const CancelToken* cancel) {
-    models.lm_ops().set_cancel_token(cancel);
-    models.codec_ops().set_cancel_token(cancel);
   }
 };
 
@@ -79,13 +76,14 @@ Song Model::generate(const SongRequest& song_request, const Callbacks& callbacks
   check_codes(models.lm_config(), song_request.begin, "SongRequest::begin");
   const Prompt prompt = make_prompt(models.tokenizer(), models.gen_config(), request.tags, request.lyrics);
   Song song{.frames = song_request.begin, .seed = *request.seed};
+  const UnpinAtEnd unpin;
   std::mutex progress_mutex;
   SongHooks hooks = make_hooks(callbacks, progress_mutex);
   hooks.frame = [&](int64_t index, const Frame& frame) {
     song.frames.push_back(frame);
     if (callbacks.frame) callbacks.frame(index, frame);
   };
-  state_->set_cancel_token(cancel);
+  state_->models.set_cancel_token(cancel);
   const SongOutcome outcome = generate_song(models, request, prompt, song_request.begin, hooks, cancel);
   song.stop_reason = outcome.stop_reason;
   song.dropped_codes = outcome.dropped_codes;
@@ -98,8 +96,9 @@ Song Model::decode(std::span<const Frame> frames, const CodecRequest& codec_requ
   apply(request, codec_request);
   validate(request);
   request.seed = seed;
+  const UnpinAtEnd unpin;
   std::mutex progress_mutex;
-  state_->set_cancel_token(cancel);
+  state_->models.set_cancel_token(cancel);
   const SongOutcome outcome = decode_song(state_->models, request, frames, make_hooks(callbacks, progress_mutex));
   return {{frames.begin(), frames.end()}, StopReason::kLength, seed, outcome.dropped_codes};
 }

@@ -7,12 +7,15 @@
 namespace heartmula {
 namespace {
 
+/// Less is read from the cache, or so soon that the number of threads does not matter.
+constexpr int64_t kManyBytes = 200'000'000;
+
 OpListener* listener(const ModelOptions& options, Profile::Track track) {
   return options.profile == nullptr ? nullptr : &options.profile->operations(track);
 }
 
-std::unique_ptr<Ops> make_ops(const ModelOptions& options, WorkTotals& totals, const CancelToken* cancel) {
-  std::unique_ptr<Ops> ops = make_metered_ops(make_cpu_ops({.threads = options.threads, .isa = {}}), totals);
+std::unique_ptr<Ops> make_ops(const CpuOptions& options, WorkTotals& totals, const CancelToken* cancel) {
+  std::unique_ptr<Ops> ops = make_metered_ops(make_cpu_ops(options), totals);
   ops->set_cancel_token(cancel);
   return ops;
 }
@@ -25,15 +28,16 @@ void log_unused(const WeightStore& store) {
 
 Models::Models(const ModelOptions& options, CheckpointParts parts, const CancelToken* cancel)
     : options_(options),
+      cancel_(cancel),
       paths_(find_checkpoint(options.model_path, options.version, parts)),
       codec_config_(read_codec_config(paths_.codec / "config.json")),
       lm_totals_(listener(options, Profile::Track::kLanguageModel)),
       codec_totals_(listener(options, Profile::Track::kCodec)),
-      codec_ops_(make_ops(options, codec_totals_, cancel)) {
+      codec_ops_(make_ops({.threads = options.threads, .cpus = options.cpus, .cpus_backwards = true, .isa = {}},
+                          codec_totals_, cancel)) {
   if (parts == CheckpointParts::kAll) {
     lm_config_ = read_lm_config(paths_.mula / "config.json");
     gen_config_ = GenConfig::open(paths_.gen_config);
-    lm_ops_ = make_ops(options, lm_totals_, cancel);
   }
 }
 
@@ -42,6 +46,23 @@ Models::~Models() = default;
 const Tokenizer& Models::tokenizer() {
   if (!tokenizer_) tokenizer_.emplace(Tokenizer::open(paths_.tokenizer));
   return *tokenizer_;
+}
+
+void Models::set_cancel_token(const CancelToken* cancel) {
+  cancel_ = cancel;
+  codec_ops_->set_cancel_token(cancel);
+  if (lm_ops_) lm_ops_->set_cancel_token(cancel);
+}
+
+Ops& Models::lm_ops() {
+  if (!lm_ops_) {
+    lm_ops_ = make_ops({.threads = options_.threads,
+                        .cpus = options_.cpus,
+                        .measure_streams = lm_store().total_bytes() >= kManyBytes,
+                        .isa = {}},
+                       lm_totals_, cancel_);
+  }
+  return *lm_ops_;
 }
 
 const WeightStore& Models::lm_store() {
@@ -56,7 +77,7 @@ const WeightStore& Models::codec_store() {
 
 const HeartMula& Models::lm() {
   if (!lm_) {
-    lm_.emplace(HeartMula::load(*lm_ops_, lm_store(), *lm_config_, options_.mula_dtype));
+    lm_.emplace(HeartMula::load(lm_ops(), lm_store(), *lm_config_, options_.mula_dtype));
     log_unused(lm_store());
   }
   return *lm_;

@@ -20,7 +20,8 @@ struct ModelOptions {
   std::string version = "3B";
   DType mula_dtype = DType::kBF16;
   DType codec_dtype = DType::kF32;
-  int threads = 0;
+  int threads = 0;             // 0: as many as serve best
+  std::string cpus;            // "0-3,8" or "fastest": pins the threads
   Profile* profile = nullptr;  // hears of every operation; must outlive the models
 };
 
@@ -39,13 +40,16 @@ class Models {
   const Tokenizer& tokenizer();
 
   /// What computes, for the summary.
-  std::string device() const { return codec_ops_->description(); }
+  std::string device() const { return (lm_ops_ ? lm_ops_ : codec_ops_)->description(); }
 
   /// What the operations of each model had to do so far.
   const WorkTotals& lm_totals() const { return lm_totals_; }
   const WorkTotals& codec_totals() const { return codec_totals_; }
 
-  Ops& lm_ops() { return *lm_ops_; }
+  /// Must outlive the calls; null for none.
+  void set_cancel_token(const CancelToken* cancel);
+  /// Made when it is first asked for: how many threads to decode with may take a measurement.
+  Ops& lm_ops();
   Ops& codec_ops() { return *codec_ops_; }
   const WeightStore& lm_store();
   const WeightStore& codec_store();
@@ -56,6 +60,7 @@ class Models {
 
  private:
   ModelOptions options_;
+  const CancelToken* cancel_;
   CheckpointPaths paths_;
   std::optional<LmConfig> lm_config_;
   CodecConfig codec_config_;

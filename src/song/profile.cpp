@@ -23,8 +23,8 @@ double microseconds(Profile::Clock::duration duration) {
 
 }  // namespace
 
-DeviceLimits DeviceLimits::measure(int threads) {
-  MachineProbe probe({.threads = threads, .isa = {}}, kBufferBytes);
+DeviceLimits DeviceLimits::measure(int threads, const std::string& cpus) {
+  MachineProbe probe({.threads = threads, .cpus = cpus, .measure_streams = true, .isa = {}}, kBufferBytes);
   DeviceLimits limits;
   for (int i = 0; i < kSamples; ++i) {
     limits.read_bytes_s = std::max(limits.read_bytes_s, probe.read_bytes_per_second());

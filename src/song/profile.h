@@ -19,7 +19,7 @@ struct DeviceLimits {
   double bf16_flop_s = 0;
 
   /// Of CPUs, with the threads that will compute; takes about half a second.
-  static DeviceLimits measure(int threads);
+  static DeviceLimits measure(int threads, const std::string& cpus);
   /// The least time that these bytes from memory and this arithmetic take.
   double seconds(double stored_bytes, double flop, DType arithmetic) const;
 };

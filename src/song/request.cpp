@@ -51,11 +51,15 @@ uint64_t random_seed() {
 
 void validate(const Request& r) {
   // JSON, and so the request beside each song, holds nothing else.
-  const std::pair<const char*, const std::string*> texts[] = {
-      {"--lyrics", &r.lyrics},         {"--tags", &r.tags},
-      {"--title", &r.title},           {"--version", &r.version},
-      {"--model_path", &r.model_path}, {"--save_path", &r.save_path},
-      {"--save_codes", &r.save_codes}, {"--load_codes", &r.load_codes}};
+  const std::pair<const char*, const std::string*> texts[] = {{"--lyrics", &r.lyrics},
+                                                              {"--tags", &r.tags},
+                                                              {"--title", &r.title},
+                                                              {"--version", &r.version},
+                                                              {"--model_path", &r.model_path},
+                                                              {"--save_path", &r.save_path},
+                                                              {"--save_codes", &r.save_codes},
+                                                              {"--load_codes", &r.load_codes},
+                                                              {"--cpus", &r.cpus}};
   for (const auto& [flag, text] : texts) check_utf8(flag, *text);
   if (r.model_path.empty()) throw user_error("--model_path is missing: the folder with the checkpoint");
   check_integer("max_audio_length_ms", r.max_audio_length_ms, 0, kMaxInteger);
@@ -101,6 +105,7 @@ nlohmann::json to_json(const Request& r) {
       {"threads", r.threads},
       {"overlap", overlap_name(r.overlap)},
   };
+  if (!r.cpus.empty()) json["cpus"] = r.cpus;
   if (r.seed) json["seed"] = *r.seed;
   if (!r.load_codes.empty()) json["load_codes"] = r.load_codes;
   if (r.continue_from_ms) json["continue_from_ms"] = *r.continue_from_ms;
@@ -143,6 +148,7 @@ Request parse_request(std::string_view text, const std::string& name, Request de
   text_field("load_codes", r.load_codes);
   text_field("save_path", r.save_path);
   text_field("save_codes", r.save_codes);
+  text_field("cpus", r.cpus);
   integer_field("max_audio_length_ms", r.max_audio_length_ms);
   integer_field("topk", r.topk);
   integer_field("codec_steps", r.codec_steps);

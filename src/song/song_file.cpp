@@ -108,7 +108,7 @@ std::vector<std::string> warnings_of(const LevelMeter& meter, const SongOutcome&
 
 // What the machine could do at most, and which part of that each stage reached.
 nlohmann::json limits_of(const SongOutcome& outcome, const Models& models) {
-  const DeviceLimits limits = DeviceLimits::measure(models.options().threads);
+  const DeviceLimits limits = DeviceLimits::measure(models.options().threads, models.options().cpus);
   const auto fraction = [&](const WorkTotals& totals, DType dtype, double seconds) {
     return limits.seconds(totals.stored_bytes(), totals.flop(), dtype) / seconds;
   };
@@ -237,7 +237,8 @@ MemoryPlan checked_plan(Models& models, const Request& request, int64_t context,
 }
 
 ModelOptions model_options(const Request& request, const SongFileHooks& hooks) {
-  return {request.model_path, request.version, request.mula_dtype, request.codec_dtype, request.threads, hooks.profile};
+  return {request.model_path, request.version, request.mula_dtype, request.codec_dtype,
+          request.threads,    request.cpus,    hooks.profile};
 }
 
 // Frames and steps of the codec go into the profile, too.

@@ -19,8 +19,8 @@ constexpr double kBf16Most = 0.85;
 
 Models make_models(const std::filesystem::path& folder, DType dtype, const VerifyOptions& options,
                    const CancelToken* cancel) {
-  return Models({.model_path = folder.string(), .mula_dtype = dtype, .threads = options.threads}, CheckpointParts::kAll,
-                cancel);
+  return Models({.model_path = folder.string(), .mula_dtype = dtype, .threads = options.threads, .cpus = options.cpus},
+                CheckpointParts::kAll, cancel);
 }
 
 std::vector<int32_t> to_ids(const std::vector<int64_t>& values) {

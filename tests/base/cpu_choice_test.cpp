@@ -48,6 +48,15 @@ TEST(ChooseCpus, pins_to_a_list_in_its_order) {
   EXPECT_EQ(choose_cpus(laptop(), 2, "6,0-2").threads, 2);
 }
 
+TEST(ChooseCpus, pins_to_the_fastest_in_order) {
+  const CpuChoice choice = choose_cpus(laptop(), 0, "fastest");
+  EXPECT_EQ(choice.threads, 6);
+  EXPECT_TRUE(choice.pinned);
+  EXPECT_THAT(choice.cpus, ElementsAre(0, 2, 4, 5, 6, 7, 1, 3));
+  EXPECT_EQ(choose_cpus(laptop(), 2, "fastest").threads, 2);
+  EXPECT_EQ(choose_cpus(laptop(), 8, "fastest").threads, 8);
+}
+
 TEST(ChooseCpus, refuses_lists_that_cannot_be_had) {
   const auto message = [](const CpuTopology& topology, int threads, const std::string& list) {
     return error_of(ErrorKind::kUser, [&] { choose_cpus(topology, threads, list); });
@@ -59,9 +68,10 @@ TEST(ChooseCpus, refuses_lists_that_cannot_be_had) {
             "--cpus 2,3: this process may not use cpu 3; it may use 0-2,4-5 (taskset and cgroups set this)");
   EXPECT_EQ(message(laptop(), 0, "1,0-2"), "--cpus 1,0-2: 1 stands there twice");
   EXPECT_EQ(message(laptop(), 3, "0,2"), "--threads 3, but --cpus 0,2 names 2: leave one of them out");
+  EXPECT_EQ(message(laptop(), 9, "fastest"), "--threads 9, but --cpus fastest names 8: leave one of them out");
   for (const char* list : {" ", "all", "0-", "1;2", "-1"}) {
     EXPECT_EQ(message(laptop(), 0, list),
-              std::string("--cpus ") + list + ": must be a list of processor numbers such as 0-3,8");
+              std::string("--cpus ") + list + ": must be \"fastest\" or a list of processor numbers such as 0-3,8");
   }
 }
 

@@ -1,8 +1,10 @@
 #include "base/cpu_topology.h"
 
 #include <gmock/gmock.h>
+#include <sched.h>
 
 #include <numeric>
+#include <thread>
 
 #include "base/affinity.h"
 #include "base/machines.h"
@@ -42,28 +44,22 @@ TEST(CpuTopology, of_this_machine_is_what_the_system_lets_us_use) {
 }
 
 TEST(CpuTopology, of_this_machine_follows_the_affinity_of_the_calling_thread) {
-  const AffinityGuard guard;
-  const int last = affinity().back();
-  ASSERT_TRUE(set_affinity(std::vector{last}));
-  EXPECT_THAT(ids(cpu_topology()), ElementsAre(last));
-  EXPECT_EQ(default_cpu_count(cpu_topology()), 1);
+  std::vector<int> of_thread;
+  std::thread([&] {
+    cpu_set_t set;
+    CPU_ZERO(&set);
+    CPU_SET(static_cast<size_t>(affinity().back()), &set);
+    ASSERT_EQ(sched_setaffinity(0, sizeof set, &set), 0);
+    of_thread = ids(cpu_topology());
+  }).join();
+  EXPECT_THAT(of_thread, ElementsAre(affinity().back()));
 }
 
-TEST(Affinity, comes_back_with_its_guard) {
-  const std::vector<int> before = affinity();
-  {
-    const AffinityGuard guard;
-    ASSERT_TRUE(set_affinity(std::vector{before.front()}));
-    EXPECT_THAT(affinity(), ElementsAre(before.front()));
-  }
-  EXPECT_EQ(affinity(), before);
-}
-
-TEST(Affinity, of_cpus_that_do_not_exist_is_refused) {
-  const std::vector<int> before = affinity();
-  EXPECT_FALSE(set_affinity(std::vector{60000}));
-  EXPECT_FALSE(set_affinity(std::vector<int>{}));
-  EXPECT_EQ(affinity(), before);
+TEST(CpuTopology, of_this_machine_does_not_shrink_when_a_thread_is_pinned) {
+  const std::vector<int> before = ids(cpu_topology());
+  const UnpinAtEnd unpin;
+  ASSERT_TRUE(pin_thread(before.back()));
+  EXPECT_EQ(ids(cpu_topology()), before);
 }
 
 TEST(CpuTopology, of_two_clusters_of_big_and_small_cores) {
@@ -74,6 +70,7 @@ TEST(CpuTopology, of_two_clusters_of_big_and_small_cores) {
   EXPECT_EQ(topology.cpus[3], (Cpu{.id = 3, .core = 3, .cluster = 0, .speed = 718.0 / 1024}));
   EXPECT_EQ(topology.cpus[19], (Cpu{.id = 19, .core = 19, .cluster = 10, .speed = 1}));
   EXPECT_EQ(topology.quota, 0);
+  EXPECT_EQ(topology.cache_bytes, 24 << 20);
   EXPECT_EQ(default_cpu_count(topology), 20);
   // Big ones first, the favoured one of them at the head; clusters in turn.
   EXPECT_THAT(cpus_in_order(topology),
@@ -92,6 +89,7 @@ TEST(CpuTopology, of_a_board_with_eight_equal_cores) {
   const CpuTopology topology = detail::cpu_topology(root.path(), range(0, 8));
   for (const Cpu& cpu : topology.cpus) EXPECT_EQ(cpu.speed, 1);
   EXPECT_THAT(cpus_in_order(topology), ElementsAre(0, 4, 1, 5, 2, 6, 3, 7));
+  EXPECT_EQ(topology.cache_bytes, 0);
   EXPECT_EQ(default_cpu_count(topology), 8);
 }
 

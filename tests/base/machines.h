@@ -12,6 +12,7 @@ struct CpuFiles {
   std::string cache_sharers;  // of the last level; empty: no folder cache
   int capacity = 0;           // 0: no file
   int max_khz = 0;            // 0: no file
+  int cache_kb = 0;           // 0: no file
 };
 
 inline void write_cpu(const TemporaryFolder& root, int cpu, const CpuFiles& files) {
@@ -22,6 +23,7 @@ inline void write_cpu(const TemporaryFolder& root, int cpu, const CpuFiles& file
     root.write(folder + "cache/index0/shared_cpu_list", files.siblings + "\n");
     root.write(folder + "cache/index3/level", "3\n");
     root.write(folder + "cache/index3/shared_cpu_list", files.cache_sharers + "\n");
+    if (files.cache_kb > 0) root.write(folder + "cache/index3/size", std::to_string(files.cache_kb) + "K\n");
   }
   if (files.capacity > 0) root.write(folder + "cpu_capacity", std::to_string(files.capacity) + "\n");
   if (files.max_khz > 0) root.write(folder + "cpufreq/cpuinfo_max_freq", std::to_string(files.max_khz) + "\n");
@@ -38,7 +40,8 @@ inline void write_gb10(const TemporaryFolder& root) {
               {.siblings = std::to_string(cpu),
                .cache_sharers = cpu < 10 ? "0-9" : "10-19",
                .capacity = capacity,
-               .max_khz = big ? 3900000 : 2808000});
+               .max_khz = big ? 3900000 : 2808000,
+               .cache_kb = cpu < 10 ? 8192 : 16384});
   }
 }
 

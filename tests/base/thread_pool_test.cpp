@@ -1,7 +1,9 @@
 #include "base/thread_pool.h"
 
 #include <gtest/gtest.h>
+#include <sched.h>
 
+#include <algorithm>
 #include <atomic>
 #include <chrono>
 #include <cstdlib>
@@ -10,6 +12,7 @@
 #include <thread>
 #include <vector>
 
+#include "base/affinity.h"
 #include "base/testing.h"
 
 namespace {
@@ -182,6 +185,61 @@ TEST(ThreadPool, others_do_the_work_of_a_slow_worker) {
     });
     EXPECT_TRUE(others_came);
   }
+}
+
+// A slow worker takes the time of twenty chunks of the others for each of its own: as many chunks as it is slow.
+TEST(ThreadPool, a_slow_worker_gets_few_chunks_and_the_results_are_the_same) {
+  constexpr int64_t kChunks = 2000;
+  constexpr int kSlowness = 20;
+  const auto value_of = [](int64_t chunk) { return chunk * chunk % 1009; };
+  std::vector<int64_t> expected;
+  for (int64_t chunk = 0; chunk < kChunks; ++chunk) expected.push_back(value_of(chunk));
+
+  ThreadPool pool(3);
+  for (const int slow : {0, 1, 2}) {
+    std::vector<int64_t> results(kChunks);
+    std::vector<std::atomic<int>> chunks_of(3);
+    std::atomic<int> done{0};
+    std::atomic<int> of_slow{0};
+    pool.parallel_for(kChunks, [&](int64_t chunk, int worker) {
+      if (worker == slow) {
+        const int until = std::min<int>(done + kSlowness, kChunks - of_slow - 1);
+        EXPECT_TRUE(eventually([&] { return done >= until; })) << "the others did not go on";
+        ++of_slow;
+      } else {
+        ++done;
+      }
+      results[static_cast<size_t>(chunk)] = value_of(chunk);
+      ++chunks_of[static_cast<size_t>(worker)];
+    });
+    EXPECT_LE(chunks_of[static_cast<size_t>(slow)], kChunks / kSlowness);
+    EXPECT_EQ(chunks_of[0] + chunks_of[1] + chunks_of[2], kChunks);
+    EXPECT_EQ(results, expected);
+  }
+}
+
+TEST(ThreadPool, pinned_workers_stay_on_their_cpus) {
+  const std::vector<int> cpus = {affinity().back(), affinity().front()};
+  const UnpinAtEnd unpin;
+  ThreadPool pool(2, cpus);
+  for (int round = 0; round < 20; ++round) {
+    std::atomic<int> arrived{0};
+    pool.parallel_for(2, [&](int64_t, int worker) {
+      EXPECT_EQ(sched_getcpu(), cpus[static_cast<size_t>(worker)]);
+      ++arrived;
+      EXPECT_TRUE(eventually([&] { return arrived == 2; })) << "one worker did both chunks";
+    });
+  }
+}
+
+TEST(ThreadPool, a_thread_that_cannot_be_pinned_is_an_error) {
+  EXPECT_EQ(error_of(ErrorKind::kFailure,
+                     [] {
+                       ThreadPool pool(2, {affinity().front(), 60000});
+                     }),
+            "cannot keep a thread on cpu 60000: the system refuses; leave out --cpus");
+  ThreadPool pool(2, {60000, affinity().front()});
+  error_of(ErrorKind::kFailure, [&] { pool.parallel_for(2, [](int64_t, int) {}); });
 }
 
 // Each call needs two workers at once, so a worker that misses its call is seen; the pauses let workers spin, be

@@ -196,6 +196,14 @@ TEST(WrongFlags, numbers_out_of_range_are_told_with_flag_and_value) {
   }
 }
 
+TEST(WrongFlags, cpus_that_cannot_be_had_are_told_with_those_that_can) {
+  EXPECT_THAT(complaint_about_flags({"--cpus", "all"}), AllOf(HasSubstr("--cpus all"), HasSubstr("0-3,8")));
+  EXPECT_THAT(complaint_about_flags({"--cpus", "0-60000"}), AllOf(HasSubstr("--cpus 0-60000"), HasSubstr("no cpu")));
+  EXPECT_THAT(complaint_about_flags({"--cpus", "65536"}), HasSubstr("--cpus 65536"));
+  EXPECT_THAT(complaint_about_flags({"--cpus", "fastest", "--threads", "1024"}),
+              AllOf(HasSubstr("--threads 1024"), HasSubstr("--cpus fastest")));
+}
+
 TEST(WrongFlags, the_longest_and_the_shortest_settings_are_taken_seriously) {
   EXPECT_THAT(complaint_about_flags({"--max_audio_length_ms", "1000000000000"}), HasSubstr("context"));
 }
