@@ -34,7 +34,7 @@ struct ModelSettings {
   int threads = 0;         ///< 0: one for each core, or as many as decode fastest
   /// Pins the threads, the calling one for the time of each call: "0-3,8" puts thread i on the i-th of these cpus,
   /// "fastest" on the fastest cores. Empty: the system places them.
-  std::string cpus;
+  std::string cpus = {};
 };
 
 /// What the codec makes of codes. Defaults are the reference's.

@@ -15,7 +15,7 @@ struct Options {
   ModelChoice models;
   std::vector<std::string> stages;  // of kStageNames; empty: all
   int threads = 0;
-  std::string cpus;
+  std::string cpus = {};
   std::vector<DType> mula_dtypes = {DType::kBF16};
   std::vector<DType> codec_dtypes = {DType::kF32};
   std::vector<int64_t> songs = {1, 4};  // at once

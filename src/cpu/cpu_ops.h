@@ -11,12 +11,12 @@ namespace heartmula {
 
 struct CpuOptions {
   int threads = 0;              // the caller included; 0: one for each usable core, or for each of `cpus`
-  std::string cpus;             // "0-3,8": thread i stays on the i-th; "fastest"; empty: the system places the threads
+  std::string cpus = {};        // "0-3,8": thread i stays on the i-th; "fastest"; empty: the system places the threads
   bool cpus_backwards = false;  // thread 0 on the last of them: for the second of two devices that share them
   // Measure at the start how many threads stream weights fastest, and take no more than those where rows are few. Takes
   // up to 100 ms for each number tried; not done where threads or cpus are given.
   bool measure_streams = false;
-  std::string isa;  // one of available_isas(); empty: the environment variable HEARTMULA_ISA, or else the best
+  std::string isa = {};  // one of available_isas(); empty: the environment variable HEARTMULA_ISA, or else the best
 };
 
 /// The instruction sets that this build has kernels for and this CPU can run, the best last.

@@ -21,7 +21,7 @@ struct ModelOptions {
   DType mula_dtype = DType::kBF16;
   DType codec_dtype = DType::kF32;
   int threads = 0;             // 0: as many as serve best
-  std::string cpus;            // "0-3,8" or "fastest": pins the threads
+  std::string cpus = {};       // "0-3,8" or "fastest": pins the threads
   Profile* profile = nullptr;  // hears of every operation; must outlive the models
 };
 

@@ -14,7 +14,7 @@ namespace heartmula {
 
 struct VerifyOptions {
   int threads = 0;
-  std::string cpus;
+  std::string cpus = {};
 };
 
 /// What will compute, for example "cpu (avx2, 2 threads)". Throws Error(kUser) if there is no such thing here.
