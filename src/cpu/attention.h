@@ -1,4 +1,4 @@
-// Cache and attention, cut into chunks for the threads: by key head and by rows.
+// Cache and attention, cut into chunks for the threads: by key head, by rows, and by blocks of keys.
 #pragma once
 
 #include <span>

@@ -12,13 +12,14 @@ int64_t round_up(int64_t value, int64_t step) {
 
 }  // namespace
 
-KvLayout::KvLayout(const Kernels& kernels, DType dtype, int64_t heads, int64_t capacity, int64_t dim)
-    : element(element_of(dtype)), head_dim(dim), panel_width(kernels.panel_width) {
+KvLayout::KvLayout(const Kernels& kernels, DType dtype, int64_t heads, int64_t positions, int64_t dim)
+    : element(element_of(dtype)),
+      head_dim(dim),
+      panel_width(kernels.panel_width),
+      capacity(round_up(positions, panel_width)) {
   const auto size = static_cast<int64_t>(dtype_size(dtype));
-  key_words = element == Element::kF32 ? head_dim : head_dim / 2;
-  value_stride = round_up(head_dim, panel_width);
-  key_head_bytes = round_up(capacity, panel_width) * key_words * int64_t{sizeof(uint32_t)};
-  value_head_bytes = capacity * value_stride * size;
+  key_head_bytes = capacity * head_dim * size;
+  value_head_bytes = capacity * round_up(head_dim, panel_width) * size;
   bytes = heads * (key_head_bytes + value_head_bytes);
 }
 
@@ -28,7 +29,7 @@ KeyValues KvLayout::head(void* data, int64_t heads, int64_t index) const {
           .values = bytes_of + heads * key_head_bytes + index * value_head_bytes,
           .element = element,
           .head_dim = head_dim,
-          .value_stride = value_stride,
+          .capacity = capacity,
           .scale = 1.0F / std::sqrt(static_cast<float>(head_dim))};
 }
 

@@ -1,4 +1,4 @@
-// Keys and values of one layer: keys of a panel's positions side by side in lanes, so that scores are a product.
+// Keys and values of one layer, laid out as the weights of two products: scores, and the mix of the values.
 #pragma once
 
 #include "cpu/device.h"
@@ -6,15 +6,14 @@
 
 namespace heartmula::cpu {
 
-/// Where keys and values of `heads` heads and up to `capacity` positions lie; KeyValues in kernels.h has the meaning.
+/// Where keys and values of `heads` heads and up to `positions` positions lie; KeyValues in kernels.h has the meaning.
 struct KvLayout {
-  KvLayout(const Kernels& kernels, DType dtype, int64_t heads, int64_t capacity, int64_t head_dim);
+  KvLayout(const Kernels& kernels, DType dtype, int64_t heads, int64_t positions, int64_t head_dim);
 
   Element element;
   int64_t head_dim;
   int64_t panel_width;
-  int64_t key_words;       // of 32 bits, of one position
-  int64_t value_stride;    // elements
+  int64_t capacity;        // positions, whole panels
   int64_t key_head_bytes;  // of all positions of one head
   int64_t value_head_bytes;
   int64_t bytes;  // of `heads` heads, keys first

@@ -1,3 +1,5 @@
+#include <numeric>
+
 #include "cpu/testing.h"
 
 namespace heartmula::testing_cpu {
@@ -149,6 +151,105 @@ TEST_P(EveryIsa, attend_row_does_not_depend_on_batch_pieces_or_threads) {
       }
     }
   }
+}
+
+// Around the edges of the blocks of keys, which threads share when rows are few.
+TEST_P(EveryIsa, attend_over_many_keys_agrees_with_float64_for_any_threads_and_company) {
+  const Heads shape{6, 2, 34};
+  const int64_t capacity = 1030;
+  const int64_t width = shape.heads * shape.dim;
+  const std::vector<int32_t> positions{0, 254, 255, 256, 257, 510, 511, 512, 767, 768, 1023, 1024, 1029};
+  for (const DType dtype : kCacheTypes) {
+    const Array k = random_array(capacity, shape.kv_heads * shape.dim, 1);
+    const Array v = random_array(capacity, shape.kv_heads * shape.dim, 2);
+    const Array q = random_array(static_cast<int64_t>(positions.size()), width, 3);
+    const Array cos = cosines(capacity, shape.dim / 2, false), sin = cosines(capacity, shape.dim / 2, true);
+    std::vector<int32_t> every(static_cast<size_t>(capacity));
+    std::iota(every.begin(), every.end(), 0);
+    std::vector<int64_t> counts;
+    for (const int32_t position : positions) counts.push_back(position + 1);
+    const Array want = oracle::attention(rounded(oracle::rotated(q, cos, sin, positions), dtype),
+                                         rounded(oracle::rotated(k, cos, sin, every), dtype), rounded(v, dtype),
+                                         shape.heads, shape.kv_heads, counts);
+    std::vector<float> expected;
+    for (const int threads : {1, 2, 3, 7}) {
+      const auto ops = ops_for(GetParam(), threads);
+      const Rope rope = rope_of(*ops, capacity, shape.dim);
+      const auto cache = ops->make_kv_cache({3, capacity, shape.kv_heads, shape.dim, dtype});
+      for (const int32_t stream : {0, 2}) {
+        ops->append_kv(*cache, place(*ops, k, DType::kF32), place(*ops, v, DType::kF32), rope,
+                       consecutive(capacity, 0, stream));
+      }
+      const View queries = place(*ops, q, DType::kF32);
+      const View out = place(*ops, Array(q.rows, width), DType::kF32);
+      const auto expect_bits = [&](ConstView got, size_t first, size_t count) {
+        const auto begin = expected.begin() + static_cast<int64_t>(first) * width;
+        ASSERT_TRUE(same_bits(read(*ops, got), {begin, begin + static_cast<int64_t>(count) * width}))
+            << count << " rows from position " << positions[first] << ", " << threads << " threads";
+      };
+      for (size_t i = 0; i < positions.size(); ++i) {  // each alone
+        const auto row = static_cast<int64_t>(i);
+        ops->attend(out.slice_rows(row, 1), queries.slice_rows(row, 1), rope, *cache, consecutive(1, positions[i], 2));
+      }
+      if (threads == 1) {
+        expected = read(*ops, out);
+        expect_near(read_array(*ops, out), want, constant(q.rows, width, greatest(v)), 0, tolerance(dtype));
+      }
+      expect_bits(out, 0, positions.size());
+      for (const size_t count : {size_t{2}, size_t{3}, size_t{5}, positions.size()}) {
+        for (size_t first = 0; first + count <= positions.size(); first += count) {
+          std::vector<Row> rows;  // of two streams with the same keys
+          for (size_t i = first; i < first + count; ++i) rows.push_back({i % 3 == 0 ? 0 : 2, positions[i]});
+          const View part = out.slice_rows(0, static_cast<int64_t>(count));
+          ops->attend(part, queries.slice_rows(static_cast<int64_t>(first), static_cast<int64_t>(count)), rope, *cache,
+                      rows);
+          expect_bits(part, first, count);
+        }
+      }
+    }
+  }
+}
+
+/// Attention over two keys, whose scores are 0 and `score`: the weight of the second.
+std::vector<float> weights_of(Ops& ops, const std::vector<float>& scores) {
+  const auto count = static_cast<int64_t>(scores.size());
+  const int64_t dim = 16;  // the scale is 1/4
+  const Rope rope = identity_rope(ops, 2, dim);
+  const auto cache = ops.make_kv_cache({1, 2, 1, dim, DType::kF32});
+  Array k(2, dim), v(2, dim), q(count, dim);
+  k.at(1, 0) = 1;
+  v.at(0, 0) = 1;
+  v.at(1, 1) = 1;
+  for (int64_t i = 0; i < count; ++i) q.at(i, 0) = 4.0 * scores[static_cast<size_t>(i)];
+  ops.append_kv(*cache, place(ops, k, DType::kF32), place(ops, v, DType::kF32), rope, consecutive(2));
+  const View out = place(ops, Array(count, dim), DType::kF32);
+  const std::vector<Row> rows(static_cast<size_t>(count), Row{0, 1});
+  ops.attend(out, place(ops, q, DType::kF32), rope, *cache, rows);
+  const Array mixed = read_array(ops, out);
+  std::vector<float> weights;
+  for (int64_t i = 0; i < count; ++i) weights.push_back(static_cast<float>(mixed.at(i, 1)));
+  return weights;
+}
+
+TEST_P(EveryIsa, weights_of_attention_are_exact_to_a_few_ulp) {
+  const auto ops = ops_for(GetParam());
+  std::vector<float> scores;
+  for (float x = -86.0F; x <= 86.0F; x += 0.0371F) scores.push_back(x);
+  const std::vector<float> weights = weights_of(*ops, scores);
+  for (size_t i = 0; i < scores.size(); ++i) {
+    const double x = scores[i];
+    const double want = 1 / (1 + std::exp(-x));
+    // 2.5 ulp of the exponential, the sum, the quotient; and the score in units of log(2), rounded.
+    ASSERT_NEAR(weights[i], want, want * 0x1p-23 * (5 + std::max(0.0, -x))) << x;
+  }
+}
+
+TEST_P(EveryIsa, attention_stands_extreme_scores) {
+  const auto ops = ops_for(GetParam());
+  const std::vector<float> weights = weights_of(*ops, {-90, -1e4F, -1e30F, 90, 1e4F, 1e30F, 0});
+  for (const size_t i : {0, 1, 2}) EXPECT_NEAR(weights[i], 0, 2e-38);
+  for (const size_t i : {3, 4, 5}) EXPECT_EQ(weights[i], 1.0F);
+  EXPECT_EQ(weights[6], 0.5F);
 }
 
 TEST_P(EveryIsa, attend_ignores_what_lies_beyond_the_position) {

@@ -56,17 +56,21 @@ struct ProductPart {
   int64_t panel_end = 0;
 };
 
-/// Keys and values of one stream and key head.
+constexpr int64_t kKeyBlock = 256;  // positions
+
+/// Keys and values of one stream and key head, in words of 32 bits: an f32, or a pair of bf16.
 ///
-/// keys: panels [positions / panel width][words][panel width] as in Product, k running over the head; values:
-/// [positions][value_stride]. Whole panels of keys may be read, but a lane at or beyond a row's `count` is never used.
+/// keys: panels [capacity / panel width][words][panel width] as in Product, k running over the head. values: blocks of
+/// kKeyBlock positions, the last one as long as the capacity leaves; in each, panels of the head's columns, padded with
+/// zeros, [words][panel width], k running over the positions.
+/// Whole panels and words may be read, but nothing at or beyond a row's `count` is ever used.
 struct KeyValues {
   void* keys = nullptr;
   void* values = nullptr;
   Element element = Element::kF32;
-  int64_t head_dim = 0;      // even
-  int64_t value_stride = 0;  // elements; a multiple of the panel width, the padding zero
-  float scale = 1.0F;        // of the scores
+  int64_t head_dim = 0;  // even
+  int64_t capacity = 0;  // positions; a multiple of the panel width
+  float scale = 1.0F;    // of the scores
 };
 
 /// A key, not rotated yet, and a value of one head, [head_dim] each, with the rotation of their position,
@@ -87,6 +91,15 @@ struct Query {
   int64_t count = 0;
 };
 
+/// Some blocks of keys for some queries: block b gives query i the part [attend_part_floats] at
+/// parts + b * stride + i * attend_part_floats, if the query sees any of it.
+struct BlockRange {
+  int64_t begin = 0;
+  int64_t end = 0;
+  float* parts = nullptr;
+  int64_t stride = 0;
+};
+
 struct Kernels {
   int panel_width;  // outputs in a panel of packed weights, positions in a panel of keys
   int tile_rows;    // most rows in registers at once
@@ -97,6 +110,11 @@ struct Kernels {
 
   void (*append)(const KeyValues&, int64_t position, const KeyValue&);
   void (*attend)(const KeyValues&, const Query* queries, int64_t count, Element out, void* scratch);
+  /// The same in two steps: the parts of some blocks (`end` at most those that the longest query sees), and, when every
+  /// block has given its parts, all of them joined.
+  void (*attend_blocks)(const KeyValues&, const Query* queries, int64_t count, const BlockRange&, void* scratch);
+  void (*attend_join)(const KeyValues&, const Query* queries, int64_t count, const BlockRange&, Element out);
+  int64_t (*attend_part_floats)(const KeyValues&);
   size_t (*attend_scratch_bytes)(const KeyValues&, int64_t count);
 
   void (*rms_norm)(Strip out, ConstStrip x, const float* gain, const float* scale, const float* shift, float eps,
@@ -122,6 +140,9 @@ void product_bf16(const Product&, const ProductPart&, void* scratch);
 size_t product_scratch_bytes(const Product&, const ProductPart&, Element weights);
 void append(const KeyValues&, int64_t position, const KeyValue&);
 void attend(const KeyValues&, const Query* queries, int64_t count, Element out, void* scratch);
+void attend_blocks(const KeyValues&, const Query* queries, int64_t count, const BlockRange&, void* scratch);
+void attend_join(const KeyValues&, const Query* queries, int64_t count, const BlockRange&, Element out);
+int64_t attend_part_floats(const KeyValues&);
 size_t attend_scratch_bytes(const KeyValues&, int64_t count);
 void rms_norm(Strip out, ConstStrip x, const float* gain, const float* scale, const float* shift, float eps,
               int64_t count);

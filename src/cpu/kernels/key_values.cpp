@@ -5,15 +5,12 @@ HWY_BEFORE_NAMESPACE();
 namespace heartmula::cpu::HEARTMULA_KERNELS {
 namespace {
 
-/// A head at most this long goes through the stack; longer ones in pieces.
-constexpr int64_t kPiece = 256;
-
 /// `count` floats to every kPanel-th word from `words`: one float each, or the pair 2i, 2i + 1 of bf16.
 void scatter(const float* from, float* words, int64_t count) {
   for (int64_t i = 0; i < count; ++i) words[i * kPanel] = from[i];
 }
 void scatter(const float* from, uint32_t* words, int64_t count) {
-  HWY_ALIGN uint32_t pairs[kPiece / 2];
+  HWY_ALIGN uint32_t pairs[kRotatePiece / 2];
   auto* halves = reinterpret_cast<uint16_t*>(pairs);
   for (int64_t i = 0; i < count; i += kLanes) store_first(load_first(from + i, count - i), halves + i, count - i);
   for (int64_t i = 0; i < count / 2; ++i) words[i * kPanel] = pairs[i];
@@ -24,17 +21,26 @@ void append_typed(const KeyValues& kv, int64_t position, const KeyValue& from) {
   constexpr int64_t kPerWord = static_cast<int64_t>(sizeof(Word) / sizeof(Value));
   const int64_t words = kv.head_dim / kPerWord;
   Word* key = static_cast<Word*>(kv.keys) + position / kPanel * words * kPanel + position % kPanel;
-  HWY_ALIGN float rotated[kPiece];
-  for (int64_t first = 0; first < kv.head_dim; first += kPiece) {
-    const int64_t count = least(kPiece, kv.head_dim - first);
+  HWY_ALIGN float rotated[kRotatePiece];
+  for (int64_t first = 0; first < kv.head_dim; first += kRotatePiece) {
+    const int64_t count = least(kRotatePiece, kv.head_dim - first);
     rotate(rotated, from.key + first, from.cos + first / 2, from.sin + first / 2, count);
     scatter(rotated, key + first / kPerWord * kPanel, count);
   }
-  Value* value = static_cast<Value*>(kv.values) + position * kv.value_stride;
-  for (int64_t d = 0; d < kv.head_dim; d += kLanes) {
-    store_first(load_first(from.value + d, kv.head_dim - d), value + d, kv.head_dim - d);
+  const int64_t block = position / kKeyBlock * kKeyBlock;
+  const int64_t panel_stride = least(kKeyBlock, kv.capacity - block) * kPanel;
+  const int64_t width = round_up(kv.head_dim, kPanel);
+  Value* value = static_cast<Value*>(kv.values) + block * width + (position - block) / kPerWord * kPanel * kPerWord +
+                 position % kPerWord;
+  for (int64_t first = 0; first < width; first += kPanel) {
+    HWY_ALIGN Value lanes[kPanel];
+    for (int64_t d = 0; d < kPanel; d += kLanes) {
+      const int64_t left = kv.head_dim - first - d;
+      store(left > 0 ? load_first(from.value + first + d, left) : zero(), lanes + d);
+    }
+    for (int64_t i = 0; i < kPanel; ++i) value[i * kPerWord] = lanes[i];
+    value += panel_stride;
   }
-  for (int64_t d = kv.head_dim; d < kv.value_stride; ++d) value[d] = Value{};
 }
 
 }  // namespace

@@ -6,6 +6,9 @@
 HWY_BEFORE_NAMESPACE();
 namespace heartmula::cpu::HEARTMULA_KERNELS {
 
+/// Rotated heads go through the stack in pieces of this many floats.
+constexpr int64_t kRotatePiece = 256;
+
 /// x and out [head_dim], which may be the same; cos and sin [head_dim / 2]. Each product and sum is rounded by itself.
 HWY_INLINE void rotate(float* out, const float* x, const float* cos, const float* sin, int64_t head_dim) {
   const int64_t pairs = head_dim / 2;

@@ -72,6 +72,13 @@ HWY_INLINE void store(F v, uint16_t* bf16) {
   hn::StoreU(hn::DemoteTo(DH(), hn::BitCast(DI(), high)), DH(), bf16);
 }
 
+/// Rounded to bf16 and widened again.
+HWY_INLINE F round_bf16(F v) {
+  HWY_ALIGN uint16_t rounded[kLanes];
+  store(v, rounded);
+  return load(rounded);
+}
+
 /// The first `count` lanes, zero beyond; the memory beyond is not touched.
 template <typename T>
 HWY_INLINE F load_first(const T* p, int64_t count) {
