@@ -3,8 +3,6 @@
 namespace heartmula::cpu {
 namespace {
 
-constexpr int64_t kRowBlock = 192;           // a multiple of every tile; with a block of k about half of a 512 KB cache
-constexpr int64_t kColumnBlock = 256;        // reads each block of rows from the cache that often
 constexpr int64_t kStreamBytes = 128 << 10;  // of weights a chunk, where few rows stream them
 constexpr int64_t kChunksPerThread = 4;
 
@@ -19,8 +17,9 @@ ProductCut cut_product(const Kernels& kernels, int threads, int64_t rows, int64_
   const int64_t panel_bytes = words * width * int64_t{sizeof(uint32_t)};
   ProductCut cut;
   cut.stream = rows <= 4 * kernels.tile_rows;
-  cut.rows = std::min(rows, kRowBlock);
-  cut.panels = cut.stream ? 2 * divide_up(kStreamBytes, 2 * panel_bytes) : kColumnBlock / width;
+  cut.rows = std::min(
+      rows, kernels.tile_rows * divide_up(divide_up(rows, divide_up(rows, kernels.block_rows)), kernels.tile_rows));
+  cut.panels = cut.stream ? 2 * divide_up(kStreamBytes, 2 * panel_bytes) : kernels.block_columns / width;
   cut.panels = std::min(cut.panels, panels);
 
   const int64_t worthwhile = std::max<int64_t>(1, rows * panels * width * words / kChunkCost);
@@ -49,6 +48,13 @@ void run_product(Device& device, Product product, View out, ConstView x, const M
   const int64_t words = element == Element::kF32 ? weight.k() : divide_up(weight.k(), 2);
   const ProductCut cut = cut_product(device.kernels, device.pool.threads(), out.rows, packed.panels, words);
   product.stream = cut.stream;
+  if (cut.stream) {
+    const size_t staged = device.kernels.product_staged_bytes(product, out.rows, element);
+    if (staged != 0) {
+      device.shared.reserve(staged);
+      device.kernels.product_stage(product, out.rows, device.shared.data());
+    }
+  }
   const int64_t row_chunks = divide_up(out.rows, cut.rows);
   const int64_t panel_chunks = divide_up(packed.panels, cut.panels);
   const auto part_of = [&](int64_t chunk) {

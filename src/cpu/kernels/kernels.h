@@ -45,7 +45,7 @@ struct Product {
   const float* prelu = nullptr;
   bool add = false;
   bool gated = false;
-  bool stream = false;  // few rows: read the weights in one go, not in blocks of k that stay in the cache
+  bool stream = false;  // few rows: read the weights in one go; activations are staged first if they need it
 };
 
 /// A part of a product's output: rows and panels, half open.
@@ -101,12 +101,16 @@ struct BlockRange {
 };
 
 struct Kernels {
-  int panel_width;  // outputs in a panel of packed weights, positions in a panel of keys
-  int tile_rows;    // most rows in registers at once
+  int panel_width;        // outputs in a panel of packed weights, positions in a panel of keys
+  int tile_rows;          // most rows in registers at once
+  int64_t block_rows;     // of a chunk of a product of many rows
+  int64_t block_columns;  // likewise
 
   void (*product_f32)(const Product&, const ProductPart&, void* scratch);
   void (*product_bf16)(const Product&, const ProductPart&, void* scratch);
   size_t (*product_scratch_bytes)(const Product&, const ProductPart&, Element weights);
+  size_t (*product_staged_bytes)(const Product&, int64_t rows, Element weights);  // 0: usable as they are
+  void (*product_stage)(Product&, int64_t rows, void* out);  // copies activations and makes the product use the copy
 
   void (*append)(const KeyValues&, int64_t position, const KeyValue&);
   void (*attend)(const KeyValues&, const Query* queries, int64_t count, Element out, void* scratch);
@@ -138,6 +142,8 @@ namespace HEARTMULA_KERNELS {
 void product_f32(const Product&, const ProductPart&, void* scratch);
 void product_bf16(const Product&, const ProductPart&, void* scratch);
 size_t product_scratch_bytes(const Product&, const ProductPart&, Element weights);
+size_t product_staged_bytes(const Product&, int64_t rows, Element weights);
+void product_stage(Product&, int64_t rows, void* out);
 void append(const KeyValues&, int64_t position, const KeyValue&);
 void attend(const KeyValues&, const Query* queries, int64_t count, Element out, void* scratch);
 void attend_blocks(const KeyValues&, const Query* queries, int64_t count, const BlockRange&, void* scratch);

@@ -3,14 +3,29 @@
 // Contract: kernels.h. Any alignment of a and out; out overlaps neither a nor the weights. The scratch is
 // product_scratch_bytes long and 64-byte aligned. Each output is one chain over ascending k: where the sum is cut into
 // blocks of k that fit the cache, the chain goes on from its partial sum in f32.
-#include "cpu/kernels/tile.h"
+#include "cpu/kernels/product_finish.h"
+#include "cpu/kernels/product_stage.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace heartmula::cpu::HEARTMULA_KERNELS {
 namespace {
 
-// 384 words of a panel of 16 and of 6 rows are 33 KB.
-constexpr int64_t kBlockWords = kLanes == 16 ? 768 : 384;
+#ifndef KB
+#define KB 768 // test
+#endif
+#ifndef MANYPF
+#define MANYPF 1
+#endif
+#ifndef SB
+#define SB 8192
+#endif
+#ifndef SA
+#define SA 4096
+#endif
+// Of many rows: the k of one block.
+constexpr int64_t kBlockBytes = KB * 4;    // of one output's weights
+constexpr int64_t kStreamBlockBytes = SB;  // of a panel's weights, where few rows are still several tiles
+constexpr int64_t kStreamAhead = SA;
 constexpr int64_t kPadding = 16;  // words between rows of scratch, against rows that fall into the same cache sets
 
 /// Whole taps, or a part of one.
@@ -25,183 +40,287 @@ struct Block {
 struct Shape {
   int64_t taps;
   int64_t tap_words;
+
+  int64_t words() const { return taps * tap_words; }
 };
 
-/// Activations are copied block by block into scratch where the tile cannot use them as they lie: it wants bf16
-/// widened, or pairs cross from one tap to the next or stick out of the row.
+constexpr int64_t divide_up(int64_t a, int64_t b) {
+  return (a + b - 1) / b;
+}
+
+/// A tile cannot use activations as they lie if it wants several rows together, or if k of one word come from two taps
+/// or stick out of the row.
+template <class W>
+bool needs_flat(const Product& p) {
+  return W::kRowStep > 1 || p.channels % W::kActivations != 0;
+}
+/// Or if it wants bf16 widened.
 template <class W>
 bool needs_staging(const Product& p) {
-  return (W::kActivations == 2 && sizeof(typename W::Activation) == 4) || p.channels % W::kActivations != 0;
+  return needs_flat<W>(p) || (W::kActivations > 1 && sizeof(typename W::Activation) == sizeof(float));
 }
 
 template <class W>
 Shape shape_of(const Product& p) {
-  if (needs_staging<W>(p)) return {1, (p.taps * p.channels + W::kActivations - 1) / W::kActivations};
+  if (needs_flat<W>(p)) return {1, divide_up(p.taps * p.channels, W::kActivations)};
   return {p.taps, p.channels / W::kActivations};
 }
 
-int64_t block_words(const Product& p, const Shape& shape) {
-  return p.stream ? shape.taps * shape.tap_words : kBlockWords;
-}
-
-Block next_block(const Shape& shape, int64_t tap, int64_t word, int64_t limit) {
-  if (shape.tap_words > limit) return {tap, 1, word, least(limit, shape.tap_words - word)};
-  return {tap, least(limit / shape.tap_words, shape.taps - tap), 0, shape.tap_words};
-}
-
-/// Element t of the staged row is a[row + tap * dilation][channel] for flat k = tap * channels + channel.
-template <typename To>
-void stage(To* out, int64_t pitch, const Product& p, int64_t row_begin, int64_t rows, int64_t k_begin, int64_t k_end) {
-  const int64_t k_stop = least(k_end, p.taps * p.channels);
-  for (int64_t r = 0; r < rows; ++r) {
-    To* to = out + r * pitch;
-    for (int64_t k = k_begin; k < k_stop;) {
-      const int64_t tap = k / p.channels;
-      const int64_t channel = k % p.channels;
-      const int64_t count = least(p.channels - channel, k_stop - k);
-      const uint16_t* from =
-          static_cast<const uint16_t*>(p.a) + (row_begin + r + tap * p.dilation) * p.a_stride + channel;
-      if constexpr (sizeof(To) == sizeof(float)) {
-        for (int64_t i = 0; i < count; i += kLanes) store_first(load_first(from + i, count - i), to + i, count - i);
-      } else {
-        for (int64_t i = 0; i < count; ++i) to[i] = from[i];
-      }
-      to += count;
-      k += count;
-    }
-    for (int64_t k = k_stop; k < k_end; ++k) *to++ = To{};
+/// Blocks of at most `limit` words, as equal as can be.
+Block block_at(const Shape& shape, int64_t word, int64_t limit) {
+  const int64_t tap = word / shape.tap_words;
+  if (shape.tap_words > limit) {
+    const int64_t words = round_up(divide_up(shape.tap_words, divide_up(shape.tap_words, limit)), 8);
+    const int64_t first = word % shape.tap_words;
+    return {tap, 1, first, least(words, shape.tap_words - first)};
   }
+  const int64_t taps = divide_up(shape.taps, divide_up(shape.taps, limit / shape.tap_words));
+  return {tap, least(taps, shape.taps - tap), 0, shape.tap_words};
 }
 
-/// The epilogue of rows [row, row + rows) of one panel: sums [rows][kPanel] to `out`, whose column 0 is the panel's.
-template <typename Out>
-void finish(const Product& p, const float* sums, Out* out, int64_t rows, int64_t first_column) {
-  constexpr int kHalf = kPanel / 2;
-  const int width = p.gated ? kHalf : kPanel;
-  for (int lane = 0; lane < width; lane += kLanes) {
-    const int64_t column = first_column + lane;
-    const int64_t count = p.columns - column;
-    if (count <= 0) return;
-    const F bias = p.bias != nullptr ? load_first(p.bias + column, count) : zero();
-    const F gain = p.gain != nullptr ? load_first(p.gain + column, count) : zero();
-    const F slope = p.prelu != nullptr ? set(*p.prelu) : zero();
-    for (int64_t r = 0; r < rows; ++r) {
-      F sum = load(sums + r * kPanel + lane);
-      Out* to = out + r * p.out_stride + lane;
-      if (p.gated) sum = hn::Mul(silu(sum), load(sums + r * kPanel + kHalf + lane));
-      if (p.bias != nullptr) sum = hn::Add(sum, bias);
-      if (p.prelu != nullptr) sum = hn::IfThenElse(hn::Lt(sum, zero()), hn::Mul(sum, slope), sum);
-      if (p.gain != nullptr) sum = hn::Mul(sum, gain);
-      if (p.add) sum = hn::Add(load_first(to, count), sum);
-      store_first(sum, to, count);
-    }
+/// body(block, first word, whether it is the last)
+template <class Body>
+HWY_INLINE void for_each_block(const Shape& shape, int64_t limit, const Body& body) {
+  for (int64_t word = 0; word < shape.words();) {
+    const Block block = block_at(shape, word, limit);
+    const int64_t end = word + block.taps * block.words;
+    body(block, word, end == shape.words());
+    word = end;
   }
 }
 
 /// One block of k for one part of the output.
 template <class W>
 struct Walk {
+  const Product* product;
   const typename W::Activation* a;  // row 0 of the part, first word of the block
   int64_t a_stride;
   int64_t tap_stride;
-  const typename W::Stored* weights;  // panel 0 of the part, first word of the block
-  int64_t panel_stride;
-  float* sums;  // [panels][rows][kPanel]
+  int64_t panel_stride;  // of the weights
+  int64_t first_row;     // of the part
+  int64_t first_panel;
   int64_t rows;
   int64_t taps;
   int64_t words;
   bool first;
+  bool last;
 };
 
-/// R rows of P panels: the sums so far go on over this block.
-template <class W, int R, int P>
-HWY_NOINLINE void tile(const Walk<W>& walk, int64_t row, int64_t panel) {
+/// R rows of P panels: the sums so far go on over this block. `w` are the weights of the first panel, `sums` is
+/// [walk.rows][kPanel] a panel, from the tile's first row on.
+template <class W, int R, int P, int kLines>
+HWY_NOINLINE void tile(const Walk<W>& walk, const typename W::Stored* w, float* sums, int64_t row, int64_t panel,
+                       Ahead<kLines> ahead) {
   constexpr int V = P * kVectors;
   F acc[R][V];
-  float* sums = walk.sums + (panel * walk.rows + row) * kPanel;
   const auto place = [&](int r, int v) HWY_ATTR {
     return sums + v / kVectors * walk.rows * kPanel + r * kPanel + v % kVectors * kLanes;
   };
-  HWY_UNROLL(16)
-  for (int r = 0; r < R; ++r) {
-    HWY_UNROLL(8)
-    for (int v = 0; v < V; ++v) acc[r][v] = walk.first ? zero() : load(place(r, v));
+  if (walk.first) {
+    for_each_sum(acc, [&](F& sum, int, int) HWY_ATTR { sum = zero(); });
+  } else {
+    for_each_sum(acc, [&](F& sum, int r, int v) HWY_ATTR { sum = load(place(r, v)); });
   }
   const typename W::Activation* a = walk.a + row * walk.a_stride;
-  const typename W::Stored* w = walk.weights + panel * walk.panel_stride;
   for (int64_t tap = 0; tap < walk.taps; ++tap) {
-    accumulate<W, R, V>(acc, a, walk.a_stride, w, kPanel, walk.panel_stride, walk.words);
+    accumulate<W>(acc, a, walk.a_stride, w, kPanel, walk.panel_stride, walk.words, ahead);
     a += walk.tap_stride;
     w += walk.words * kPanel;
   }
-  HWY_UNROLL(16)
-  for (int r = 0; r < R; ++r) {
-    HWY_UNROLL(8)
-    for (int v = 0; v < V; ++v) store(acc[r][v], place(r, v));
+  const Product& p = *walk.product;
+  const int64_t width = p.gated ? kPanel / 2 : kPanel;
+  const int64_t column = (walk.first_panel + panel) * width;
+  const bool in_registers = !p.gated && column + P * kPanel <= p.columns;
+  if (walk.last && in_registers) {
+    typed(p.out, [&](auto* out) HWY_ATTR {
+      finish_registers(acc, p, out + (walk.first_row + row) * p.out_stride + column, column);
+    });
+    return;
+  }
+  for_each_sum(acc, [&](F& sum, int r, int v) HWY_ATTR { store(sum, place(r, v)); });
+  if (!walk.last) return;
+  for (int i = 0; i < P; ++i) {
+    typed(p.out, [&](auto* out) HWY_ATTR {
+      finish_sums(p, sums + i * walk.rows * kPanel, out + (walk.first_row + row) * p.out_stride + column + i * width, R,
+                  column + i * width);
+    });
   }
 }
 
 template <class W>
-void product(const Product& p, const ProductPart& part, void* scratch) {
+Walk<W> walk_over(const Product& p, const ProductPart& part, const Shape& shape) {
+  Walk<W> walk{};
+  walk.product = &p;
+  walk.panel_stride = shape.words() * kPanel;
+  walk.first_row = part.row_begin;
+  walk.first_panel = part.panel_begin;
+  walk.rows = part.row_end - part.row_begin;
+  return walk;
+}
+
+/// Activations where they lie.
+template <class W>
+void use_in_place(Walk<W>& walk, const Product& p, const ProductPart& part, const Block& block) {
+  const int64_t row = part.row_begin + block.first_tap * p.dilation;
+  walk.a_stride = p.a_stride;
+  walk.a = static_cast<const typename W::Activation*>(p.a) + row * p.a_stride + block.first_word * W::kActivations;
+  walk.tap_stride = p.dilation * p.a_stride;
+}
+
+/// Few rows stream the weights of one panel after the other from memory. One tile takes all k at once; several tiles
+/// take a block that stays in the first cache in turn, and each fetches its share of the next.
+template <class W>
+void few_rows(const Product& p, const ProductPart& part, float* sums) {
+  const Shape shape = shape_of<W>(p);
   const int64_t rows = part.row_end - part.row_begin;
   const int64_t panels = part.panel_end - part.panel_begin;
-  const Shape shape = shape_of<W>(p);
-  const int64_t limit = block_words(p, shape);
-  const bool staged = needs_staging<W>(p);
-  const int64_t panel_stride = shape.taps * shape.tap_words * kPanel;
-
-  float* sums = static_cast<float*>(scratch);
-  auto* stage_area = reinterpret_cast<typename W::Activation*>(sums + rows * panels * kPanel);
-
-  int64_t done = 0;  // words
-  while (done < shape.taps * shape.tap_words) {
-    const Block block = next_block(shape, done / shape.tap_words, done % shape.tap_words, limit);
-    Walk<W> walk;
-    if (staged) {
-      walk.a_stride = (round_up(least(limit, shape.tap_words), kPadding) + kPadding) * W::kActivations;
-      stage(stage_area, walk.a_stride, p, part.row_begin, rows, block.first_word * W::kActivations,
-            (block.first_word + block.words) * W::kActivations);
-      walk.a = stage_area;
-      walk.tap_stride = 0;
-    } else {
-      const int64_t row = part.row_begin + block.first_tap * p.dilation;
-      walk.a_stride = p.a_stride;
-      walk.a = static_cast<const typename W::Activation*>(p.a) + row * p.a_stride + block.first_word * W::kActivations;
-      walk.tap_stride = p.dilation * p.a_stride;
-    }
-    walk.weights = static_cast<const typename W::Stored*>(p.weights) + part.panel_begin * panel_stride + done * kPanel;
-    walk.panel_stride = panel_stride;
-    walk.sums = sums;
-    walk.rows = rows;
+  constexpr int64_t kWordBytes = kPanel * int64_t{sizeof(typename W::Stored)};
+  constexpr int kLines = kWordBytes / kCacheLine;
+  Walk<W> walk = walk_over<W>(p, part, shape);
+  const auto* weights = static_cast<const typename W::Stored*>(p.weights) + part.panel_begin * walk.panel_stride;
+  const auto use = [&](const Block& block, bool first, bool last) {
+    use_in_place(walk, p, part, block);
     walk.taps = block.taps;
     walk.words = block.words;
-    walk.first = done == 0;
-    done += block.taps * block.words;
-    const bool last = done == shape.taps * shape.tap_words;
-
-    for_each_tile_and_panel(rows, panels, [&]<int R, int P>(int64_t row, int64_t panel) HWY_ATTR {
-      tile<W, R, P>(walk, row, panel);
-      if (!last) return;
-      for (int64_t i = panel; i < panel + P; ++i) {
-        const int64_t column = (part.panel_begin + i) * (p.gated ? kPanel / 2 : kPanel);
-        typed(p.out, [&](auto* out) HWY_ATTR {
-          finish(p, sums + (i * rows + row) * kPanel, out + (part.row_begin + row) * p.out_stride + column, R, column);
-        });
-      }
+    walk.first = first;
+    walk.last = last;
+  };
+  if (rows <= W::kRows) {
+    use({0, shape.taps, 0, shape.tap_words}, true, true);
+    for_each_tile_and_panel<W>(rows, panels, [&]<int R, int P>(int64_t row, int64_t panel) HWY_ATTR {
+      const auto* w = weights + panel * walk.panel_stride;
+      Ahead<kLines> ahead{reinterpret_cast<const char*>(w) + kStreamAhead, kWordBytes};
+      tile<W, R, P>(walk, w, sums, row, panel, ahead);
     });
+    return;
+  }
+  const int64_t tiles = divide_up(rows, W::kRows);
+  for (int64_t panel = 0; panel < panels; ++panel) {
+    for_each_block(shape, kStreamBlockBytes / kWordBytes, [&](const Block& block, int64_t word, bool last) HWY_ATTR {
+      use(block, word == 0, last);
+      const auto* w = weights + panel * walk.panel_stride + word * kPanel;
+      const int64_t bytes = block.taps * block.words * kWordBytes;
+      Ahead<1> ahead{reinterpret_cast<const char*>(w) + bytes, kWordBytes / tiles};
+      for_each_tile<W>(rows, [&](int64_t row, int64_t count) HWY_ATTR {
+        with_rows<W::kRows>(count,
+                            [&]<int R>() HWY_ATTR { tile<W, R, 1>(walk, w, sums + row * kPanel, row, panel, ahead); });
+        ahead.at += bytes / tiles;
+      });
+    });
+  }
+}
+
+/// bf16 weights are widened a panel at a time, once for all rows, and the tile is that of f32.
+template <class W>
+constexpr bool widens() {
+#ifdef NOWIDEN
+  return false;
+#endif
+  return W::kActivations == 2 && sizeof(typename W::Activation) == sizeof(float);
+}
+template <class W, bool kWiden = widens<W>()>
+struct WhenMany {
+  using Weights = W;
+};
+template <class W>
+struct WhenMany<W, true> {
+  using Weights = WeightsF32;
+};
+
+template <class W>
+int64_t block_words() {
+  return KB;
+}
+
+/// Many rows take blocks of k, of which a panel's weights stay in the cache while all rows pass by.
+template <class W>
+void many_rows(const Product& p, const ProductPart& part, float* sums) {
+  using Tile = typename WhenMany<W>::Weights;
+  constexpr int64_t kTileWords = W::kActivations / Tile::kActivations;  // of one word in memory
+  const Shape shape = shape_of<W>(p);
+  const int64_t rows = part.row_end - part.row_begin;
+  const int64_t panels = part.panel_end - part.panel_begin;
+  const int64_t limit = block_words<W>();
+  const int64_t panel_stride = shape.words() * kPanel;
+  const auto* weights = static_cast<const typename W::Stored*>(p.weights) + part.panel_begin * panel_stride;
+  Walk<Tile> walk = walk_over<Tile>(p, part, shape);
+  float* widened = sums + rows * panels * kPanel;
+  auto* staged = reinterpret_cast<typename W::Activation*>(
+      widened + (widens<W>() ? 2 * round_up(least(limit, shape.words()), 8) * kPanel : 0));
+
+  for_each_block(shape, limit, [&](const Block& block, int64_t word, bool last) HWY_ATTR {
+    const int64_t first = block.first_word * W::kActivations;
+    const int64_t count = block.words * W::kActivations;
+    walk.a = reinterpret_cast<const typename Tile::Activation*>(staged);
+    walk.a_stride = round_up(count, kPadding) + kPadding * W::kActivations;
+    walk.tap_stride = p.dilation * walk.a_stride;
+    if (needs_flat<W>(p)) {
+      stage_flat<W>(staged, walk.a_stride, p, part.row_begin, rows, first, first + count);
+    } else if (needs_staging<W>(p)) {
+      stage_rows<W>(staged, walk.a_stride, p, part.row_begin + block.first_tap * p.dilation,
+                    rows + (block.taps - 1) * p.dilation, first, count);
+    } else {
+      use_in_place(walk, p, part, {block.first_tap, block.taps, block.first_word * kTileWords, 0});
+    }
+    walk.taps = block.taps;
+    walk.words = block.words * kTileWords;
+    walk.first = word == 0;
+    walk.last = last;
+    const int64_t block_words = block.taps * block.words;
+    for (int64_t panel = 0; panel < panels; ++panel) {
+      const auto* stored = weights + panel * panel_stride + word * kPanel;
+      const auto* next = panel + 1 < panels ? stored + panel_stride : weights + (word + block_words) * kPanel;
+      const typename Tile::Stored* w;
+      if constexpr (widens<W>()) {
+        widen(widened, stored, block_words);
+        w = widened;
+      } else {
+        w = stored;
+      }
+      // The next panel's weights during two tiles.
+      constexpr int64_t kStep = kPanel * int64_t{sizeof(typename W::Stored)} / kTileWords / 2;
+      Ahead<MANYPF> ahead{reinterpret_cast<const char*>(next), kStep};
+      int64_t tiles = 0;
+      for_each_tile<Tile>(rows, [&](int64_t row, int64_t tile_rows) HWY_ATTR {
+        with_rows<Tile::kRows>(tile_rows, [&]<int R>() HWY_ATTR {
+          tile<Tile, R, 1>(walk, w, sums + (panel * rows + row) * kPanel, row, panel, ahead);
+        });
+        ahead.at += block_words * kTileWords * kStep;
+        if (++tiles == 2) ahead = {reinterpret_cast<const char*>(w), 0};
+      });
+    }
+  });
+}
+
+template <class W>
+void product(const Product& p, const ProductPart& part, void* scratch) {
+  if (p.stream) {
+    few_rows<W>(p, part, static_cast<float*>(scratch));
+  } else {
+    many_rows<W>(p, part, static_cast<float*>(scratch));
   }
 }
 
 template <class W>
 size_t scratch_bytes(const Product& p, const ProductPart& part) {
   const int64_t rows = part.row_end - part.row_begin;
+  const int64_t panels = part.panel_end - part.panel_begin;
+  if (p.stream) return static_cast<size_t>(rows * least(panels, 2) * kPanel) * sizeof(float);
   const Shape shape = shape_of<W>(p);
-  int64_t floats = rows * (part.panel_end - part.panel_begin) * kPanel;
+  int64_t floats = rows * panels * kPanel;
+  const int64_t words = round_up(least(block_words<W>(), shape.words()), 8);
+  if (widens<W>()) floats += 2 * words * kPanel;
   if (needs_staging<W>(p)) {
-    const int64_t words = least(block_words(p, shape), shape.tap_words);
-    floats += rows * (round_up(words, kPadding) + kPadding) * W::kActivations;
+    const int64_t of_tap = least(block_words<W>(), shape.tap_words);
+    const int64_t count = round_up(of_tap * W::kActivations, kPadding) + kPadding * W::kActivations;
+    floats += (rows + (shape.taps - 1) * p.dilation) * count;
   }
   return static_cast<size_t>(floats) * sizeof(float);
+}
+
+template <class W>
+int64_t staged_pitch(const Product& p) {
+  return (divide_up(p.taps * p.channels, W::kActivations * kPadding) + 1) * kPadding * W::kActivations;
 }
 
 }  // namespace
@@ -211,11 +330,27 @@ void product_f32(const Product& p, const ProductPart& part, void* scratch) {
 }
 
 void product_bf16(const Product& p, const ProductPart& part, void* scratch) {
-  product<WeightsPairs>(p, part, scratch);
+  product<WeightsPacked>(p, part, scratch);
 }
 
 size_t product_scratch_bytes(const Product& p, const ProductPart& part, Element weights) {
-  return weights == Element::kF32 ? scratch_bytes<WeightsF32>(p, part) : scratch_bytes<WeightsPairs>(p, part);
+  return weights == Element::kF32 ? scratch_bytes<WeightsF32>(p, part) : scratch_bytes<WeightsPacked>(p, part);
+}
+
+size_t product_staged_bytes(const Product& p, int64_t rows, Element weights) {
+  if (weights == Element::kF32 || !needs_staging<WeightsPacked>(p)) return 0;
+  return static_cast<size_t>(round_up(rows, WeightsPacked::kRowStep) * staged_pitch<WeightsPacked>(p)) *
+         sizeof(WeightsPacked::Activation);
+}
+
+void product_stage(Product& p, int64_t rows, void* out) {
+  const int64_t pitch = staged_pitch<WeightsPacked>(p);
+  const int64_t k = round_up(p.taps * p.channels, WeightsPacked::kActivations);
+  stage_flat<WeightsPacked>(static_cast<WeightsPacked::Activation*>(out), pitch, p, 0, rows, 0, k);
+  p.a = out;
+  p.a_stride = pitch;
+  p.taps = 1;
+  p.channels = k;
 }
 
 }  // namespace heartmula::cpu::HEARTMULA_KERNELS

@@ -34,6 +34,15 @@ constexpr int kPanel = kVectors * kLanes;
 // widens bf16 needs more of them.
 constexpr int kTileRows = HWY_ARCH_ARM ? (HEARTMULA_BF16_DOT ? 6 : 4) : kLanes == 16 ? 12 : kLanes == 8 ? 6 : 2;
 
+constexpr int64_t kBlockRows = kLanes == 16 ? 192 : 96;
+constexpr int64_t kBlockColumns = 256;
+
+constexpr int64_t kCacheLine = 64;    // at least, on every processor that this is for
+#ifndef LOC
+#define LOC 3
+#endif
+constexpr int kPrefetchLocality = LOC;  // of __builtin_prefetch: into the first cache
+
 constexpr int64_t least(int64_t a, int64_t b) {
   return a < b ? a : b;
 }
@@ -57,6 +66,14 @@ HWY_INLINE F load(const uint16_t* bf16) {
 
 HWY_INLINE U load(const uint32_t* p) {
   return hn::LoadU(DU(), p);
+}
+
+/// The pair of bf16 in each 32-bit lane, exactly.
+HWY_INLINE F low_f32(U pair) {
+  return hn::BitCast(DF(), hn::ShiftLeft<16>(pair));
+}
+HWY_INLINE F high_f32(U pair) {
+  return hn::BitCast(DF(), hn::And(pair, hn::Set(DU(), 0xFFFF0000U)));
 }
 
 HWY_INLINE void store(F v, float* p) {

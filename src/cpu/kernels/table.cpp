@@ -7,9 +7,13 @@ const Kernels& kernels() {
   static constexpr Kernels table = {
       .panel_width = kPanel,
       .tile_rows = kTileRows,
+      .block_rows = kBlockRows,
+      .block_columns = kBlockColumns,
       .product_f32 = product_f32,
       .product_bf16 = product_bf16,
       .product_scratch_bytes = product_scratch_bytes,
+      .product_staged_bytes = product_staged_bytes,
+      .product_stage = product_stage,
       .append = append,
       .attend = attend,
       .attend_blocks = attend_blocks,

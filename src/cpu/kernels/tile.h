@@ -9,43 +9,64 @@
 HWY_BEFORE_NAMESPACE();
 namespace heartmula::cpu::HEARTMULA_KERNELS {
 
+/// How many rows a tile has.
+struct TileOfRows {
+  static constexpr int kRows = kTileRows;
+  static constexpr int kPairRows = kTileRows / 2;  // beside two panels
+  static constexpr int kRowStep = 1;               // a tile begins at a multiple of it
+};
+
+/// acc[r][v] += x[r] * w[v]: either rows or vectors wait in registers, whichever are fewer, while the others pass by.
+template <int R, int V, class LoadX, class LoadW>
+HWY_INLINE void add_products(F (&acc)[R][V], const LoadX& load_x, const LoadW& load_w) {
+  if constexpr (R < V) {
+    F x[R];
+    HWY_UNROLL(16)
+    for (int r = 0; r < R; ++r) x[r] = load_x(r);
+    HWY_UNROLL(8)
+    for (int v = 0; v < V; ++v) {
+      const F w = load_w(v);
+      HWY_UNROLL(16)
+      for (int r = 0; r < R; ++r) acc[r][v] = hn::MulAdd(x[r], w, acc[r][v]);
+    }
+  } else {
+    F w[V];
+    HWY_UNROLL(8)
+    for (int v = 0; v < V; ++v) w[v] = load_w(v);
+    HWY_UNROLL(16)
+    for (int r = 0; r < R; ++r) {
+      const F x = load_x(r);
+      HWY_UNROLL(8)
+      for (int v = 0; v < V; ++v) acc[r][v] = hn::MulAdd(x, w[v], acc[r][v]);
+    }
+  }
+}
+
 /// One k a step, f32.
-struct WeightsF32 {
+struct WeightsF32 : TileOfRows {
   using Activation = float;
   using Stored = float;
   static constexpr int kActivations = 1;  // a step
 
   template <int R, int V>
   static HWY_INLINE void step(F (&acc)[R][V], const float* const* a, int64_t a_stride, const float* const* w) {
-    F weights[V];
-    HWY_UNROLL(8)
-    for (int v = 0; v < V; ++v) weights[v] = load(w[v / kVectors] + v % kVectors * kLanes);
-    HWY_UNROLL(16)
-    for (int r = 0; r < R; ++r) {
-      const F x = set(a[r / 4][r % 4 * a_stride]);
-      HWY_UNROLL(8)
-      for (int v = 0; v < V; ++v) acc[r][v] = hn::MulAdd(x, weights[v], acc[r][v]);
-    }
+    add_products(
+        acc, [&](int r) HWY_ATTR { return set(a[r / 4][r % 4 * a_stride]); },
+        [&](int v) HWY_ATTR { return load(w[v / kVectors] + v % kVectors * kLanes); });
   }
 };
 
 /// One k a step, bf16 widened while it is loaded.
-struct WeightsBF16 {
+struct WeightsBF16 : TileOfRows {
   using Activation = float;
   using Stored = uint16_t;
   static constexpr int kActivations = 1;
 
   template <int R, int V>
   static HWY_INLINE void step(F (&acc)[R][V], const float* const* a, int64_t a_stride, const uint16_t* const* w) {
-    F weights[V];
-    HWY_UNROLL(8)
-    for (int v = 0; v < V; ++v) weights[v] = load(w[v / kVectors] + v % kVectors * kLanes);
-    HWY_UNROLL(16)
-    for (int r = 0; r < R; ++r) {
-      const F x = set(a[r / 4][r % 4 * a_stride]);
-      HWY_UNROLL(8)
-      for (int v = 0; v < V; ++v) acc[r][v] = hn::MulAdd(x, weights[v], acc[r][v]);
-    }
+    add_products(
+        acc, [&](int r) HWY_ATTR { return set(a[r / 4][r % 4 * a_stride]); },
+        [&](int v) HWY_ATTR { return load(w[v / kVectors] + v % kVectors * kLanes); });
   }
 };
 
@@ -62,7 +83,7 @@ HWY_INLINE F dot_pairs(F acc, U a, U b) {
 }
 
 /// The pair k, k + 1 of bf16 a step, by the dot product instruction.
-struct WeightsPairs {
+struct WeightsPairs : TileOfRows {
   using Activation = uint16_t;
   using Stored = uint32_t;
   static constexpr int kActivations = 2;
@@ -86,45 +107,43 @@ struct WeightsPairs {
 #else
 
 /// The pair k, k + 1 of bf16 a step, widened exactly by shift and mask; activations are bf16 widened before.
-struct WeightsPairs {
+struct WeightsPairs : TileOfRows {
   using Activation = float;
   using Stored = uint32_t;
   static constexpr int kActivations = 2;
 
   template <int R, int V>
   static HWY_INLINE void step(F (&acc)[R][V], const float* const* a, int64_t a_stride, const uint32_t* const* w) {
-    F weights[V];
-    HWY_UNROLL(8)
-    for (int v = 0; v < V; ++v) {
-      weights[v] = hn::BitCast(DF(), hn::ShiftLeft<16>(load(w[v / kVectors] + v % kVectors * kLanes)));
-    }
-    HWY_UNROLL(16)
-    for (int r = 0; r < R; ++r) {
-      const F x = set(a[r / 4][r % 4 * a_stride]);
-      HWY_UNROLL(8)
-      for (int v = 0; v < V; ++v) acc[r][v] = hn::MulAdd(x, weights[v], acc[r][v]);
-    }
-    HWY_UNROLL(8)
-    for (int v = 0; v < V; ++v) {
-      const U high = hn::And(load(w[v / kVectors] + v % kVectors * kLanes), hn::Set(DU(), 0xFFFF0000U));
-      weights[v] = hn::BitCast(DF(), high);
-    }
-    HWY_UNROLL(16)
-    for (int r = 0; r < R; ++r) {
-      const F x = set(a[r / 4][r % 4 * a_stride + 1]);
-      HWY_UNROLL(8)
-      for (int v = 0; v < V; ++v) acc[r][v] = hn::MulAdd(x, weights[v], acc[r][v]);
-    }
+    const auto words = [&](int v) HWY_ATTR { return load(w[v / kVectors] + v % kVectors * kLanes); };
+    add_products(
+        acc, [&](int r) HWY_ATTR { return set(a[r / 4][r % 4 * a_stride]); },
+        [&](int v) HWY_ATTR { return low_f32(words(v)); });
+    add_products(
+        acc, [&](int r) HWY_ATTR { return set(a[r / 4][r % 4 * a_stride + 1]); },
+        [&](int v) HWY_ATTR { return high_f32(words(v)); });
   }
 };
 
 #endif
 
+using WeightsPacked = WeightsPairs;  // bf16 as a packed matrix holds it
+
+/// Where the loop over k fetches memory long before it is used: `kLines` cache lines at `at` each step, which then
+/// moves on by `step` bytes. The same beyond the first panel's for each further one.
+template <int kLinesAStep>
+struct Ahead {
+  static constexpr int kLines = kLinesAStep;
+  const char* at = nullptr;
+  int64_t step = 0;
+};
+using NothingAhead = Ahead<0>;
+
 /// `steps` steps; weights of a step lie w_step elements after those of the step before, those of the next panel
 /// panel_stride elements further.
-template <class W, int R, int V>
+template <class W, int R, int V, int kLines = 0>
 HWY_INLINE void accumulate(F (&acc)[R][V], const typename W::Activation* a, int64_t a_stride,
-                           const typename W::Stored* w, int64_t w_step, int64_t panel_stride, int64_t steps) {
+                           const typename W::Stored* w, int64_t w_step, int64_t panel_stride, int64_t steps,
+                           Ahead<kLines>& ahead) {
   constexpr int kBases = (R + 3) / 4;  // a base for 4 rows: offsets of 0 to 3 strides need no registers of their own
   constexpr int kPanels = V / kVectors;
   const typename W::Activation* rows[kBases];
@@ -132,12 +151,26 @@ HWY_INLINE void accumulate(F (&acc)[R][V], const typename W::Activation* a, int6
   const typename W::Stored* panels[kPanels];
   for (int i = 0; i < kPanels; ++i) panels[i] = w + i * panel_stride;
   for (int64_t k = 0; k < steps; ++k) {
+    if constexpr (kLines > 0) {
+      HWY_UNROLL(4)
+      for (int i = 0; i < kPanels * kLines; ++i) {
+        const int64_t panel = i / kLines * panel_stride * int64_t{sizeof(typename W::Stored)};
+        __builtin_prefetch(ahead.at + panel + i % kLines * kCacheLine, 0, kPrefetchLocality);
+      }
+      ahead.at += ahead.step;
+    }
     W::template step<R, V>(acc, rows, a_stride, panels);
     HWY_UNROLL(4)
     for (int i = 0; i < kBases; ++i) rows[i] += W::kActivations;
     HWY_UNROLL(4)
     for (int i = 0; i < kPanels; ++i) panels[i] += w_step;
   }
+}
+template <class W, int R, int V>
+HWY_INLINE void accumulate(F (&acc)[R][V], const typename W::Activation* a, int64_t a_stride,
+                           const typename W::Stored* w, int64_t w_step, int64_t panel_stride, int64_t steps) {
+  NothingAhead nothing;
+  accumulate<W>(acc, a, a_stride, w, w_step, panel_stride, steps, nothing);
 }
 
 /// Calls body.template operator()<rows>() for a number of rows in [1, R] known only at run time.
@@ -149,30 +182,30 @@ HWY_INLINE void with_rows(int64_t rows, const Body& body) {
   body.template operator()<R>();
 }
 
-/// Cuts [0, rows) into tiles of at most kTileRows rows, as equal as can be: body(first, count).
-template <class Body>
+/// Cuts [0, rows) into tiles of at most W::kRows rows, as equal as can be: body(first, count).
+template <class W, class Body>
 HWY_INLINE void for_each_tile(int64_t rows, const Body& body) {
-  const int64_t tiles = (rows + kTileRows - 1) / kTileRows;
+  const int64_t steps = (rows + W::kRowStep - 1) / W::kRowStep;
+  const int64_t tiles = (rows + W::kRows - 1) / W::kRows;
   for (int64_t i = 0; i < tiles; ++i) {
-    const int64_t first = rows * i / tiles;
-    body(first, rows * (i + 1) / tiles - first);
+    const int64_t first = steps * i / tiles * W::kRowStep;
+    body(first, least(rows, steps * (i + 1) / tiles * W::kRowStep) - first);
   }
 }
 
 /// Covers [0, rows) x [0, panels): body.template operator()<R, P>(row, panel) for each tile of R rows and P panels.
 /// Few rows take two panels side by side, for one alone has too few chains to hide the latency of an addition.
-template <class Body>
+template <class W, class Body>
 HWY_INLINE void for_each_tile_and_panel(int64_t rows, int64_t panels, const Body& body) {
-  constexpr int kPairRows = kTileRows / 2;
   int64_t panel = 0;
-  if (rows <= kPairRows) {
+  if (rows <= W::kPairRows) {
     for (; panel + 2 <= panels; panel += 2) {
-      with_rows<kPairRows>(rows, [&]<int R>() HWY_ATTR { body.template operator()<R, 2>(0, panel); });
+      with_rows<W::kPairRows>(rows, [&]<int R>() HWY_ATTR { body.template operator()<R, 2>(0, panel); });
     }
   }
   for (; panel < panels; ++panel) {
-    for_each_tile(rows, [&](int64_t row, int64_t count) HWY_ATTR {
-      with_rows<kTileRows>(count, [&]<int R>() HWY_ATTR { body.template operator()<R, 1>(row, panel); });
+    for_each_tile<W>(rows, [&](int64_t row, int64_t count) HWY_ATTR {
+      with_rows<W::kRows>(count, [&]<int R>() HWY_ATTR { body.template operator()<R, 1>(row, panel); });
     });
   }
 }
