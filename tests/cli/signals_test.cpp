@@ -97,13 +97,16 @@ std::string bulky_checkpoint(const TemporaryFolder& folder) {
       if (item.key() != "__metadata__") end = std::max(end, item.value()["data_offsets"][1].get<int64_t>());
     }
     const int64_t before = end;
+    json left_behind = json::object();  // nobody's, but a file has no gaps
     for (auto& item : header.items()) {
       const bool wide = item.key().ends_with("mlp.w2.weight");
       if (!item.key().starts_with("backbone.") || item.key().find(".mlp.w") == std::string::npos) continue;
+      left_behind["unused." + item.key()] = item.value();
       item.value()["shape"] = wide ? json({64, kMlp}) : json({kMlp, 64});
       item.value()["data_offsets"] = {end, end + 4 * 64 * kMlp};
       end += 4 * 64 * kMlp;
     }
+    header.update(left_behind);
     end -= before;
   });
   fs::resize_file(weights, fs::file_size(weights) + static_cast<uintmax_t>(end));

@@ -237,7 +237,7 @@ Softmax exponentials(const float* scores, Weight* weights, int64_t count, float 
   if (whole < count) greatest = hn::Max(greatest, hn::IfThenElse(rest, load(scores + whole), lowest));
   const F max = hn::Mul(hn::MaxOfLanes(DF(), greatest), set(scale));
   const auto weight = [&](int64_t i)
-                          HWY_ATTR { return exp2_of_negative(hn::MulSub(load(scores + i), set(scale), max)); };
+                          HWY_ATTR { return exp2_of_negative(hn::Sub(hn::Mul(load(scores + i), set(scale)), max)); };
   F sums = zero();
   for (int64_t i = 0; i < whole; i += kLanes) sums = hn::Add(sums, store_weight(weight(i), weights + i));
   if (whole < count) sums = hn::Add(sums, store_weight(hn::IfThenElseZero(rest, weight(whole)), weights + whole));
