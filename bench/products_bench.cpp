@@ -190,7 +190,7 @@ void add(const std::string& name, const std::function<void(benchmark::State&)>& 
       ->Unit(benchmark::kMillisecond);
 }
 
-void add_all() {
+bool add_all() {
   for (const std::string& isa : available_isas()) {
     for (const DType dtype : {DType::kBF16, DType::kF32}) {
       const std::string prefix = isa + "/" + (dtype == DType::kBF16 ? "bf16" : "f32") + "/";
@@ -225,15 +225,10 @@ void add_all() {
       }
     }
   }
+  return true;
 }
+
+[[maybe_unused]] const bool kAdded = add_all();
 
 }  // namespace
 }  // namespace heartmula
-
-int main(int argc, char** argv) {
-  heartmula::add_all();
-  benchmark::Initialize(&argc, argv);
-  if (benchmark::ReportUnrecognizedArguments(argc, argv)) return 1;
-  benchmark::RunSpecifiedBenchmarks();
-  return 0;
-}

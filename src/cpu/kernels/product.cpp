@@ -10,22 +10,12 @@ HWY_BEFORE_NAMESPACE();
 namespace heartmula::cpu::HEARTMULA_KERNELS {
 namespace {
 
-#ifndef KB
-#define KB 768 // test
-#endif
-#ifndef MANYPF
-#define MANYPF 1
-#endif
-#ifndef SB
-#define SB 8192
-#endif
-#ifndef SA
-#define SA 4096
-#endif
-// Of many rows: the k of one block.
-constexpr int64_t kBlockBytes = KB * 4;    // of one output's weights
-constexpr int64_t kStreamBlockBytes = SB;  // of a panel's weights, where few rows are still several tiles
-constexpr int64_t kStreamAhead = SA;
+constexpr int64_t kBlockWords = 768;         // of many rows; fewer mean more partial sums, more spill the second cache
+constexpr int64_t kStreamBlockBytes = 8192;  // of a panel's weights, where few rows are still several tiles
+// How far few rows fetch ahead of their use: bytes, for two panels side by side and for one. Tuned on a Zen 3 for
+// vectors of 8 lanes, where 4 KB cost a tenth, and on a Zen 5 for 16.
+constexpr int64_t kAheadOfPair = kLanes == 16 ? 4096 : 1024;
+constexpr int64_t kAheadOfOne = kLanes == 16 ? 4096 : 1536;
 constexpr int64_t kPadding = 16;  // words between rows of scratch, against rows that fall into the same cache sets
 
 /// Whole taps, or a part of one.
@@ -58,6 +48,12 @@ bool needs_flat(const Product& p) {
 template <class W>
 bool needs_staging(const Product& p) {
   return needs_flat<W>(p) || (W::kActivations > 1 && sizeof(typename W::Activation) == sizeof(float));
+}
+
+/// Of a row of `count` staged activations.
+template <class W>
+int64_t staged_pitch(int64_t count) {
+  return round_up(count, kPadding * W::kActivations) + kPadding * W::kActivations;
 }
 
 template <class W>
@@ -189,7 +185,7 @@ void few_rows(const Product& p, const ProductPart& part, float* sums) {
     use({0, shape.taps, 0, shape.tap_words}, true, true);
     for_each_tile_and_panel<W>(rows, panels, [&]<int R, int P>(int64_t row, int64_t panel) HWY_ATTR {
       const auto* w = weights + panel * walk.panel_stride;
-      Ahead<kLines> ahead{reinterpret_cast<const char*>(w) + kStreamAhead, kWordBytes};
+      Ahead<kLines> ahead{reinterpret_cast<const char*>(w) + (P == 2 ? kAheadOfPair : kAheadOfOne), kWordBytes};
       tile<W, R, P>(walk, w, sums, row, panel, ahead);
     });
     return;
@@ -210,49 +206,21 @@ void few_rows(const Product& p, const ProductPart& part, float* sums) {
   }
 }
 
-/// bf16 weights are widened a panel at a time, once for all rows, and the tile is that of f32.
-template <class W>
-constexpr bool widens() {
-#ifdef NOWIDEN
-  return false;
-#endif
-  return W::kActivations == 2 && sizeof(typename W::Activation) == sizeof(float);
-}
-template <class W, bool kWiden = widens<W>()>
-struct WhenMany {
-  using Weights = W;
-};
-template <class W>
-struct WhenMany<W, true> {
-  using Weights = WeightsF32;
-};
-
-template <class W>
-int64_t block_words() {
-  return KB;
-}
-
 /// Many rows take blocks of k, of which a panel's weights stay in the cache while all rows pass by.
 template <class W>
 void many_rows(const Product& p, const ProductPart& part, float* sums) {
-  using Tile = typename WhenMany<W>::Weights;
-  constexpr int64_t kTileWords = W::kActivations / Tile::kActivations;  // of one word in memory
   const Shape shape = shape_of<W>(p);
   const int64_t rows = part.row_end - part.row_begin;
   const int64_t panels = part.panel_end - part.panel_begin;
-  const int64_t limit = block_words<W>();
-  const int64_t panel_stride = shape.words() * kPanel;
-  const auto* weights = static_cast<const typename W::Stored*>(p.weights) + part.panel_begin * panel_stride;
-  Walk<Tile> walk = walk_over<Tile>(p, part, shape);
-  float* widened = sums + rows * panels * kPanel;
-  auto* staged = reinterpret_cast<typename W::Activation*>(
-      widened + (widens<W>() ? 2 * round_up(least(limit, shape.words()), 8) * kPanel : 0));
+  Walk<W> walk = walk_over<W>(p, part, shape);
+  const auto* weights = static_cast<const typename W::Stored*>(p.weights) + part.panel_begin * walk.panel_stride;
+  auto* staged = reinterpret_cast<typename W::Activation*>(sums + rows * panels * kPanel);
 
-  for_each_block(shape, limit, [&](const Block& block, int64_t word, bool last) HWY_ATTR {
+  for_each_block(shape, kBlockWords, [&](const Block& block, int64_t word, bool last) HWY_ATTR {
     const int64_t first = block.first_word * W::kActivations;
     const int64_t count = block.words * W::kActivations;
-    walk.a = reinterpret_cast<const typename Tile::Activation*>(staged);
-    walk.a_stride = round_up(count, kPadding) + kPadding * W::kActivations;
+    walk.a = staged;
+    walk.a_stride = staged_pitch<W>(count);
     walk.tap_stride = p.dilation * walk.a_stride;
     if (needs_flat<W>(p)) {
       stage_flat<W>(staged, walk.a_stride, p, part.row_begin, rows, first, first + count);
@@ -260,32 +228,25 @@ void many_rows(const Product& p, const ProductPart& part, float* sums) {
       stage_rows<W>(staged, walk.a_stride, p, part.row_begin + block.first_tap * p.dilation,
                     rows + (block.taps - 1) * p.dilation, first, count);
     } else {
-      use_in_place(walk, p, part, {block.first_tap, block.taps, block.first_word * kTileWords, 0});
+      use_in_place(walk, p, part, block);
     }
     walk.taps = block.taps;
-    walk.words = block.words * kTileWords;
+    walk.words = block.words;
     walk.first = word == 0;
     walk.last = last;
     const int64_t block_words = block.taps * block.words;
     for (int64_t panel = 0; panel < panels; ++panel) {
-      const auto* stored = weights + panel * panel_stride + word * kPanel;
-      const auto* next = panel + 1 < panels ? stored + panel_stride : weights + (word + block_words) * kPanel;
-      const typename Tile::Stored* w;
-      if constexpr (widens<W>()) {
-        widen(widened, stored, block_words);
-        w = widened;
-      } else {
-        w = stored;
-      }
-      // The next panel's weights during two tiles.
-      constexpr int64_t kStep = kPanel * int64_t{sizeof(typename W::Stored)} / kTileWords / 2;
-      Ahead<MANYPF> ahead{reinterpret_cast<const char*>(next), kStep};
+      const auto* w = weights + panel * walk.panel_stride + word * kPanel;
+      const auto* next = panel + 1 < panels ? w + walk.panel_stride : weights + (word + block_words) * kPanel;
+      // The first two tiles fetch the next panel's weights, a line a step or less.
+      constexpr int64_t kStep = kPanel * int64_t{sizeof(typename W::Stored)} / 2;
+      Ahead<1> ahead{reinterpret_cast<const char*>(next), kStep};
       int64_t tiles = 0;
-      for_each_tile<Tile>(rows, [&](int64_t row, int64_t tile_rows) HWY_ATTR {
-        with_rows<Tile::kRows>(tile_rows, [&]<int R>() HWY_ATTR {
-          tile<Tile, R, 1>(walk, w, sums + (panel * rows + row) * kPanel, row, panel, ahead);
+      for_each_tile<W>(rows, [&](int64_t row, int64_t tile_rows) HWY_ATTR {
+        with_rows<W::kRows>(tile_rows, [&]<int R>() HWY_ATTR {
+          tile<W, R, 1>(walk, w, sums + (panel * rows + row) * kPanel, row, panel, ahead);
         });
-        ahead.at += block_words * kTileWords * kStep;
+        ahead.at += block_words * kStep;
         if (++tiles == 2) ahead = {reinterpret_cast<const char*>(w), 0};
       });
     }
@@ -306,21 +267,12 @@ size_t scratch_bytes(const Product& p, const ProductPart& part) {
   const int64_t rows = part.row_end - part.row_begin;
   const int64_t panels = part.panel_end - part.panel_begin;
   if (p.stream) return static_cast<size_t>(rows * least(panels, 2) * kPanel) * sizeof(float);
+  const size_t sums = static_cast<size_t>(rows * panels * kPanel) * sizeof(float);
+  if (!needs_staging<W>(p)) return sums;
   const Shape shape = shape_of<W>(p);
-  int64_t floats = rows * panels * kPanel;
-  const int64_t words = round_up(least(block_words<W>(), shape.words()), 8);
-  if (widens<W>()) floats += 2 * words * kPanel;
-  if (needs_staging<W>(p)) {
-    const int64_t of_tap = least(block_words<W>(), shape.tap_words);
-    const int64_t count = round_up(of_tap * W::kActivations, kPadding) + kPadding * W::kActivations;
-    floats += (rows + (shape.taps - 1) * p.dilation) * count;
-  }
-  return static_cast<size_t>(floats) * sizeof(float);
-}
-
-template <class W>
-int64_t staged_pitch(const Product& p) {
-  return (divide_up(p.taps * p.channels, W::kActivations * kPadding) + 1) * kPadding * W::kActivations;
+  const int64_t pitch = staged_pitch<W>(round_up(least(kBlockWords, shape.tap_words), 8) * W::kActivations);
+  const int64_t staged_rows = round_up(rows, W::kRowStep) + (shape.taps - 1) * p.dilation;
+  return sums + static_cast<size_t>(staged_rows * pitch) * sizeof(typename W::Activation);
 }
 
 }  // namespace
@@ -339,12 +291,13 @@ size_t product_scratch_bytes(const Product& p, const ProductPart& part, Element 
 
 size_t product_staged_bytes(const Product& p, int64_t rows, Element weights) {
   if (weights == Element::kF32 || !needs_staging<WeightsPacked>(p)) return 0;
-  return static_cast<size_t>(round_up(rows, WeightsPacked::kRowStep) * staged_pitch<WeightsPacked>(p)) *
+  return static_cast<size_t>(round_up(rows, WeightsPacked::kRowStep) *
+                             staged_pitch<WeightsPacked>(p.taps * p.channels)) *
          sizeof(WeightsPacked::Activation);
 }
 
 void product_stage(Product& p, int64_t rows, void* out) {
-  const int64_t pitch = staged_pitch<WeightsPacked>(p);
+  const int64_t pitch = staged_pitch<WeightsPacked>(p.taps * p.channels);
   const int64_t k = round_up(p.taps * p.channels, WeightsPacked::kActivations);
   stage_flat<WeightsPacked>(static_cast<WeightsPacked::Activation*>(out), pitch, p, 0, rows, 0, k);
   p.a = out;

@@ -1,4 +1,4 @@
-// Operands copied into the form that a tile wants: activations in f32 or without gaps, weights widened.
+// Activations copied into the form that a tile wants: widened, or without gaps between taps.
 #pragma once
 
 #include "cpu/kernels/tile.h"
@@ -45,18 +45,6 @@ void stage_rows(typename W::Activation* out, int64_t pitch, const Product& p, in
                 int64_t first, int64_t count) {
   for (int64_t r = 0; r < rows; ++r) {
     stage_run<W>(out, pitch, r, 0, static_cast<const uint16_t*>(p.a) + (row_begin + r) * p.a_stride + first, count);
-  }
-}
-
-/// out[2 k], out[2 k + 1] = the pair in words[k], lane by lane.
-inline void widen(float* out, const uint32_t* words, int64_t count) {
-  for (int64_t k = 0; k < count; ++k) {
-    HWY_UNROLL(8)
-    for (int v = 0; v < kVectors; ++v) {
-      const U pair = load(words + k * kPanel + v * kLanes);
-      store(low_f32(pair), out + 2 * k * kPanel + v * kLanes);
-      store(high_f32(pair), out + (2 * k + 1) * kPanel + v * kLanes);
-    }
   }
 }
 

@@ -34,14 +34,12 @@ constexpr int kPanel = kVectors * kLanes;
 // widens bf16 needs more of them.
 constexpr int kTileRows = HWY_ARCH_ARM ? (HEARTMULA_BF16_DOT ? 6 : 4) : kLanes == 16 ? 12 : kLanes == 8 ? 6 : 2;
 
+constexpr int64_t kCacheLine = 64;  // at least, on every processor that this is for
+
+// How a product of many rows is cut into chunks. Rows times a block of k (product.cpp) should fit the second cache, but
+// wider vectors need more rows for each fetch of the weights.
 constexpr int64_t kBlockRows = kLanes == 16 ? 192 : 96;
 constexpr int64_t kBlockColumns = 256;
-
-constexpr int64_t kCacheLine = 64;    // at least, on every processor that this is for
-#ifndef LOC
-#define LOC 3
-#endif
-constexpr int kPrefetchLocality = LOC;  // of __builtin_prefetch: into the first cache
 
 constexpr int64_t least(int64_t a, int64_t b) {
   return a < b ? a : b;

@@ -155,7 +155,7 @@ HWY_INLINE void accumulate(F (&acc)[R][V], const typename W::Activation* a, int6
       HWY_UNROLL(4)
       for (int i = 0; i < kPanels * kLines; ++i) {
         const int64_t panel = i / kLines * panel_stride * int64_t{sizeof(typename W::Stored)};
-        __builtin_prefetch(ahead.at + panel + i % kLines * kCacheLine, 0, kPrefetchLocality);
+        __builtin_prefetch(ahead.at + panel + i % kLines * kCacheLine, 0, 3);
       }
       ahead.at += ahead.step;
     }
