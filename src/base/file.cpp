@@ -75,6 +75,35 @@ void sync_folder(const fs::path& folder) {
   }
 }
 
+/// Of `path`, which could not be created in its folder.
+[[noreturn]] void throw_create_error(const fs::path& path, int error) {
+  const std::string folder = folder_of(path).string();
+  switch (error) {
+    case ENOENT:
+    case ENOTDIR:
+      throw user_error("{}: there is no folder {}", path.string(), folder);
+    case EACCES:
+    case EPERM:
+    case EROFS:
+      throw user_error("{}: the folder {} is not writable: {}", path.string(), folder, system_message(error));
+    case ENAMETOOLONG:
+      throw user_error("{}: the name is too long", path.string());
+    default:
+      throw failure("{}: {}", path.string(), system_message(error));
+  }
+}
+
+/// Calls create(name) with "PATH.tmp-PID" and so on until there is none of that name yet; returns the name.
+template <typename Create>
+fs::path create_beside(const fs::path& path, const Create& create) {
+  const std::string base = fmt::format("{}.tmp-{}", path.string(), ::getpid());
+  for (int attempt = 0;; ++attempt) {
+    const fs::path name = attempt == 0 ? base : fmt::format("{}-{}", base, attempt);
+    if (create(name)) return name;
+    if (errno != EEXIST && errno != EINTR) throw_create_error(path, errno);
+  }
+}
+
 }  // namespace
 
 std::shared_ptr<const MappedFile> MappedFile::open(const fs::path& path) {
@@ -155,27 +184,10 @@ AtomicFile::AtomicFile(fs::path path) : path_(std::move(path)) {
   if (!path_.has_filename() || fs::is_directory(path_, ignored)) {
     throw user_error("{}: is a folder; name a file in it", path_.string());
   }
-  const std::string base = fmt::format("{}.tmp-{}", path_.string(), ::getpid());
-  for (int attempt = 0; descriptor_ < 0; ++attempt) {
-    temporary_ = attempt == 0 ? base : fmt::format("{}-{}", base, attempt);
-    descriptor_ = ::open(temporary_.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
-    if (descriptor_ >= 0 || errno == EEXIST || errno == EINTR) continue;
-    const int error = errno;
-    const std::string folder = folder_of(path_).string();
-    switch (error) {
-      case ENOENT:
-      case ENOTDIR:
-        throw user_error("{}: there is no folder {}", path_.string(), folder);
-      case EACCES:
-      case EPERM:
-      case EROFS:
-        throw user_error("{}: the folder {} is not writable: {}", path_.string(), folder, system_message(error));
-      case ENAMETOOLONG:
-        throw user_error("{}: the name is too long", path_.string());
-      default:
-        throw failure("{}: {}", path_.string(), system_message(error));
-    }
-  }
+  temporary_ = create_beside(path_, [this](const fs::path& name) {
+    descriptor_ = ::open(name.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
+    return descriptor_ >= 0;
+  });
 }
 
 AtomicFile::~AtomicFile() {
@@ -205,6 +217,31 @@ void AtomicFile::commit(bool sync) {
   }
   temporary_.clear();
   if (sync) sync_folder(folder_of(path_));
+}
+
+AtomicFolder::AtomicFolder(fs::path path) : path_(std::move(path).lexically_normal()) {
+  if (!path_.has_filename()) path_ = path_.parent_path();  // "folder/"
+  if (path_.empty()) throw user_error("the path of the output is empty");
+  std::error_code ignored;
+  if (fs::exists(fs::symlink_status(path_, ignored)) &&
+      !(fs::is_directory(path_, ignored) && fs::is_empty(path_, ignored))) {
+    throw user_error("{}: is there already; name a new folder, or remove it first", path_.string());
+  }
+  temporary_ = create_beside(path_, [](const fs::path& name) { return ::mkdir(name.c_str(), 0777) == 0; });
+}
+
+AtomicFolder::~AtomicFolder() {
+  std::error_code ignored;
+  if (!temporary_.empty()) fs::remove_all(temporary_, ignored);
+}
+
+void AtomicFolder::commit() {
+  sync_folder(temporary_);
+  if (::rename(temporary_.c_str(), path_.c_str()) != 0) {
+    throw failure("{}: {}", path_.string(), system_message(errno));
+  }
+  temporary_.clear();
+  sync_folder(folder_of(path_));
 }
 
 OutputKind check_writable(const fs::path& path) {

@@ -55,6 +55,26 @@ class AtomicFile {
   int descriptor_ = -1;
 };
 
+/// A new folder that is filled beside `path` and takes its place when finished: nobody sees half of it.
+class AtomicFolder {
+ public:
+  /// Creates "PATH.tmp-PID" (a unique name). Throws Error(kUser) if `path` is there already and not an empty folder, or
+  /// if the folder above it is missing or not writable.
+  explicit AtomicFolder(std::filesystem::path path);
+  /// Removes the temporary folder with all that is in it if commit() was not reached.
+  ~AtomicFolder();
+  AtomicFolder(const AtomicFolder&) = delete;
+  AtomicFolder& operator=(const AtomicFolder&) = delete;
+
+  const std::filesystem::path& temporary_path() const { return temporary_; }
+  /// Renames to the final path, which is on the disk when it returns.
+  void commit();
+
+ private:
+  std::filesystem::path path_;
+  std::filesystem::path temporary_;
+};
+
 /// What the destination of an output is: only a regular file can be replaced atomically.
 enum class OutputKind { kRegular, kStream };
 /// Throws Error(kUser) if nothing can be written there: missing folder, a folder itself, no permission. Creates

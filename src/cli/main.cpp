@@ -46,6 +46,7 @@ int run_program(int argc, char** argv) {
   Run run;
   add_generate(app, run);
   add_decode(app, run);
+  add_convert(app, run);
   add_inspect(app, run);
   add_tokenize(app, run);
   add_verify(app, run);

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <array>
 #include <cmath>
+#include <mutex>
 
 namespace heartmula {
 namespace {
@@ -11,8 +12,12 @@ constexpr std::array<int64_t, 5> kDilations = {1, 3, 5, 7, 9};
 constexpr float kLevels = 9.0f;
 const std::string kPrefix = "scalar_model.decoder.";
 
+std::string phase_name(int64_t phase) {
+  return ".phase" + std::to_string(phase);
+}
+
 struct WeightNormNames {
-  std::string magnitude;
+  std::string magnitude;  // empty without weight norm
   std::string direction;
 };
 
@@ -30,53 +35,89 @@ void expect_conv(std::vector<ExpectedTensor>& expected, const WeightStore& store
   expected.push_back({conv + "bias", {bias}});
 }
 
-// g v / |v|, the norm over all axes but the first: values in the stored order [first, second, taps].
-struct FoldedConv {
-  std::vector<float> values;
-  int64_t first = 0;
-  int64_t second = 0;
-  int64_t taps = 0;
-
-  float at(int64_t a, int64_t b, int64_t tap) const {
-    return values[static_cast<size_t>((a * second + b) * taps + tap)];
+// The weight of a convolution in the stored order [first, second, taps]; of one with weight norm g v / |v|, the norm
+// over all axes but the first. It is read when a row is first asked for, which a packed checkpoint never does.
+class Conv {
+ public:
+  /// With weight norm.
+  Conv(const WeightLoader& load, const WeightStore& store, const std::string& conv)
+      : Conv(load, store, conv + "weight", weight_norm_names(store, conv)) {}
+  /// Without.
+  static Conv plain(const WeightLoader& load, const WeightStore& store, const std::string& conv) {
+    return {load, store, conv + "weight", {"", conv + "weight"}};
   }
+
+  const int64_t first;
+  const int64_t second;
+  const int64_t taps;
+
+  /// For a row of MatrixSource: at(a, b, tap).
+  auto reader() const {
+    std::call_once(once_, [this] { read(); });
+    return [this](int64_t a, int64_t b, int64_t tap) {
+      return values_[static_cast<size_t>((a * second + b) * taps + tap)];
+    };
+  }
+
+  /// A matrix [n, k] made of the weight; `part` tells it from others made of the same.
+  MatrixSource source(int64_t n, int64_t k, std::function<void(int64_t, float*)> read_row,
+                      const std::string& part = "") const {
+    std::vector<std::string> tensors = {names_.direction};
+    if (!names_.magnitude.empty()) tensors.push_back(names_.magnitude);
+    return {n, k, std::move(read_row), name_ + part, tensors};
+  }
+
+ private:
+  Conv(const WeightLoader& load, const WeightStore& store, std::string name, WeightNormNames names)
+      : first(store.shape(names.direction)[0]),
+        second(store.shape(names.direction)[1]),
+        taps(store.shape(names.direction)[2]),
+        load_(load),
+        name_(std::move(name)),
+        names_(std::move(names)) {}
+
+  void read() const {
+    values_ = load_.values(names_.direction);
+    if (names_.magnitude.empty()) return;
+    const std::vector<float> magnitudes = load_.values(names_.magnitude);
+    const size_t row = static_cast<size_t>(second * taps);
+    for (size_t i = 0; i < magnitudes.size(); ++i) {
+      const std::span<float> values(values_.data() + i * row, row);
+      double square_sum = 0.0;
+      for (const float value : values) square_sum += static_cast<double>(value) * value;
+      const double scale = magnitudes[i] / std::sqrt(square_sum);
+      for (float& value : values) value = static_cast<float>(value * scale);
+    }
+  }
+
+  const WeightLoader& load_;
+  std::string name_;
+  WeightNormNames names_;
+  mutable std::once_flag once_;
+  mutable std::vector<float> values_;
 };
 
-FoldedConv fold_weight_norm(const WeightLoader& load, const WeightStore& store, const std::string& conv) {
-  const WeightNormNames names = weight_norm_names(store, conv);
-  const std::vector<int64_t>& shape = store.get(names.direction).shape;
-  FoldedConv folded{load.values(names.direction), shape[0], shape[1], shape[2]};
-  const std::vector<float> magnitudes = load.values(names.magnitude);
-  const size_t row = static_cast<size_t>(folded.second * folded.taps);
-  for (size_t i = 0; i < magnitudes.size(); ++i) {
-    const std::span<float> values(folded.values.data() + i * row, row);
-    double square_sum = 0.0;
-    for (const float value : values) square_sum += static_cast<double>(value) * value;
-    const double scale = magnitudes[i] / std::sqrt(square_sum);
-    for (float& value : values) value = static_cast<float>(value * scale);
-  }
-  return folded;
-}
-
 // A convolution [n, channels, taps] as [n, taps * channels], taps outermost.
-Matrix pack_conv(const WeightLoader& load, const FoldedConv& conv) {
+Matrix pack_conv(const WeightLoader& load, const Conv& conv) {
   const auto read_row = [&conv](int64_t output, float* row) {
+    const auto at = conv.reader();
     for (int64_t tap = 0; tap < conv.taps; ++tap) {
-      for (int64_t channel = 0; channel < conv.second; ++channel) *row++ = conv.at(output, channel, tap);
+      for (int64_t channel = 0; channel < conv.second; ++channel) *row++ = at(output, channel, tap);
     }
   };
-  return load.pack({conv.first, conv.taps * conv.second, read_row});
+  return load.pack(conv.source(conv.first, conv.taps * conv.second, read_row));
 }
 
 // Output s j + r of a transposed convolution [in, out, 2 s] is W[:, :, r + s]^T x[j - 1] + W[:, :, r]^T x[j].
-Matrix pack_phase(const WeightLoader& load, const FoldedConv& conv, int64_t phase) {
+Matrix pack_phase(const WeightLoader& load, const Conv& conv, int64_t phase) {
   const int64_t factor = conv.taps / 2;
   const auto read_row = [&conv, phase, factor](int64_t output, float* row) {
+    const auto at = conv.reader();
     for (const int64_t tap : {phase + factor, phase}) {
-      for (int64_t channel = 0; channel < conv.first; ++channel) *row++ = conv.at(channel, output, tap);
+      for (int64_t channel = 0; channel < conv.first; ++channel) *row++ = at(channel, output, tap);
     }
   };
-  return load.pack({conv.second, 2 * conv.first, read_row});
+  return load.pack(conv.source(conv.second, 2 * conv.first, read_row, phase_name(phase)));
 }
 
 // Of a signal whose samples stand n times each, output n t + r of a causal convolution needs x[t - taps + 1] to x[t]:
@@ -85,26 +126,28 @@ int64_t repeated_taps(int64_t kernel, int64_t repeats) {
   return (kernel - 1 + repeats - 1) / repeats + 1;
 }
 
-Matrix pack_repeated(const WeightLoader& load, const FoldedConv& conv, int64_t repeats, int64_t phase) {
+Matrix pack_repeated(const WeightLoader& load, const Conv& conv, int64_t repeats, int64_t phase) {
   const int64_t taps = repeated_taps(conv.taps, repeats);
   const auto read_row = [&conv, repeats, phase, taps](int64_t output, float* row) {
+    const auto at = conv.reader();
     std::fill(row, row + taps * conv.second, 0.0f);
     for (int64_t j = 0; j < conv.taps; ++j) {
       const int64_t tap = ((taps - 1) * repeats + phase - (conv.taps - 1) + j) / repeats;
       for (int64_t channel = 0; channel < conv.second; ++channel) {
-        row[tap * conv.second + channel] += conv.at(output, channel, j);
+        row[tap * conv.second + channel] += at(output, channel, j);
       }
     }
   };
-  return load.pack({conv.first, taps * conv.second, read_row});
+  return load.pack(conv.source(conv.first, taps * conv.second, read_row, phase_name(phase)));
 }
 
 // The last convolution [1, channels, taps] as a product for each tap: [taps, channels].
-Matrix pack_taps(const WeightLoader& load, const FoldedConv& conv) {
+Matrix pack_taps(const WeightLoader& load, const Conv& conv) {
   const auto read_row = [&conv](int64_t tap, float* row) {
-    for (int64_t channel = 0; channel < conv.second; ++channel) row[channel] = conv.at(0, channel, tap);
+    const auto at = conv.reader();
+    for (int64_t channel = 0; channel < conv.second; ++channel) row[channel] = at(0, channel, tap);
   };
-  return load.pack({conv.taps, conv.second, read_row});
+  return load.pack(conv.source(conv.taps, conv.second, read_row));
 }
 
 std::string stage_name(size_t stage) {
@@ -168,22 +211,22 @@ WaveDecoder WaveDecoder::load(Ops& ops, const WeightStore& store, const CodecCon
   WaveDecoder decoder;
   decoder.config_ = config;
   decoder.dtype_ = dtype;
-  decoder.delay_ = pack_conv(load, fold_weight_norm(load, store, kPrefix + "0."));
+  decoder.delay_ = pack_conv(load, Conv(load, store, kPrefix + "0."));
   decoder.delay_bias_ = load.vector(kPrefix + "0.bias");
   for (size_t i = 0; i < config.upsample_factors.size(); ++i) {
     Stage stage;
     stage.factor = config.upsample_factors[i];
-    const FoldedConv up = fold_weight_norm(load, store, stage_name(i) + "up_conv.layer.");
+    const Conv up(load, store, stage_name(i) + "up_conv.layer.");
     stage.channels = up.second;
     for (int64_t phase = 0; phase < stage.factor; ++phase) stage.phases.push_back(pack_phase(load, up, phase));
     stage.bias = load.vector(stage_name(i) + "up_conv.layer.bias");
     for (size_t j = 0; j < kDilations.size(); ++j) {
       const std::string name = unit_name(i, j);
       Unit unit;
-      unit.conv1 = pack_conv(load, fold_weight_norm(load, store, name + "conv1."));
+      unit.conv1 = pack_conv(load, Conv(load, store, name + "conv1."));
       unit.bias1 = load.vector(name + "conv1.bias");
       unit.slope1 = load.values(name + "activation1.weight")[0];
-      unit.conv2 = pack_conv(load, fold_weight_norm(load, store, name + "conv2."));
+      unit.conv2 = pack_conv(load, Conv(load, store, name + "conv2."));
       unit.bias2 = load.vector(name + "conv2.bias");
       unit.slope2 = load.values(name + "activation2.weight")[0];
       unit.dilation = kDilations[j];
@@ -192,7 +235,7 @@ WaveDecoder WaveDecoder::load(Ops& ops, const WeightStore& store, const CodecCon
     decoder.stages_.push_back(std::move(stage));
   }
   const std::string repeat = stage_name(config.upsample_factors.size());
-  const FoldedConv plain{load.values(repeat + "conv.weight"), config.init_channel, config.init_channel, config.kernel};
+  const Conv plain = Conv::plain(load, store, repeat + "conv.");
   decoder.repeat_taps_ = repeated_taps(config.kernel, config.num_samples);
   for (int64_t phase = 0; phase < config.num_samples; ++phase) {
     decoder.repeat_phases_.push_back(pack_repeated(load, plain, config.num_samples, phase));
@@ -200,7 +243,7 @@ WaveDecoder WaveDecoder::load(Ops& ops, const WeightStore& store, const CodecCon
   decoder.repeat_bias_ = load.vector(repeat + "conv.bias");
   decoder.repeat_slope_ = load.values(repeat + "activation.weight")[0];
   const std::string last = stage_name(config.upsample_factors.size() + 1);
-  decoder.last_ = pack_taps(load, fold_weight_norm(load, store, last));
+  decoder.last_ = pack_taps(load, Conv(load, store, last));
   decoder.last_bias_ = load.vector(last + "bias");
   return decoder;
 }

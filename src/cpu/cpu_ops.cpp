@@ -55,6 +55,12 @@ class CpuOps final : public Ops {
   Matrix pack_gate_up(const MatrixSource& gate, const MatrixSource& up, DType dtype) override {
     return cpu::pack_gate_up(device_, gate, up, dtype);
   }
+  PackedLayout packed_layout(DType dtype) const override { return cpu::packed_layout(device_.kernels, dtype); }
+  Matrix adopt(const StoredMatrix& stored) override { return cpu::adopt(stored); }
+  std::span<const std::byte> packed_bytes(const Matrix& matrix) const override {
+    const auto& packed = static_cast<const PackedMatrix&>(matrix.storage());
+    return {static_cast<const std::byte*>(packed.words.get()), static_cast<size_t>(matrix.bytes())};
+  }
   std::unique_ptr<KvCache> make_kv_cache(const KvShape& shape) override {
     return std::make_unique<CpuKvCache>(device_.kernels, shape);
   }

@@ -26,17 +26,15 @@ void pack_panel(uint32_t* words, const float* rows, int64_t row_pitch, int64_t w
 
 /// read_lane(panel, lane, row) writes the k values of the output in that lane, or returns false if there is none.
 template <typename ReadLane>
-Matrix pack_panels(Device& device, int64_t n, int64_t k, int64_t panels, bool gated, DType dtype,
-                   const ReadLane& read_lane) {
-  const int64_t width = device.kernels.panel_width;
-  const int64_t words = dtype == DType::kF32 ? k : (k + 1) / 2;
-  const int64_t row_pitch = 2 * ((k + 1) / 2) + kTransposeBlock;
-  const int64_t bytes = panels * words * width * int64_t{sizeof(uint32_t)};
-  auto packed = std::make_shared<PackedMatrix>();
-  packed->words = allocate_aligned(static_cast<size_t>(bytes));
-  packed->panels = panels;
-  packed->gated = gated;
-  auto* out = static_cast<uint32_t*>(packed->words.get());
+Matrix pack_panels(Device& device, int64_t n, int64_t k, bool gated, DType dtype, const ReadLane& read_lane) {
+  const PackedLayout layout = packed_layout(device.kernels, dtype);
+  const int64_t width = layout.panel_width;
+  const int64_t words = layout.groups(k);
+  const int64_t panels = layout.panels(n, gated);
+  const int64_t row_pitch = words * layout.k_per_group + kTransposeBlock;
+  const int64_t bytes = layout.bytes(n, k, gated);
+  const std::shared_ptr<void> storage = allocate_aligned(static_cast<size_t>(bytes));
+  auto* out = static_cast<uint32_t*>(storage.get());
   device.reserve_scratch(static_cast<size_t>(width * row_pitch) * sizeof(float));
   device.for_each(panels, k * width, [&](int64_t panel, int worker) {
     float* rows = static_cast<float*>(device.scratch(worker));
@@ -47,15 +45,22 @@ Matrix pack_panels(Device& device, int64_t n, int64_t k, int64_t panels, bool ga
     }
     pack_panel(out + panel * words * width, rows, row_pitch, width, words, dtype);
   });
+  auto packed = std::make_shared<PackedMatrix>();
+  packed->words = storage;
+  packed->panels = panels;
+  packed->gated = gated;
   return Matrix(packed, dtype, n, k, bytes);
 }
 
 }  // namespace
 
+PackedLayout packed_layout(const Kernels& kernels, DType dtype) {
+  return {dtype, kernels.panel_width, dtype == DType::kF32 ? 1 : 2};
+}
+
 Matrix pack(Device& device, const MatrixSource& source, DType dtype) {
   const int64_t width = device.kernels.panel_width;
-  const int64_t panels = (source.n + width - 1) / width;
-  return pack_panels(device, source.n, source.k, panels, false, dtype, [&](int64_t panel, int64_t lane, float* row) {
+  return pack_panels(device, source.n, source.k, false, dtype, [&](int64_t panel, int64_t lane, float* row) {
     const int64_t output = panel * width + lane;
     if (output >= source.n) return false;
     source.read_row(output, row);
@@ -65,13 +70,20 @@ Matrix pack(Device& device, const MatrixSource& source, DType dtype) {
 
 Matrix pack_gate_up(Device& device, const MatrixSource& gate, const MatrixSource& up, DType dtype) {
   const int64_t half = device.kernels.panel_width / 2;
-  const int64_t panels = (gate.n + half - 1) / half;
-  return pack_panels(device, gate.n, gate.k, panels, true, dtype, [&](int64_t panel, int64_t lane, float* row) {
+  return pack_panels(device, gate.n, gate.k, true, dtype, [&](int64_t panel, int64_t lane, float* row) {
     const int64_t output = panel * half + lane % half;
     if (output >= gate.n) return false;
     (lane < half ? gate : up).read_row(output, row);
     return true;
   });
+}
+
+Matrix adopt(const StoredMatrix& stored) {
+  auto packed = std::make_shared<PackedMatrix>();
+  packed->words = std::shared_ptr<const void>(stored.owner, stored.data.data());
+  packed->panels = stored.layout.panels(stored.n, stored.gated);
+  packed->gated = stored.gated;
+  return Matrix(packed, stored.layout.dtype, stored.n, stored.k, static_cast<int64_t>(stored.data.size()));
 }
 
 }  // namespace heartmula::cpu

@@ -5,23 +5,13 @@
 #include "ops/weights.h"
 
 namespace heartmula {
-namespace {
-
-Table stored_table(const WeightStore& store, const std::string& name, DType dtype) {
-  const StoredTensor& tensor = store.get(name);
-  const ConstView rows(tensor.data.data(), tensor.dtype, tensor.shape[0], tensor.shape[1], tensor.shape[1]);
-  return {rows, dtype};
-}
-
-}  // namespace
-
 std::vector<ExpectedTensor> HeartMula::expected_tensors(const LmConfig& c) {
   const int64_t width = c.backbone.embed_dim;
   const int64_t depth_width = c.decoder.embed_dim;
   std::vector<ExpectedTensor> expected = {
-      {"text_embeddings.weight", {c.text_vocab_size, width}},
-      {"audio_embeddings.weight", {kCodebooks * c.audio_vocab_size, width}},
-      {"unconditional_text_embedding.weight", {1, width}},
+      {"text_embeddings.weight", {c.text_vocab_size, width}, true},
+      {"audio_embeddings.weight", {kCodebooks * c.audio_vocab_size, width}, true},
+      {"unconditional_text_embedding.weight", {1, width}, true},
       {"projection.weight", {depth_width, width}},
       {"codebook0_head.weight", {c.audio_vocab_size, width}},
       {"audio_head", {kCodebooks - 1, depth_width, c.audio_vocab_size}},
@@ -45,9 +35,9 @@ HeartMula HeartMula::load(Ops& ops, const WeightStore& store, const LmConfig& co
   for (size_t i = 0; i < model.heads.size(); ++i) {
     model.heads[i] = load.transposed_slice("audio_head", static_cast<int64_t>(i));
   }
-  model.text_embeddings = stored_table(store, "text_embeddings.weight", dtype);
-  model.audio_embeddings = stored_table(store, "audio_embeddings.weight", dtype);
-  model.unconditional_embedding = stored_table(store, "unconditional_text_embedding.weight", dtype);
+  model.text_embeddings = load.rows("text_embeddings.weight");
+  model.audio_embeddings = load.rows("audio_embeddings.weight");
+  model.unconditional_embedding = load.rows("unconditional_text_embedding.weight");
   model.reference_embedding = load.values("muq_linear.bias");
   return model;
 }

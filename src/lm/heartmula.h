@@ -68,7 +68,8 @@ class LmSession {
   static constexpr int64_t kDefaultPiece = 256;
 
  private:
-  void pass(std::span<const Row> rows, bool last);
+  void take(std::span<const Frame> frames, bool last);
+  void pass(bool last);
   std::span<const float> logits(const Matrix& head, ConstView hidden);
 
   Ops& ops_;
@@ -89,6 +90,8 @@ class LmSession {
   Tensor depth_hidden_;  // [streams, Dd], weights' dtype
   Tensor logits_;        // [streams, V]
   std::vector<float> host_logits_;
+  std::vector<Row> rows_;     // of the pass in hand
+  std::vector<int32_t> ids_;  // of its inputs
 };
 
 }  // namespace heartmula

@@ -19,76 +19,72 @@ LmSession::LmSession(Ops& ops, const HeartMula& model, int64_t streams, int64_t 
       depth_x_(ops.allocate(DType::kF32, 2 * streams, model.config.decoder.embed_dim)),
       depth_hidden_(ops.allocate(model.dtype, streams, model.config.decoder.embed_dim)),
       logits_(ops.allocate(DType::kF32, streams, model.config.audio_vocab_size)),
-      host_logits_(static_cast<size_t>(streams * model.config.audio_vocab_size)) {}
+      host_logits_(static_cast<size_t>(streams * model.config.audio_vocab_size)) {
+  rows_.reserve(static_cast<size_t>(piece * streams));
+  ids_.reserve(static_cast<size_t>(piece * streams * kCodebooks));
+}
 
 // The prompt's unconditional inputs are all equal, so its hidden states are too, in every layer: one row stands for
 // them all, with its key rotated to each position (lm.md B6). It goes with the last piece.
 void LmSession::prefill(std::span<const int32_t> text_ids, int64_t reference_index, std::span<const Frame> frames) {
   const auto prompt = static_cast<int64_t>(text_ids.size());
-  std::vector<Row> rows;
   for (int64_t first = 0; first < prompt; first += piece_) {
     const int64_t count = std::min(piece_, prompt - first);
     const bool last = first + count == prompt;
-    rows.clear();
-    for (int64_t i = 0; i < count; ++i) rows.push_back({0, static_cast<int32_t>(first + i), 1});
+    rows_.clear();
+    for (int64_t i = 0; i < count; ++i) rows_.push_back({0, static_cast<int32_t>(first + i), 1});
     ops_.embed_sum(x_.slice_rows(0, count), model_.text_embeddings,
                    text_ids.subspan(static_cast<size_t>(first), static_cast<size_t>(count)), 1);
     if (reference_index >= first && reference_index < first + count) {
       ops_.upload(x_.slice_rows(reference_index - first, 1), model_.reference_embedding);
     }
     if (last && streams_ > 1) {
-      rows.push_back({1, 0, static_cast<int32_t>(prompt)});
+      rows_.push_back({1, 0, static_cast<int32_t>(prompt)});
       const int32_t only = 0;
       ops_.embed_sum(x_.slice_rows(count, 1), model_.unconditional_embedding, {&only, 1}, 1);
     }
-    pass(rows, last);
+    pass(last);
   }
   position_ = prompt;
 
   const auto kept = static_cast<int64_t>(frames.size());
-  std::vector<int32_t> ids;
   for (int64_t first = 0; first < kept; first += piece_) {
     const int64_t count = std::min(piece_, kept - first);
-    rows.clear();
-    ids.clear();
-    for (int64_t i = 0; i < count; ++i) {
-      const Frame& frame = frames[static_cast<size_t>(first + i)];
-      for (int64_t stream = 0; stream < streams_; ++stream) {
-        rows.push_back({static_cast<int32_t>(stream), static_cast<int32_t>(position_ + i), 1});
-        for (int64_t q = 0; q < kCodebooks; ++q) {
-          ids.push_back(static_cast<int32_t>(frame[static_cast<size_t>(q)] + q * model_.config.audio_vocab_size));
-        }
-      }
-    }
-    ops_.embed_sum(x_.slice_rows(0, count * streams_), model_.audio_embeddings, ids, kCodebooks);
-    pass(rows, first + count == kept);
-    position_ += count;
+    take(frames.subspan(static_cast<size_t>(first), static_cast<size_t>(count)), first + count == kept);
   }
 }
 
 void LmSession::feed(const Frame& frame) {
-  std::vector<Row> rows;
-  std::vector<int32_t> ids;
-  for (int64_t stream = 0; stream < streams_; ++stream) {
-    rows.push_back({static_cast<int32_t>(stream), static_cast<int32_t>(position_), 1});
-    for (int64_t q = 0; q < kCodebooks; ++q) {
-      ids.push_back(static_cast<int32_t>(frame[static_cast<size_t>(q)] + q * model_.config.audio_vocab_size));
-    }
-  }
-  ops_.embed_sum(x_.slice_rows(0, streams_), model_.audio_embeddings, ids, kCodebooks);
-  pass(rows, true);
-  ++position_;
+  take({&frame, 1}, true);
 }
 
-void LmSession::pass(std::span<const Row> rows, bool last) {
-  const auto count = static_cast<int64_t>(rows.size());
+// Every stream gets the same frames.
+void LmSession::take(std::span<const Frame> frames, bool last) {
+  rows_.clear();
+  ids_.clear();
+  for (const Frame& frame : frames) {
+    for (int64_t stream = 0; stream < streams_; ++stream) {
+      rows_.push_back({static_cast<int32_t>(stream), static_cast<int32_t>(position_), 1});
+      for (int64_t q = 0; q < kCodebooks; ++q) {
+        ids_.push_back(static_cast<int32_t>(frame[static_cast<size_t>(q)] + q * model_.config.audio_vocab_size));
+      }
+    }
+    ++position_;
+  }
+  ops_.embed_sum(x_.slice_rows(0, static_cast<int64_t>(rows_.size())), model_.audio_embeddings, ids_, kCodebooks);
+  pass(last);
+}
+
+// The rows_, whose inputs stand in x_, through the backbone.
+void LmSession::pass(bool last) {
+  const auto count = static_cast<int64_t>(rows_.size());
   const int64_t first_of_last = count - streams_;  // each stream's last position is in the last rows
   LayerTap tap;
   if (last && taps_.backbone_layer) {
     tap = [&](int64_t layer, ConstView x) { taps_.backbone_layer(layer, x.slice_rows(first_of_last, streams_)); };
   }
   const View x = x_.slice_rows(0, count);
-  model_.backbone.forward(ops_, x, rows, cache_, buffers_, tap);
+  model_.backbone.forward(ops_, x, rows_, cache_, buffers_, tap);
   if (last) model_.backbone.normalize(ops_, hidden_, x.slice_rows(first_of_last, streams_));
 }
 
@@ -109,17 +105,17 @@ std::span<const float> LmSession::next_logits(int64_t codebook, int32_t previous
   const View in = depth_in_.slice_rows(0, count);
   const View x = depth_x_.slice_rows(0, count);
   const auto id = static_cast<int32_t>(previous_code + (codebook - 1) * model_.config.audio_vocab_size);
-  const std::vector<int32_t> ids(static_cast<size_t>(streams_), id);
-  std::vector<Row> rows;
+  ids_.assign(static_cast<size_t>(streams_), id);
+  rows_.clear();
   for (int64_t position = codebook + 1 - positions; position <= codebook; ++position) {
     for (int64_t stream = 0; stream < streams_; ++stream) {
-      rows.push_back({static_cast<int32_t>(stream), static_cast<int32_t>(position), 1});
+      rows_.push_back({static_cast<int32_t>(stream), static_cast<int32_t>(position), 1});
     }
   }
   if (codebook == 1) ops_.copy(in.slice_rows(0, streams_), hidden_);
-  ops_.embed_sum(in.slice_rows(count - streams_, streams_), model_.audio_embeddings, ids, 1);
+  ops_.embed_sum(in.slice_rows(count - streams_, streams_), model_.audio_embeddings, ids_, 1);
   ops_.linear(x, in, model_.projection);  // [rows, Dd]
-  model_.decoder.forward(ops_, x, rows, depth_cache_, depth_buffers_);
+  model_.decoder.forward(ops_, x, rows_, depth_cache_, depth_buffers_);
   model_.decoder.normalize(ops_, depth_hidden_, x.slice_rows(count - streams_, streams_));
   return logits(model_.heads[static_cast<size_t>(codebook - 1)], depth_hidden_);
 }

@@ -62,6 +62,9 @@ class MeteredOps final : public Ops {
   Matrix pack_gate_up(const MatrixSource& gate, const MatrixSource& up, DType dtype) override {
     return inner_->pack_gate_up(gate, up, dtype);
   }
+  PackedLayout packed_layout(DType dtype) const override { return inner_->packed_layout(dtype); }
+  Matrix adopt(const StoredMatrix& stored) override { return inner_->adopt(stored); }
+  std::span<const std::byte> packed_bytes(const Matrix& matrix) const override { return inner_->packed_bytes(matrix); }
   std::unique_ptr<KvCache> make_kv_cache(const KvShape& shape) override {
     return std::make_unique<MeteredCache>(inner_->make_kv_cache(shape), shape);
   }

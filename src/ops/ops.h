@@ -17,6 +17,7 @@
 #include <vector>
 
 #include "heartmula/cancel.h"
+#include "tensor/packed.h"
 #include "tensor/tensor.h"
 
 namespace heartmula {
@@ -27,6 +28,8 @@ struct MatrixSource {
   int64_t k = 0;
   /// Writes row `output` as k floats. Called from several threads at once.
   std::function<void(int64_t output, float* row)> read_row;
+  std::string name = {};                  // of its own in its model, the same in every run
+  std::vector<std::string> tensors = {};  // the stored tensors that it is made of
 };
 
 /// A weight matrix [n, k] in the layout that the device likes best. Cheap to copy (shared).
@@ -122,6 +125,12 @@ class Ops {
   virtual Matrix pack(const MatrixSource& source, DType dtype) = 0;
   /// Like pack, of gate and up [n, k] each, for linear_silu_gate.
   virtual Matrix pack_gate_up(const MatrixSource& gate, const MatrixSource& up, DType dtype) = 0;
+  /// How matrices of `dtype` are packed here.
+  virtual PackedLayout packed_layout(DType dtype) const = 0;
+  /// A matrix that lies in a mapped file in this device's layout and is used where it lies.
+  virtual Matrix adopt(const StoredMatrix& stored) = 0;
+  /// A packed matrix as a packed checkpoint stores it.
+  virtual std::span<const std::byte> packed_bytes(const Matrix& matrix) const = 0;
   virtual std::unique_ptr<KvCache> make_kv_cache(const KvShape& shape) = 0;
 
   // ---- products; x has the weights' dtype, [rows, k]

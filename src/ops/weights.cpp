@@ -1,22 +1,24 @@
 #include "ops/weights.h"
 
+#include "base/error.h"
+
 namespace heartmula {
 namespace {
 
-MatrixSource stacked(const std::vector<const StoredTensor*>& parts) {
-  MatrixSource source;
-  source.k = parts.front()->shape[1];
-  for (const StoredTensor* part : parts) source.n += part->shape[0];
-  source.read_row = [parts, k = source.k](int64_t output, float* row) {
-    for (const StoredTensor* part : parts) {
-      if (output < part->shape[0]) {
-        convert_to_f32(row, part->data.data(), part->dtype, output * k, k);
-        return;
-      }
-      output -= part->shape[0];
-    }
-  };
-  return source;
+/// A packed matrix must be the one that is asked for; a stock tensor's shape was checked by the store.
+void check_matrix(const WeightStore& store, const StoredMatrix& stored, const MatrixSource& source, bool gated) {
+  if (stored.n == source.n && stored.k == source.k && stored.gated == gated) return;
+  throw user_error("{}: packed matrix {} is [{}, {}]{} and not [{}, {}]{}; convert again", store.path().string(),
+                   source.name, stored.n, stored.k, stored.gated ? " twice" : "", source.n, source.k,
+                   gated ? " twice" : "");
+}
+
+/// The same matrix out of a packed one of another layout or dtype.
+MatrixSource unpacked(const StoredMatrix& stored, const MatrixSource& source,
+                      StoredMatrix::Half half = StoredMatrix::Half::kGate) {
+  MatrixSource result = source;
+  result.read_row = [&stored, half](int64_t output, float* row) { stored.read_row(output, row, half); };
+  return result;
 }
 
 }  // namespace
@@ -43,53 +45,99 @@ Tensor WeightLoader::table(const std::string& name, int64_t rows) const {
   return upload(values(name), rows);
 }
 
-Matrix WeightLoader::matrix(const std::vector<std::string>& names) const {
+MatrixSource WeightLoader::stacked(const std::vector<std::string>& names) const {
+  MatrixSource source;
+  source.name = names.front();
+  source.tensors = names;
+  source.k = store_.shape(names.front())[1];
   std::vector<const StoredTensor*> parts;
-  for (const std::string& name : names) parts.push_back(&store_.get(name));
-  Matrix result = ops_.pack(stacked(parts), dtype_);
-  for (const StoredTensor* part : parts) store_.release(*part);
+  for (const std::string& name : names) {
+    source.n += store_.shape(name)[0];
+    parts.push_back(store_.find(name));
+  }
+  source.read_row = [parts, k = source.k](int64_t output, float* row) {
+    for (const StoredTensor* part : parts) {
+      if (output < part->shape[0]) {
+        convert_to_f32(row, part->data.data(), part->dtype, output * k, k);
+        return;
+      }
+      output -= part->shape[0];
+    }
+  };
+  return source;
+}
+
+void WeightLoader::release(const std::vector<std::string>& names) const {
+  for (const std::string& name : names) store_.release(store_.get(name));
+}
+
+Matrix WeightLoader::pack(const MatrixSource& source) const {
+  const StoredMatrix* stored = store_.find_matrix(source.name);
+  if (stored == nullptr) {
+    for (const std::string& name : source.tensors) store_.get(name);  // or it is missing
+    Matrix result = ops_.pack(source, dtype_);
+    release(source.tensors);
+    return result;
+  }
+  check_matrix(store_, *stored, source, false);
+  if (stored->layout == ops_.packed_layout(dtype_)) return ops_.adopt(*stored);
+  Matrix result = ops_.pack(unpacked(*stored, source), dtype_);
+  store_.release(*stored);
   return result;
 }
 
+Matrix WeightLoader::matrix(const std::vector<std::string>& names) const {
+  return pack(stacked(names));
+}
+
 Matrix WeightLoader::gate_up(const std::string& gate, const std::string& up) const {
-  const StoredTensor& gate_tensor = store_.get(gate);
-  const StoredTensor& up_tensor = store_.get(up);
-  Matrix result = ops_.pack_gate_up(stacked({&gate_tensor}), stacked({&up_tensor}), dtype_);
-  store_.release(gate_tensor);
-  store_.release(up_tensor);
+  const MatrixSource gate_source = stacked({gate});
+  const MatrixSource up_source = stacked({up});
+  const StoredMatrix* stored = store_.find_matrix(gate);
+  if (stored == nullptr) {
+    Matrix result = ops_.pack_gate_up(gate_source, up_source, dtype_);
+    release({gate, up});
+    return result;
+  }
+  check_matrix(store_, *stored, gate_source, true);
+  if (stored->layout == ops_.packed_layout(dtype_)) return ops_.adopt(*stored);
+  Matrix result =
+      ops_.pack_gate_up(unpacked(*stored, gate_source), unpacked(*stored, up_source, StoredMatrix::Half::kUp), dtype_);
+  store_.release(*stored);
   return result;
 }
 
 Matrix WeightLoader::transposed_slice(const std::string& name, int64_t index) const {
-  const StoredTensor& tensor = store_.get(name);
-  const int64_t k = tensor.shape[1];
-  const int64_t n = tensor.shape[2];
-  const auto read_row = [&tensor, index, k, n](int64_t output, float* row) {
+  const std::vector<int64_t>& shape = store_.shape(name);
+  const int64_t k = shape[1];
+  const int64_t n = shape[2];
+  const auto read_row = [tensor = store_.find(name), index, k, n](int64_t output, float* row) {
     for (int64_t i = 0; i < k; ++i) {
-      row[i] = load_as_f32(tensor.data.data(), tensor.dtype, (index * k + i) * n + output);
+      row[i] = load_as_f32(tensor->data.data(), tensor->dtype, (index * k + i) * n + output);
     }
   };
-  Matrix result = ops_.pack({n, k, read_row}, dtype_);
-  store_.release(tensor);
-  return result;
+  return pack({n, k, read_row, name + "." + std::to_string(index), {name}});
 }
 
 Matrix WeightLoader::conv(const std::string& name, float scale) const {
-  const StoredTensor& tensor = store_.get(name);
-  const int64_t channels = tensor.shape[1];
-  const int64_t taps = tensor.shape[2];
-  const auto read_row = [&tensor, channels, taps, scale](int64_t output, float* row) {
+  const std::vector<int64_t>& shape = store_.shape(name);
+  const int64_t channels = shape[1];
+  const int64_t taps = shape[2];
+  const auto read_row = [tensor = store_.find(name), channels, taps, scale](int64_t output, float* row) {
     std::vector<float> stored(static_cast<size_t>(channels * taps));
-    convert_to_f32(stored.data(), tensor.data.data(), tensor.dtype, output * channels * taps, channels * taps);
+    convert_to_f32(stored.data(), tensor->data.data(), tensor->dtype, output * channels * taps, channels * taps);
     for (int64_t tap = 0; tap < taps; ++tap) {
       for (int64_t channel = 0; channel < channels; ++channel) {
         row[tap * channels + channel] = scale * stored[static_cast<size_t>(channel * taps + tap)];
       }
     }
   };
-  Matrix result = ops_.pack({tensor.shape[0], channels * taps, read_row}, dtype_);
-  store_.release(tensor);
-  return result;
+  return pack({shape[0], channels * taps, read_row, name, {name}});
+}
+
+Table WeightLoader::rows(const std::string& name) const {
+  const StoredTensor& tensor = store_.get(name);
+  return {{tensor.data.data(), tensor.dtype, tensor.shape[0], tensor.shape[1], tensor.shape[1]}, dtype_};
 }
 
 }  // namespace heartmula

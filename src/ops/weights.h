@@ -1,4 +1,5 @@
-// From stored tensors to packed matrices on a device, one tensor at a time, so that never two whole copies exist.
+// From stored tensors to packed matrices on a device, one tensor at a time, so that never two whole copies exist; from
+// a packed checkpoint, matrices where they lie.
 #pragma once
 
 #include <string>
@@ -27,14 +28,21 @@ class WeightLoader {
   Matrix transposed_slice(const std::string& name, int64_t index) const;
   /// A convolution's [n, channels, taps] as [n, taps * channels], taps outermost.
   Matrix conv(const std::string& name, float scale = 1.0f) const;
-  /// Of values made by the caller, rounded to the loader's dtype.
-  Matrix pack(const MatrixSource& source) const { return ops_.pack(source, dtype_); }
+  /// Of values made by the caller, rounded to the loader's dtype. A packed checkpoint has the matrix by its name and
+  /// does not ask for the values.
+  Matrix pack(const MatrixSource& source) const;
+
+  /// A tensor [entries, width] that stays where it is; its values are rounded to the loader's dtype when they are read.
+  Table rows(const std::string& name) const;
 
   /// The elements of a tensor as f32, on the host.
   std::vector<float> values(const std::string& name) const;
   Tensor upload(const std::vector<float>& values, int64_t rows) const;
 
  private:
+  MatrixSource stacked(const std::vector<std::string>& names) const;
+  void release(const std::vector<std::string>& names) const;
+
   Ops& ops_;
   const WeightStore& store_;
   DType dtype_;

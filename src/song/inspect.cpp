@@ -33,15 +33,26 @@ nlohmann::json totals(const WeightStore& store) {
   int64_t tensors = 0;
   for (const SafetensorsFile& file : store.files()) {
     for (const StoredTensor& tensor : file.tensors()) {
+      if (store.packed() != nullptr && PackedIndex::is_gap(tensor.name)) continue;
       count(tensor, dtypes, parameters, bytes);
       ++tensors;
     }
   }
-  return {{"files", store.files().size()},
-          {"tensors", tensors},
-          {"dtypes", dtypes},
-          {"parameters", parameters},
-          {"bytes", bytes}};
+  nlohmann::json json = {{"files", store.files().size()},
+                         {"tensors", tensors},
+                         {"dtypes", dtypes},
+                         {"parameters", parameters},
+                         {"bytes", bytes}};
+  if (store.packed() != nullptr) {
+    const PackedLayout& layout = store.packed()->layout;
+    json["parameters"] = store.total_elements();  // without the padding of the panels
+    json["packed"] = {{"dtype", dtype_name(layout.dtype)},
+                      {"panel_width", layout.panel_width},
+                      {"k_per_group", layout.k_per_group},
+                      {"matrices", store.packed()->matrices.size()},
+                      {"made_by", store.packed()->made_by}};
+  }
+  return json;
 }
 
 nlohmann::json dimensions(const TransformerConfig& c) {
@@ -191,6 +202,13 @@ std::string describe_model(const nlohmann::json& m) {
                         m["num_layers_2"].get<int64_t>(), 2 * width, m["num_attention_heads"].get<int64_t>());
     text += fmt::format("  wave decoder: {} latents a channel, {} channels at the end\n",
                         m["latent_hidden_dim"].get<int64_t>(), m["init_channel"].get<int64_t>());
+  }
+  if (m.contains("packed")) {
+    const nlohmann::json& packed = m["packed"];
+    text += fmt::format("  packed: {} matrices of {} in panels of {} outputs by {} inputs, made by {}\n",
+                        packed["matrices"].get<int64_t>(), packed["dtype"].get<std::string>(),
+                        packed["panel_width"].get<int64_t>(), packed["k_per_group"].get<int64_t>(),
+                        packed["made_by"].get<std::string>());
   }
   const size_t unused = m["unused_tensors"].size();
   if (unused > 0) text += fmt::format("  {} tensors are not needed to make songs\n", unused);

@@ -34,13 +34,13 @@ int64_t touched_bytes(const Table& table, int64_t rows) {
 
 StageMemory plan_lm(Models& models, const Request& request, int64_t context) {
   const WeightStore& store = models.lm_store();
-  CountingOps loading;
+  CountingOps loading(models.lm_ops());
   const HeartMula model = HeartMula::load(loading, store, models.lm_config(), request.mula_dtype);
-  CountingOps working;
+  CountingOps working(models.lm_ops());
   const int64_t streams = request.frame_loop_settings(0).sampling.streams();
   const LmSession session(working, model, streams, context);
   const int64_t embeddings = touched_bytes(model.audio_embeddings, context * kCodebooks);
-  return {.weights = loading.matrix_bytes() + loading.tensor_bytes(),
+  return {.weights = loading.matrix_bytes() + loading.mapped_bytes() + loading.tensor_bytes(),
           .cache = working.cache_bytes(),
           .activations = working.tensor_bytes() + embeddings,
           .loading = largest_tensor(store)};
@@ -48,13 +48,13 @@ StageMemory plan_lm(Models& models, const Request& request, int64_t context) {
 
 StageMemory plan_codec(Models& models, const Request& request) {
   const WeightStore& store = models.codec_store();
-  CountingOps loading;
+  CountingOps loading(models.codec_ops());
   const HeartCodec codec = HeartCodec::load(loading, store, models.codec_config(), request.codec_dtype);
-  CountingOps working;
+  CountingOps working(models.codec_ops());
   const CodecSettings settings = request.codec_settings();
   const PhiloxCodecNoise noise(0);
   const SongDecoder decoder(working, codec, settings, noise, {});
-  return {.weights = loading.matrix_bytes() + loading.tensor_bytes(),
+  return {.weights = loading.matrix_bytes() + loading.mapped_bytes() + loading.tensor_bytes(),
           .activations = working.tensor_bytes() + decoder.host_bytes(),
           .loading = 2 * largest_tensor(store)};
 }

@@ -307,12 +307,6 @@ std::string_view header_text(std::span<const std::byte> bytes, const std::string
   return text.substr(sizeof length, length);
 }
 
-Json to_json(const TensorToWrite& tensor, uint64_t begin) {
-  return {{"dtype", dtype_name(tensor.dtype)},
-          {"shape", tensor.shape},
-          {"data_offsets", {begin, begin + tensor.data.size()}}};
-}
-
 }  // namespace
 
 int64_t StoredTensor::elements() const {
@@ -377,8 +371,43 @@ const StoredTensor* SafetensorsFile::find(std::string_view name) const {
   return found != tensors_.end() && found->name == name ? &*found : nullptr;
 }
 
-void SafetensorsFile::release(const StoredTensor& tensor) const {
-  if (file_) file_->release(tensor.data);
+void SafetensorsFile::release(std::span<const std::byte> data) const {
+  if (file_) file_->release(data);
+}
+
+std::shared_ptr<const void> SafetensorsFile::owner() const {
+  return file_;
+}
+
+int64_t TensorEntry::bytes() const {
+  int64_t bytes = static_cast<int64_t>(dtype_size(dtype));
+  for (const int64_t dimension : shape) bytes *= dimension;
+  return bytes;
+}
+
+std::vector<std::byte> encode_safetensors_header(std::span<const TensorEntry> tensors,
+                                                 const std::map<std::string, std::string>& metadata, size_t alignment) {
+  nlohmann::ordered_json header = nlohmann::ordered_json::object();
+  if (!metadata.empty()) header[std::string(kMetadataKey)] = metadata;
+  int64_t end = 0;
+  for (const TensorEntry& tensor : tensors) {
+    const int64_t begin = std::exchange(end, end + tensor.bytes());
+    header[tensor.name] = {
+        {"dtype", dtype_name(tensor.dtype)}, {"shape", tensor.shape}, {"data_offsets", {begin, end}}};
+  }
+  std::string text;
+  try {
+    text = header.dump();
+  } catch (const Json::type_error&) {
+    throw user_error("the names and metadata of a safetensors file must be valid UTF-8");
+  }
+  const size_t unpadded = sizeof(uint64_t) + text.size();
+  text.append((alignment - unpadded % alignment) % alignment, ' ');
+  const uint64_t length = text.size();
+  std::vector<std::byte> bytes(sizeof length + text.size());
+  std::memcpy(bytes.data(), &length, sizeof length);
+  std::memcpy(bytes.data() + sizeof length, text.data(), text.size());
+  return bytes;
 }
 
 std::vector<std::byte> encode_safetensors(std::span<const TensorToWrite> tensors,
@@ -389,31 +418,10 @@ std::vector<std::byte> encode_safetensors(std::span<const TensorToWrite> tensors
   std::ranges::stable_sort(ordered, std::greater<>(),
                            [](const TensorToWrite* tensor) { return dtype_size(tensor->dtype); });
 
-  nlohmann::ordered_json header = nlohmann::ordered_json::object();
-  if (!metadata.empty()) header[std::string(kMetadataKey)] = metadata;
-  uint64_t data_bytes = 0;
-  for (const TensorToWrite* tensor : ordered) {
-    header[tensor->name] = to_json(*tensor, data_bytes);
-    data_bytes += tensor->data.size();
-  }
-  std::string text;
-  try {
-    text = header.dump();
-  } catch (const Json::type_error&) {
-    throw user_error("the names and metadata of a safetensors file must be valid UTF-8");
-  }
-  text.append((8 - text.size() % 8) % 8, ' ');
-
-  const uint64_t length = text.size();
-  std::vector<std::byte> bytes(sizeof length + text.size() + data_bytes);
-  std::byte* out = bytes.data();
-  const auto append = [&out](const void* from, size_t count) {
-    if (count > 0) std::memcpy(out, from, count);
-    out += count;
-  };
-  append(&length, sizeof length);
-  append(text.data(), text.size());
-  for (const TensorToWrite* tensor : ordered) append(tensor->data.data(), tensor->data.size());
+  std::vector<TensorEntry> entries;
+  for (const TensorToWrite* tensor : ordered) entries.push_back({tensor->name, tensor->dtype, tensor->shape});
+  std::vector<std::byte> bytes = encode_safetensors_header(entries, metadata, sizeof(uint64_t));
+  for (const TensorToWrite* tensor : ordered) bytes.insert(bytes.end(), tensor->data.begin(), tensor->data.end());
   return bytes;
 }
 

@@ -49,7 +49,11 @@ class SafetensorsFile {
   const StoredTensor* find(std::string_view name) const;
   const std::map<std::string, std::string>& metadata() const { return metadata_; }
   /// Gives the tensor's pages back to the system; they are read again when touched.
-  void release(const StoredTensor& tensor) const;
+  void release(const StoredTensor& tensor) const { release(tensor.data); }
+  /// The same of a part of the data.
+  void release(std::span<const std::byte> data) const;
+  /// While it lives, the tensors' data do: null for a file that was parsed in memory.
+  std::shared_ptr<const void> owner() const;
 
  private:
   std::string name_;
@@ -65,6 +69,20 @@ struct TensorToWrite {
   std::vector<int64_t> shape;
   std::span<const std::byte> data;
 };
+
+/// A tensor without its data.
+struct TensorEntry {
+  std::string name;
+  DType dtype = DType::kF32;
+  std::vector<int64_t> shape;
+
+  int64_t bytes() const;
+};
+
+/// The first bytes of a file whose tensors' data follow in this order without gaps, padded with spaces to a multiple of
+/// `alignment`. Throws Error(kUser) if a name or the metadata is not UTF-8.
+std::vector<std::byte> encode_safetensors_header(std::span<const TensorEntry> tensors,
+                                                 const std::map<std::string, std::string>& metadata, size_t alignment);
 
 /// The bytes of a whole file. The header is padded with spaces so that the data begin at a multiple of 8.
 std::vector<std::byte> encode_safetensors(std::span<const TensorToWrite> tensors,

@@ -109,8 +109,12 @@ WeightStore WeightStore::open(const fs::path& path) {
 WeightStore WeightStore::of(SafetensorsFile file) {
   WeightStore store;
   store.path_ = file.name();
+  store.packed_ = PackedIndex::parse(file);
   const std::vector<StoredTensor>& tensors = file.tensors();
-  for (size_t i = 0; i < tensors.size(); ++i) store.entries_.push_back({tensors[i].name, {0, i}});
+  for (size_t i = 0; i < tensors.size(); ++i) {
+    if (store.packed_ && PackedIndex::is_internal(tensors[i].name)) continue;
+    store.entries_.push_back({tensors[i].name, {0, i}});
+  }
   store.files_.push_back(std::move(file));
   return store;
 }
@@ -126,14 +130,34 @@ const StoredTensor& WeightStore::tensor_of(const Entry& entry) const {
 }
 
 bool WeightStore::contains(std::string_view name) const {
-  return find_entry(name) != nullptr;
+  return find_entry(name) != nullptr || (packed_ && packed_->replaced.contains(name));
+}
+
+const std::vector<int64_t>& WeightStore::shape(std::string_view name) const {
+  if (packed_) {
+    const auto replaced = packed_->replaced.find(name);
+    if (replaced != packed_->replaced.end()) return replaced->second;
+  }
+  return get(name).shape;
 }
 
 const StoredTensor& WeightStore::get(std::string_view name) const {
+  const StoredTensor* tensor = find(name);
+  if (tensor == nullptr) throw user_error("{}: tensor {} is missing", path_.string(), name);
+  return *tensor;
+}
+
+const StoredTensor* WeightStore::find(std::string_view name) const {
   const Entry* entry = find_entry(name);
-  if (entry == nullptr) throw user_error("{}: tensor {} is missing", path_.string(), name);
+  if (entry == nullptr) return nullptr;
   entry->used = true;
-  return tensor_of(*entry);
+  return &tensor_of(*entry);
+}
+
+const StoredMatrix* WeightStore::find_matrix(std::string_view name) const {
+  if (!packed_) return nullptr;
+  const auto found = packed_->matrices.find(name);
+  return found == packed_->matrices.end() ? nullptr : &found->second;
 }
 
 void WeightStore::require(const std::vector<ExpectedTensor>& expected, std::string_view config) const {
@@ -149,18 +173,19 @@ void WeightStore::require(const std::vector<ExpectedTensor>& expected, std::stri
     throw user_error("{}: {} tensors that {} asks for are missing: {}", path_.string(), missing.size(), config, names);
   }
   for (const ExpectedTensor& tensor : expected) {
-    const Entry& entry = *find_entry(tensor.name);
-    const StoredTensor& stored = tensor_of(entry);
-    const std::string& file = files_[entry.file].name();
-    if (stored.shape != tensor.shape) {
+    const std::vector<int64_t>& found = shape(tensor.name);
+    const Entry* entry = find_entry(tensor.name);
+    const std::string& file = files_[entry == nullptr ? 0 : entry->file].name();
+    if (found != tensor.shape) {
       throw user_error("{}: asks for {} of shape {}, but it is {} in {}; is this config from another checkpoint?",
-                       config, tensor.name, shape_string(tensor.shape), shape_string(stored.shape), file);
+                       config, tensor.name, shape_string(tensor.shape), shape_string(found), file);
     }
-    if (!is_floating_point(stored.dtype)) {
+    if (entry == nullptr) continue;
+    if (!is_floating_point(tensor_of(*entry).dtype)) {
       throw user_error("{}: tensor {} has the dtype {}; F32, BF16 and F16 are supported", file, tensor.name,
-                       dtype_name(stored.dtype));
+                       dtype_name(tensor_of(*entry).dtype));
     }
-    entry.used = true;
+    entry->used = true;
   }
 }
 
@@ -176,15 +201,25 @@ void WeightStore::release(const StoredTensor& tensor) const {
   if (const Entry* entry = find_entry(tensor.name)) files_[entry->file].release(tensor);
 }
 
+void WeightStore::release(const StoredMatrix& matrix) const {
+  files_.front().release(matrix.data);
+}
+
 int64_t WeightStore::total_bytes() const {
   int64_t bytes = 0;
   for (const auto& [name, entry] : entries_) bytes += static_cast<int64_t>(tensor_of(entry).data.size());
+  if (packed_) {
+    for (const auto& [name, matrix] : packed_->matrices) bytes += static_cast<int64_t>(matrix.data.size());
+  }
   return bytes;
 }
 
 int64_t WeightStore::total_elements() const {
   int64_t elements = 0;
   for (const auto& [name, entry] : entries_) elements += tensor_of(entry).elements();
+  if (packed_) {
+    for (const auto& [name, matrix] : packed_->matrices) elements += matrix.n * matrix.k * (matrix.gated ? 2 : 1);
+  }
   return elements;
 }
 

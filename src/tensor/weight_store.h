@@ -1,4 +1,5 @@
-// The weights of one model: a folder with one safetensors file or several shards and an index.
+// The weights of one model: a folder with one safetensors file or several shards and an index, or a packed file, in
+// which matrices stand in the kernels' layout and only the other tensors as they were.
 #pragma once
 
 #include <filesystem>
@@ -6,6 +7,7 @@
 #include <string_view>
 #include <vector>
 
+#include "tensor/packed.h"
 #include "tensor/safetensors.h"
 
 namespace heartmula {
@@ -13,6 +15,7 @@ namespace heartmula {
 struct ExpectedTensor {
   std::string name;
   std::vector<int64_t> shape;
+  bool is_table = false;  // read row by row where it lies (Ops' Table): a packed checkpoint keeps it in its dtype
 };
 
 class WeightStore {
@@ -27,18 +30,30 @@ class WeightStore {
   const std::filesystem::path& path() const { return path_; }
   const std::vector<SafetensorsFile>& files() const { return files_; }
 
+  /// Whether the tensor is there, if only in packed matrices.
   bool contains(std::string_view name) const;
+  /// Its shape, also if it is there only in packed matrices. Throws Error(kUser) if it is missing.
+  const std::vector<int64_t>& shape(std::string_view name) const;
   /// The tensor, marked as used. Throws Error(kUser) if it is missing.
   const StoredTensor& get(std::string_view name) const;
+  /// The same; null if it is missing.
+  const StoredTensor* find(std::string_view name) const;
+
+  /// Null for a stock checkpoint.
+  const PackedIndex* packed() const { return packed_ ? &*packed_ : nullptr; }
+  /// Null if there is no packed matrix of that name.
+  const StoredMatrix* find_matrix(std::string_view name) const;
+
   /// Checks that every tensor is there with this shape and a floating-point dtype (F32, BF16, F16), and marks it as
   /// used. Throws one Error(kUser): all missing names (at most ten, then a count), or the first tensor whose shape or
   /// dtype is not as expected, with both shapes and `config` named as the file that asks for it.
   void require(const std::vector<ExpectedTensor>& expected, std::string_view config) const;
   /// Names that nobody asked for, in order.
   std::vector<std::string> unused() const;
-  /// Gives the tensor's pages back to the system.
+  /// Gives the tensor's or matrix' pages back to the system.
   void release(const StoredTensor& tensor) const;
-  /// Sum over all tensors.
+  void release(const StoredMatrix& matrix) const;
+  /// Sum over all tensors, packed matrices included.
   int64_t total_bytes() const;
   int64_t total_elements() const;
 
@@ -51,6 +66,7 @@ class WeightStore {
   std::filesystem::path path_;
   std::vector<SafetensorsFile> files_;
   std::vector<std::pair<std::string, Entry>> entries_;  // ordered by name
+  std::optional<PackedIndex> packed_;
   const Entry* find_entry(std::string_view name) const;
   const StoredTensor& tensor_of(const Entry& entry) const;
 };

@@ -1,0 +1,81 @@
+#include "song/convert.h"
+
+#include <chrono>
+#include <system_error>
+
+#include "base/error.h"
+#include "base/file.h"
+#include "song/packed_writer.h"
+
+namespace heartmula {
+namespace fs = std::filesystem;
+namespace {
+
+double gigabytes(int64_t bytes) {
+  return static_cast<double>(bytes) * 1e-9;
+}
+
+// What was rounded stays so, and a file that says F32 must not hide it.
+void check_precision(const WeightStore& store, DType dtype, const char* flag) {
+  if (store.packed() == nullptr || store.packed()->layout.dtype == DType::kF32 || dtype == DType::kBF16) return;
+  throw user_error("{}: was rounded to bfloat16 when it was packed: use {} bfloat16, or convert the stock checkpoint",
+                   store.path().string(), flag);
+}
+
+void check_room(const fs::path& folder, int64_t bytes) {
+  std::error_code error;
+  const fs::space_info space = fs::space(folder, error);
+  if (error || static_cast<int64_t>(space.available) >= bytes) return;
+  throw failure("{}: the packed checkpoint takes {:.3f} GB, but {:.3f} GB are free there", folder.string(),
+                gigabytes(bytes), gigabytes(static_cast<int64_t>(space.available)));
+}
+
+void copy_file(const fs::path& from, const fs::path& to) {
+  const std::string contents = read_file(from);
+  AtomicFile file(to);
+  file.write(std::as_bytes(std::span(contents)));
+  file.commit(true);
+}
+
+}  // namespace
+
+Converted convert_checkpoint(const ModelOptions& options, const fs::path& save_path, const ProgressSink& progress,
+                             const CancelToken* cancel) {
+  const auto begin = std::chrono::steady_clock::now();
+  const auto seconds = [&] { return std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count(); };
+  Models models(options, CheckpointParts::kAll, cancel);
+  AtomicFolder folder(save_path);
+  check_precision(models.lm_store(), options.mula_dtype, "--mula_dtype");
+  check_precision(models.codec_store(), options.codec_dtype, "--codec_dtype");
+
+  const PackedWriter lm(
+      models.lm_ops(), models.lm_store(), HeartMula::expected_tensors(models.lm_config()), options.mula_dtype,
+      [&](Ops& ops) { HeartMula::load(ops, models.lm_store(), models.lm_config(), options.mula_dtype); });
+  const PackedWriter codec(
+      models.codec_ops(), models.codec_store(),
+      HeartCodec::expected_tensors(models.codec_config(), models.codec_store()), options.codec_dtype,
+      [&](Ops& ops) { HeartCodec::load(ops, models.codec_store(), models.codec_config(), options.codec_dtype); });
+  Converted converted{.bytes = lm.bytes() + codec.bytes()};
+  check_room(folder.temporary_path(), converted.bytes);
+
+  int64_t done = 0;
+  const auto written = [&](int64_t bytes) {
+    done += bytes;
+    if (progress) progress("convert", done, converted.bytes, seconds());
+  };
+  const CheckpointPaths& paths = models.paths();
+  for (const fs::path& file : {paths.tokenizer, paths.gen_config}) {
+    copy_file(file, folder.temporary_path() / file.filename());
+  }
+  for (const auto& [writer, path] : {std::pair(&lm, paths.mula), std::pair(&codec, paths.codec)}) {
+    const fs::path model = folder.temporary_path() / path.filename();
+    fs::create_directory(model);
+    copy_file(path / "config.json", model / "config.json");
+    writer->write(model / "model.safetensors", written, cancel);
+  }
+  folder.commit();
+  converted.seconds = seconds();
+  return converted;
+}
+
+}  // namespace heartmula

@@ -1,0 +1,51 @@
+// A device that models can be loaded on, and nothing else: what is made of it is up to the class below it.
+#pragma once
+
+#include "base/error.h"
+#include "ops/ops.h"
+
+namespace heartmula {
+
+class LoadingOps : public Ops {
+ public:
+  /// Matrices are packed as on `device`, which must outlive it.
+  explicit LoadingOps(const Ops& device) : device_(device) {}
+
+  std::string description() const override { return device_.description(); }
+  int threads() const override { return device_.threads(); }
+  void use_threads(int) override {}
+  void set_cancel_token(const CancelToken*) override {}
+  Tensor allocate(DType dtype, int64_t rows, int64_t cols) override { return Tensor(nullptr, dtype, rows, cols, cols); }
+  void upload(View, std::span<const float>) override {}
+  PackedLayout packed_layout(DType dtype) const override { return device_.packed_layout(dtype); }
+  std::unique_ptr<KvCache> make_kv_cache(const KvShape&) override { return nullptr; }
+
+  std::span<const std::byte> packed_bytes(const Matrix&) const override { never(); }
+  void download(std::span<float>, ConstView) override { never(); }
+  void linear(View, ConstView, const Matrix&, ConstView) override { never(); }
+  void linear_add(View, ConstView, const Matrix&) override { never(); }
+  void linear_add_scaled(View, ConstView, const Matrix&, ConstView) override { never(); }
+  void linear_silu_gate(View, ConstView, const Matrix&) override { never(); }
+  void conv1d(View, ConstView, const Matrix&, int64_t, int64_t, const ConvEpilogue&) override { never(); }
+  void rms_norm(View, ConstView, ConstView, float) override { never(); }
+  void rms_norm_modulated(View, ConstView, ConstView, ConstView, ConstView, float) override { never(); }
+  void layer_norm_modulated(View, ConstView, ConstView, ConstView, float) override { never(); }
+  void append_kv(KvCache&, ConstView, ConstView, const Rope&, std::span<const Row>) override { never(); }
+  void attend(View, ConstView, const Rope&, const KvCache&, std::span<const Row>) override { never(); }
+  void attend_all(View, ConstView, ConstView, ConstView, const Rope&, int64_t) override { never(); }
+  void embed_sum(View, const Table&, std::span<const int32_t>, int64_t) override { never(); }
+  void clear(View) override { never(); }
+  void copy(View, ConstView) override { never(); }
+  void combine(View, float, ConstView, float, ConstView) override { never(); }
+  void guide(View, ConstView, ConstView, float) override { never(); }
+  void silu(View, ConstView) override { never(); }
+  void round_levels(View, ConstView, float) override { never(); }
+  void diagonal_sum(View, ConstView, ConstView) override { never(); }
+
+ private:
+  [[noreturn]] static void never() { throw failure("nothing can be computed on a device that only loads"); }
+
+  const Ops& device_;
+};
+
+}  // namespace heartmula
