@@ -35,6 +35,7 @@ struct ModelSettings {
   /// Pins the threads, the calling one for the time of each call: "0-3,8" puts thread i on the i-th of these cpus,
   /// "fastest" on the fastest cores. Empty: the system places them.
   std::string cpus = {};
+  bool mlock = false;  ///< weights are locked in memory; an error if the system does not allow it
 };
 
 /// What the codec makes of codes. Defaults are the reference's.

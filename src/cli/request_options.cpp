@@ -138,6 +138,7 @@ void RequestOptions::add_checkpoint(CLI::App& command) {
   option("--model_path", model_path, "Folder with the checkpoint: HeartMuLa-oss-3B/, HeartCodec-oss/, tokenizer.json");
   option("--threads", threads, kThreadsHelp);
   option("--cpus", cpus, kCpusHelp);
+  command.add_flag("--mlock", mlock, "Lock the weights in memory, so that the system never takes them out");
   option("--request", request_file, "Take every setting from this JSON (a song's sidecar); other flags stand over it");
 }
 
@@ -230,6 +231,7 @@ Request RequestOptions::resolve(CheckpointParts parts) const {
   if (lazy_load) r.lazy_load = lazy_load->empty() || parse_bool("lazy_load", *lazy_load);
   if (overlap) r.overlap = parse_overlap(*overlap);
   if (compat) r.compat = true;
+  if (mlock) r.mlock = true;
   if (parts == CheckpointParts::kAll) {
     if (!has_texts || lyrics || lyrics_text)
       r.lyrics = text_or_file("lyrics", lyrics, lyrics_text, "./assets/lyrics.txt");

@@ -26,6 +26,7 @@ struct RequestOptions {
   std::optional<std::string> overlap;
   std::optional<int> threads;
   bool compat = false;
+  bool mlock = false;
   std::string progress = "auto";
   std::string profile;
   bool json = false;

@@ -56,7 +56,7 @@ class CpuOps final : public Ops {
     return cpu::pack_gate_up(device_, gate, up, dtype);
   }
   PackedLayout packed_layout(DType dtype) const override { return cpu::packed_layout(device_.kernels, dtype); }
-  Matrix adopt(const StoredMatrix& stored) override { return cpu::adopt(stored); }
+  Matrix adopt(const StoredMatrix& stored) override { return cpu::adopt(device_, stored); }
   std::span<const std::byte> packed_bytes(const Matrix& matrix) const override {
     const auto& packed = static_cast<const PackedMatrix&>(matrix.storage());
     return {static_cast<const std::byte*>(packed.words.get()), static_cast<size_t>(matrix.bytes())};

@@ -17,6 +17,7 @@ struct CpuOptions {
   // up to 100 ms for each number tried; not done where threads or cpus are given.
   bool measure_streams = false;
   std::string isa = {};  // one of available_isas(); empty: the environment variable HEARTMULA_ISA, or else the best
+  bool lock_weights = false;  // packed matrices stay in memory: packing and adopting throw Error(kUser) if they may not
 };
 
 /// The instruction sets that this build has kernels for and this CPU can run, the best last.

@@ -27,7 +27,8 @@ struct Device {
         pool(choice.threads, choice.pinned ? choice.cpus : std::vector<int>()),
         limit(choice.threads),
         stream_threads(choice.threads),
-        scratch_of_worker(static_cast<size_t>(choice.threads)) {}
+        scratch_of_worker(static_cast<size_t>(choice.threads)),
+        lock_weights(options.lock_weights) {}
 
   /// For each product, which say what kind of step it is: the operations between them do as they do, since to change
   /// the number of threads takes time.
@@ -69,6 +70,7 @@ struct Device {
   int stream_threads;      // as many as read memory fastest
   std::vector<Scratch> scratch_of_worker;
   Scratch shared;  // written by one parallel_for and read by the next
+  bool lock_weights = false;
 };
 
 inline Element element_of(DType dtype) {

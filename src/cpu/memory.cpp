@@ -1,8 +1,11 @@
 #include "cpu/memory.h"
 
 #include <sys/mman.h>
+#include <sys/resource.h>
 
+#include <cerrno>
 #include <cstdlib>
+#include <system_error>
 
 #include "base/error.h"
 
@@ -22,6 +25,21 @@ std::shared_ptr<void> allocate_aligned(size_t bytes) {
   if (data == nullptr) throw failure("out of memory: {} bytes asked for", bytes);
   if (big) madvise(data, size, MADV_HUGEPAGE);  // advice: no harm where there are none
   return {data, std::free};
+}
+
+void lock_memory(const void* data, size_t bytes) {
+  if (::mlock(data, bytes) == 0) return;
+  const int error = errno;
+  rlimit limit = {};
+  ::getrlimit(RLIMIT_MEMLOCK, &limit);
+  if (limit.rlim_cur == RLIM_INFINITY) {
+    throw user_error("--mlock: the weights cannot be locked in memory: {}; leave --mlock out",
+                     std::generic_category().message(error));
+  }
+  throw user_error(
+      "--mlock: this process may lock only {:.3f} GB in memory; raise the limit (`ulimit -l unlimited`, memlock in "
+      "/etc/security/limits.conf, LimitMEMLOCK=infinity of a service), or leave --mlock out",
+      static_cast<double>(limit.rlim_cur) * 1e-9);
 }
 
 void Scratch::reserve(size_t bytes) {

@@ -45,6 +45,7 @@ Matrix pack_panels(Device& device, int64_t n, int64_t k, bool gated, DType dtype
     }
     pack_panel(out + panel * words * width, rows, row_pitch, width, words, dtype);
   });
+  if (device.lock_weights) lock_memory(storage.get(), static_cast<size_t>(bytes));
   auto packed = std::make_shared<PackedMatrix>();
   packed->words = storage;
   packed->panels = panels;
@@ -78,7 +79,8 @@ Matrix pack_gate_up(Device& device, const MatrixSource& gate, const MatrixSource
   });
 }
 
-Matrix adopt(const StoredMatrix& stored) {
+Matrix adopt(Device& device, const StoredMatrix& stored) {
+  if (device.lock_weights) lock_memory(stored.data.data(), stored.data.size());
   auto packed = std::make_shared<PackedMatrix>();
   packed->words = std::shared_ptr<const void>(stored.owner, stored.data.data());
   packed->panels = stored.layout.panels(stored.n, stored.gated);

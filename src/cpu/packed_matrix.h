@@ -17,6 +17,6 @@ PackedLayout packed_layout(const Kernels& kernels, DType dtype);
 Matrix pack(Device& device, const MatrixSource& source, DType dtype);
 Matrix pack_gate_up(Device& device, const MatrixSource& gate, const MatrixSource& up, DType dtype);
 /// `stored` has the layout of `device`.
-Matrix adopt(const StoredMatrix& stored);
+Matrix adopt(Device& device, const StoredMatrix& stored);
 
 }  // namespace heartmula::cpu

@@ -30,7 +30,7 @@ void check_room(const fs::path& folder, int64_t bytes) {
                 gigabytes(bytes), gigabytes(static_cast<int64_t>(space.available)));
 }
 
-void copy_file(const fs::path& from, const fs::path& to) {
+void duplicate(const fs::path& from, const fs::path& to) {
   const std::string contents = read_file(from);
   AtomicFile file(to);
   file.write(std::as_bytes(std::span(contents)));
@@ -65,12 +65,12 @@ Converted convert_checkpoint(const ModelOptions& options, const fs::path& save_p
   };
   const CheckpointPaths& paths = models.paths();
   for (const fs::path& file : {paths.tokenizer, paths.gen_config}) {
-    copy_file(file, folder.temporary_path() / file.filename());
+    duplicate(file, folder.temporary_path() / file.filename());
   }
   for (const auto& [writer, path] : {std::pair(&lm, paths.mula), std::pair(&codec, paths.codec)}) {
     const fs::path model = folder.temporary_path() / path.filename();
     fs::create_directory(model);
-    copy_file(path / "config.json", model / "config.json");
+    duplicate(path / "config.json", model / "config.json");
     writer->write(model / "model.safetensors", written, cancel);
   }
   folder.commit();

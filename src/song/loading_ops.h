@@ -13,6 +13,7 @@ class LoadingOps : public Ops {
 
   std::string description() const override { return device_.description(); }
   int threads() const override { return device_.threads(); }
+  std::vector<int64_t> chunks_by_thread() const override { return {}; }
   void use_threads(int) override {}
   void set_cancel_token(const CancelToken*) override {}
   Tensor allocate(DType dtype, int64_t rows, int64_t cols) override { return Tensor(nullptr, dtype, rows, cols, cols); }

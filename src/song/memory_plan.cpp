@@ -41,9 +41,10 @@ StageMemory plan_lm(Models& models, const Request& request, int64_t context) {
   const LmSession session(working, model, streams, context);
   const int64_t embeddings = touched_bytes(model.audio_embeddings, context * kCodebooks);
   return {.weights = loading.matrix_bytes() + loading.mapped_bytes() + loading.tensor_bytes(),
+          .mapped = loading.mapped_bytes(),
           .cache = working.cache_bytes(),
           .activations = working.tensor_bytes() + embeddings,
-          .loading = largest_tensor(store)};
+          .loading = loading.matrix_bytes() == 0 ? 0 : largest_tensor(store)};
 }
 
 StageMemory plan_codec(Models& models, const Request& request) {
@@ -55,8 +56,9 @@ StageMemory plan_codec(Models& models, const Request& request) {
   const PhiloxCodecNoise noise(0);
   const SongDecoder decoder(working, codec, settings, noise, {});
   return {.weights = loading.matrix_bytes() + loading.mapped_bytes() + loading.tensor_bytes(),
+          .mapped = loading.mapped_bytes(),
           .activations = working.tensor_bytes() + decoder.host_bytes(),
-          .loading = 2 * largest_tensor(store)};
+          .loading = loading.matrix_bytes() == 0 ? 0 : 2 * largest_tensor(store)};
 }
 
 // What makes the plan fit, or else what makes it smaller.
@@ -134,8 +136,10 @@ nlohmann::json to_json(const MemoryPlan& plan) {
   nlohmann::json json = {{"program_bytes", plan.program}, {"peak_bytes", plan.peak()}, {"lazy_load", plan.lazy_load}};
   const auto add = [&json](const char* name, const std::optional<StageMemory>& stage) {
     if (!stage) return;
-    json[name] = {
-        {"weights_bytes", stage->weights}, {"cache_bytes", stage->cache}, {"activations_bytes", stage->activations}};
+    json[name] = {{"weights_bytes", stage->weights},
+                  {"mapped_bytes", stage->mapped},
+                  {"cache_bytes", stage->cache},
+                  {"activations_bytes", stage->activations}};
   };
   add("language_model", plan.lm);
   add("codec", plan.codec);

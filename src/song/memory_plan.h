@@ -14,7 +14,8 @@ namespace heartmula {
 /// Bytes.
 struct StageMemory {
   int64_t weights = 0;
-  int64_t cache = 0;  // keys and values
+  int64_t mapped = 0;  // of the weights: used where they lie in a packed checkpoint
+  int64_t cache = 0;   // keys and values
   int64_t activations = 0;
   int64_t loading = 0;  // of stored tensors on their way to packed ones; gone when the work begins
 

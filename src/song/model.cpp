@@ -39,7 +39,13 @@ struct Model::State {
 
   explicit State(const ModelSettings& s)
       : settings(s),
-        models({s.model_path, s.version, to_dtype(s.mula_type), to_dtype(s.codec_type), s.threads, s.cpus, nullptr},
+        models({.model_path = s.model_path,
+                .version = s.version,
+                .mula_dtype = to_dtype(s.mula_type),
+                .codec_dtype = to_dtype(s.codec_type),
+                .threads = s.threads,
+                .cpus = s.cpus,
+                .mlock = s.mlock},
                CheckpointParts::kAll, nullptr) {}
 
   Request base_request() const {

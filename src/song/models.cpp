@@ -57,7 +57,11 @@ Models::Models(const ModelOptions& options, CheckpointParts parts, const CancelT
       codec_config_(read_codec_config(paths_.codec / "config.json")),
       lm_totals_(listener(options, Profile::Track::kLanguageModel)),
       codec_totals_(listener(options, Profile::Track::kCodec)),
-      codec_ops_(make_ops({.threads = options.threads, .cpus = options.cpus, .cpus_backwards = true, .isa = {}},
+      codec_ops_(make_ops({.threads = options.threads,
+                           .cpus = options.cpus,
+                           .cpus_backwards = true,
+                           .isa = {},
+                           .lock_weights = options.mlock},
                           codec_totals_, cancel)) {
   if (parts == CheckpointParts::kAll) {
     lm_config_ = read_lm_config(paths_.mula / "config.json");
@@ -83,7 +87,8 @@ Ops& Models::lm_ops() {
     lm_ops_ = make_ops({.threads = options_.threads,
                         .cpus = options_.cpus,
                         .measure_streams = lm_store().total_bytes() >= kManyBytes,
-                        .isa = {}},
+                        .isa = {},
+                        .lock_weights = options_.mlock},
                        lm_totals_, cancel_);
   }
   return *lm_ops_;

@@ -22,6 +22,7 @@ struct ModelOptions {
   DType codec_dtype = DType::kF32;
   int threads = 0;             // 0: as many as serve best
   std::string cpus = {};       // "0-3,8" or "fastest": pins the threads
+  bool mlock = false;          // matrices stay in memory
   Profile* profile = nullptr;  // hears of every operation; must outlive the models
 };
 

@@ -102,6 +102,7 @@ nlohmann::json to_json(const Request& r) {
       {"compat", r.compat},
       {"save_path", r.save_path},
       {"lazy_load", r.lazy_load},
+      {"mlock", r.mlock},
       {"threads", r.threads},
       {"overlap", overlap_name(r.overlap)},
   };
@@ -160,6 +161,7 @@ Request parse_request(std::string_view text, const std::string& name, Request de
   number_field("codec_guidance_scale", r.codec_guidance_scale);
   flag_field("compat", r.compat);
   flag_field("lazy_load", r.lazy_load);
+  flag_field("mlock", r.mlock);
   known.emplace_back("seed");
   if (fields.has("seed")) r.seed = fields.unsigned_integer("seed");
   const auto word_field = [&](const char* field, auto& target, const auto& parse) {

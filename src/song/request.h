@@ -47,6 +47,7 @@ struct Request {
       overlap;            // threads of the codec beside the frame loop, 0 for none; found by measuring if not given
   int threads = 0;        // 0: as many as serve best
   std::string cpus = {};  // "0-3,8" or "fastest": pins the threads; empty: the system places them
+  bool mlock = false;     // weights are locked in memory
 
   FrameLoopSettings frame_loop_settings(int32_t audio_eos_id) const;
   CodecSettings codec_settings() const;

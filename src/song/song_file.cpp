@@ -237,8 +237,14 @@ MemoryPlan checked_plan(Models& models, const Request& request, int64_t context,
 }
 
 ModelOptions model_options(const Request& request, const SongFileHooks& hooks) {
-  return {request.model_path, request.version, request.mula_dtype, request.codec_dtype,
-          request.threads,    request.cpus,    hooks.profile};
+  return {.model_path = request.model_path,
+          .version = request.version,
+          .mula_dtype = request.mula_dtype,
+          .codec_dtype = request.codec_dtype,
+          .threads = request.threads,
+          .cpus = request.cpus,
+          .mlock = request.mlock,
+          .profile = hooks.profile};
 }
 
 // Frames and steps of the codec go into the profile, too.
