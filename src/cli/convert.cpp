@@ -1,6 +1,8 @@
 // heartmula convert: a checkpoint packed for this machine, which opens at once.
 #include "song/convert.h"
 
+#include <CLI/CLI.hpp>
+
 #include "base/error.h"
 #include "cli/commands.h"
 #include "cli/interrupt.h"

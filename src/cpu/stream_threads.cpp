@@ -71,11 +71,11 @@ int measure_stream_threads(Device& device, int64_t weight_bytes) {
   const int64_t panel_bytes = kInputs * device.kernels.panel_width * int64_t{sizeof(uint16_t)};
   const int64_t panels = std::max<int64_t>(1, weight_bytes / panel_bytes);
   const auto packed = std::make_shared<PackedMatrix>();
-  packed->words = allocate_aligned(static_cast<size_t>(panels * panel_bytes));
+  const std::shared_ptr<void> words = allocate_aligned(static_cast<size_t>(panels * panel_bytes));
+  packed->words = words;
   packed->panels = panels;
   device.pool.parallel_for(panels, [&](int64_t panel, int) {
-    std::memset(static_cast<std::byte*>(packed->words.get()) + panel * panel_bytes, 0,
-                static_cast<size_t>(panel_bytes));
+    std::memset(static_cast<std::byte*>(words.get()) + panel * panel_bytes, 0, static_cast<size_t>(panel_bytes));
   });
   const int64_t outputs = panels * device.kernels.panel_width;
   const Matrix weight(packed, DType::kBF16, outputs, kInputs, panels * panel_bytes);

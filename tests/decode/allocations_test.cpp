@@ -62,7 +62,7 @@ int64_t allocations_between_frames(DType dtype, float guidance, int threads, std
   const Prompt prompt = make_prompt(models.tokenizer(), models.gen_config(), "piano,happy", "[verse]\nla la la");
   const PhiloxNoise noise(7);
   LmSession session(models.lm_ops(), models.lm(), settings.sampling.streams(),
-                    required_context(models.lm_config(), static_cast<int64_t>(prompt.text_ids.size()), settings));
+                    required_context(models.lm_config(), prompt, settings));
   int64_t frames = 0;
   int64_t after_first = 0;
   int64_t after_last = 0;

@@ -38,7 +38,7 @@ std::vector<Frame> frames_of(Models& models) {
   const Prompt prompt = make_prompt(models.tokenizer(), models.gen_config(), "piano,happy", "[verse]\nla la la");
   const PhiloxNoise noise(7);
   LmSession session(models.lm_ops(), models.lm(), settings.sampling.streams(),
-                    required_context(models.lm_config(), static_cast<int64_t>(prompt.text_ids.size()), settings));
+                    required_context(models.lm_config(), prompt, settings));
   std::vector<Frame> frames;
   generate_frames(session, prompt, {}, settings, noise, [&](int64_t, const Frame& f) { frames.push_back(f); });
   return frames;

@@ -213,8 +213,8 @@ TEST(BrokenPacked, matrices_and_tensors_must_agree) {
     file.edit("matrices", [](Json& json) { json.erase("plain"); });
     EXPECT_THAT(file.error(), HasSubstr("packed:plain"));
   }
-  for (const auto& [field, number] : std::map<std::string, Json>{
-           {"n", 17}, {"k", 7}, {"n", 0}, {"k", -1}, {"n", 1e30}, {"gated", true}, {"gated", 1}}) {
+  for (const auto& [field, number] :
+       std::vector<std::pair<std::string, Json>>{{"n", 17}, {"k", 7}, {"n", 0}, {"k", -1}, {"n", 1e30}, {"gated", 1}}) {
     PackedFile file(kPairs);
     file.edit("matrices", [&](Json& json) { json["plain"][field] = number; });
     EXPECT_THAT(file.error(), HasSubstr("plain")) << field << " " << number;
