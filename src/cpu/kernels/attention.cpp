@@ -20,7 +20,7 @@ constexpr int64_t kQueryPadding = 16;  // words, against rows that fall into the
 constexpr int kStreamingRows = kTileRows < 6 ? 3 : kTileRows / 2;
 /// Rows beside two panels of keys or values; so many sums and the rest fit into the registers.
 template <class W>
-constexpr int kPairRows = W::kActivations == 2 && kLanes == 8 ? 2 : kStreamingRows;
+constexpr int kPairRows = HWY_ARCH_ARM || (W::kActivations == 2 && kLanes == 8) ? 2 : kStreamingRows;
 constexpr float kLog2E = 1.44269504F;
 
 /// Of a row's scores so far, or of those of one block; it stands behind the weighted values in a row of parts.
@@ -107,12 +107,12 @@ struct Upcoming {
 };
 
 /// acc += a W over `steps` steps, as accumulate does; with kFetch, the step's place in `ahead` is fetched into the
-/// second cache.
+/// second cache, but not on arm64, whose tile takes several steps at once.
 template <class W, bool kFetch, int R, int N>
 HWY_INLINE void accumulate_ahead(F (&acc)[R][N], const typename W::Activation* a, int64_t a_stride,
                                  const typename W::Stored* w, int64_t panel_stride, int64_t steps,
                                  const Upcoming& ahead) {
-  if constexpr (kFetch) {
+  if constexpr (kFetch && !HWY_ARCH_ARM) {
     constexpr int kStepBytes = kPanel * static_cast<int>(sizeof(typename W::Stored));
     const char* place = static_cast<const char*>(ahead.place);
     for (int64_t k = 0; k < steps; ++k) {

@@ -102,6 +102,7 @@ struct BlockRange {
 
 struct Kernels {
   int panel_width;        // outputs in a panel of packed weights, positions in a panel of keys
+  int bf16_group;         // k in a word of packed bf16 weights: 2 or 4
   int tile_rows;          // most rows in registers at once
   int64_t block_rows;     // of a chunk of a product of many rows
   int64_t block_columns;  // likewise

@@ -10,13 +10,17 @@ HWY_BEFORE_NAMESPACE();
 namespace heartmula::cpu::HEARTMULA_KERNELS {
 namespace {
 
-constexpr int64_t kBlockWords = 768;         // of many rows; fewer mean more partial sums, more spill the second cache
+constexpr int64_t kBlockBytes = 3072;        // of an output; fewer mean more partial sums, more spill the second cache
 constexpr int64_t kStreamBlockBytes = 8192;  // of a panel's weights, where few rows are still several tiles
 // How far few rows fetch ahead of their use: bytes, for two panels side by side and for one. Tuned on a Zen 3 for
 // vectors of 8 lanes, where 4 KB cost a tenth, and on a Zen 5 for 16.
 constexpr int64_t kAheadOfPair = kLanes == 16 ? 4096 : 1024;
 constexpr int64_t kAheadOfOne = kLanes == 16 ? 4096 : 1536;
 constexpr int64_t kPadding = 16;  // words between rows of scratch, against rows that fall into the same cache sets
+
+/// In a block of k of many rows.
+template <class W>
+constexpr int64_t kBlockWords = kBlockBytes / int64_t{sizeof(typename W::Stored)};
 
 /// Whole taps, or a part of one.
 struct Block {
@@ -159,7 +163,8 @@ template <class W>
 void use_in_place(Walk<W>& walk, const Product& p, const ProductPart& part, const Block& block) {
   const int64_t row = part.row_begin + block.first_tap * p.dilation;
   walk.a_stride = p.a_stride;
-  walk.a = static_cast<const typename W::Activation*>(p.a) + row * p.a_stride + block.first_word * W::kActivations;
+  walk.a = static_cast<const typename W::Activation*>(p.a) + row * p.a_stride +
+           block.first_word * W::kActivations * W::kRowStep;
   walk.tap_stride = p.dilation * p.a_stride;
 }
 
@@ -216,7 +221,7 @@ void many_rows(const Product& p, const ProductPart& part, float* sums) {
   const auto* weights = static_cast<const typename W::Stored*>(p.weights) + part.panel_begin * walk.panel_stride;
   auto* staged = reinterpret_cast<typename W::Activation*>(sums + rows * panels * kPanel);
 
-  for_each_block(shape, kBlockWords, [&](const Block& block, int64_t word, bool last) HWY_ATTR {
+  for_each_block(shape, kBlockWords<W>, [&](const Block& block, int64_t word, bool last) HWY_ATTR {
     const int64_t first = block.first_word * W::kActivations;
     const int64_t count = block.words * W::kActivations;
     walk.a = staged;
@@ -270,7 +275,7 @@ size_t scratch_bytes(const Product& p, const ProductPart& part) {
   const size_t sums = static_cast<size_t>(rows * panels * kPanel) * sizeof(float);
   if (!needs_staging<W>(p)) return sums;
   const Shape shape = shape_of<W>(p);
-  const int64_t pitch = staged_pitch<W>(round_up(least(kBlockWords, shape.tap_words), 8) * W::kActivations);
+  const int64_t pitch = staged_pitch<W>(round_up(least(kBlockWords<W>, shape.tap_words), 8) * W::kActivations);
   const int64_t staged_rows = round_up(rows, W::kRowStep) + (shape.taps - 1) * p.dilation;
   return sums + static_cast<size_t>(staged_rows * pitch) * sizeof(typename W::Activation);
 }

@@ -10,11 +10,15 @@ namespace heartmula::cpu::HEARTMULA_KERNELS {
 template <class W>
 HWY_INLINE void stage_run(typename W::Activation* rows, int64_t pitch, int64_t row, int64_t first, const uint16_t* from,
                           int64_t count) {
-  typename W::Activation* to = rows + row * pitch + first;
-  if constexpr (sizeof(*to) == sizeof(float)) {
-    for (int64_t i = 0; i < count; i += kLanes) store_first(load_first(from + i, count - i), to + i, count - i);
+  if constexpr (W::kRowStep > 1) {
+    W::stage_run(rows, pitch, row, first, from, count);
   } else {
-    for (int64_t i = 0; i < count; ++i) to[i] = from[i];
+    typename W::Activation* to = rows + row * pitch + first;
+    if constexpr (sizeof(*to) == sizeof(float)) {
+      for (int64_t i = 0; i < count; i += kLanes) store_first(load_first(from + i, count - i), to + i, count - i);
+    } else {
+      for (int64_t i = 0; i < count; ++i) to[i] = from[i];
+    }
   }
 }
 

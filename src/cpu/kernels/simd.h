@@ -30,9 +30,9 @@ using U = hn::Vec<DU>;
 constexpr int kLanes = static_cast<int>(hn::MaxLanes(DF()));
 constexpr int kVectors = kLanes >= 8 ? 2 : 4;  // of one panel
 constexpr int kPanel = kVectors * kLanes;
-// As many sums as leave registers for the weights of a step and one broadcast: 24 of 32 registers, 12 of 16. NEON that
-// widens bf16 needs more of them.
-constexpr int kTileRows = HWY_ARCH_ARM ? (HEARTMULA_BF16_DOT ? 6 : 4) : kLanes == 16 ? 12 : kLanes == 8 ? 6 : 2;
+// As many sums as leave registers for the weights of a step and one broadcast: 24 of 32 registers, 12 of 16. NEON needs
+// a register for each row's activations, too, and one or two to widen bf16.
+constexpr int kTileRows = HWY_ARCH_ARM ? 5 : kLanes == 16 ? 12 : kLanes == 8 ? 6 : 2;
 
 constexpr int64_t kCacheLine = 64;  // at least, on every processor that this is for
 

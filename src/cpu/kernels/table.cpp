@@ -1,12 +1,13 @@
 // The table of one instruction set's kernels.
-#include "cpu/kernels/simd.h"
+#include "cpu/kernels/tile.h"
 
 namespace heartmula::cpu::HEARTMULA_KERNELS {
 
 const Kernels& kernels() {
   static constexpr Kernels table = {
       .panel_width = kPanel,
-      .tile_rows = kTileRows,
+      .bf16_group = WeightsPacked::kActivations,
+      .tile_rows = WeightsPacked::kRows,
       .block_rows = kBlockRows,
       .block_columns = kBlockColumns,
       .product_f32 = product_f32,

@@ -5,9 +5,14 @@
 #pragma once
 
 #include "cpu/kernels/simd.h"
+#if HWY_ARCH_ARM
+#include "cpu/kernels/tile_neon.h"
+#endif
 
 HWY_BEFORE_NAMESPACE();
 namespace heartmula::cpu::HEARTMULA_KERNELS {
+
+#if !HWY_ARCH_ARM
 
 /// How many rows a tile has.
 struct TileOfRows {
@@ -56,30 +61,12 @@ struct WeightsF32 : TileOfRows {
   }
 };
 
-/// One k a step, bf16 widened while it is loaded.
-struct WeightsBF16 : TileOfRows {
-  using Activation = float;
-  using Stored = uint16_t;
-  static constexpr int kActivations = 1;
-
-  template <int R, int V>
-  static HWY_INLINE void step(F (&acc)[R][V], const float* const* a, int64_t a_stride, const uint16_t* const* w) {
-    add_products(
-        acc, [&](int r) HWY_ATTR { return set(a[r / 4][r % 4 * a_stride]); },
-        [&](int v) HWY_ATTR { return load(w[v / kVectors] + v % kVectors * kLanes); });
-  }
-};
-
 #if HEARTMULA_BF16_DOT
 
 /// acc + lo(a) * lo(b) + hi(a) * hi(b), the pair of bf16 in each 32-bit lane.
 HWY_INLINE F dot_pairs(F acc, U a, U b) {
-#if HWY_ARCH_X86
   const auto bf16 = [](U v) HWY_ATTR { return reinterpret_cast<__m512bh>(v.raw); };
   return F{_mm512_dpbf16_ps(acc.raw, bf16(a), bf16(b))};
-#else
-  return F(vbfdotq_f32(acc.raw, vreinterpretq_bf16_u32(a.raw), vreinterpretq_bf16_u32(b.raw)));
-#endif
 }
 
 /// The pair k, k + 1 of bf16 a step, by the dot product instruction.
@@ -128,6 +115,8 @@ struct WeightsPairs : TileOfRows {
 
 using WeightsPacked = WeightsPairs;  // bf16 as a packed matrix holds it
 
+#endif
+
 /// Where the loop over k fetches memory long before it is used: `kLines` cache lines at `at` each step, which then
 /// moves on by `step` bytes. The same beyond the first panel's for each further one.
 template <int kLinesAStep>
@@ -137,6 +126,18 @@ struct Ahead {
   int64_t step = 0;
 };
 using NothingAhead = Ahead<0>;
+
+#if HWY_ARCH_ARM
+
+/// Fetches nothing, for want of a machine to measure it on.
+template <class W, int R, int V, int kLines>
+HWY_INLINE void accumulate(F (&acc)[R][V], const typename W::Activation* a, int64_t a_stride,
+                           const typename W::Stored* w, int64_t w_step, int64_t panel_stride, int64_t steps,
+                           Ahead<kLines>&) {
+  accumulate<W>(acc, a, a_stride, w, w_step, panel_stride, steps);
+}
+
+#else
 
 /// `steps` steps; weights of a step lie w_step elements after those of the step before, those of the next panel
 /// panel_stride elements further.
@@ -172,6 +173,8 @@ HWY_INLINE void accumulate(F (&acc)[R][V], const typename W::Activation* a, int6
   NothingAhead nothing;
   accumulate<W>(acc, a, a_stride, w, w_step, panel_stride, steps, nothing);
 }
+
+#endif
 
 /// Calls body.template operator()<rows>() for a number of rows in [1, R] known only at run time.
 template <int R, class Body>
