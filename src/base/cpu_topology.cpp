@@ -7,6 +7,7 @@
 #include <limits>
 #include <map>
 #include <optional>
+#include <set>
 #include <sstream>
 #include <string_view>
 
@@ -36,7 +37,7 @@ std::optional<std::vector<int>> cpuset(const fs::path& root) {
   for (const detail::Cgroup& cgroup : detail::cgroups(root, "cpuset")) {
     for (const fs::path& folder : cgroup.folders) {
       const fs::path file = folder / (cgroup.unified ? "cpuset.cpus.effective" : "cpuset.effective_cpus");
-      if (const auto cpus = detail::cpu_list_in(file)) return cpus;
+      if (auto cpus = detail::cpu_list_in(file)) return cpus;
     }
   }
   return std::nullopt;
@@ -177,10 +178,9 @@ std::vector<int> cpus_in_order(const CpuTopology& topology) {
 }
 
 int core_count(const CpuTopology& topology) {
-  std::vector<int> cores;
-  for (const Cpu& cpu : topology.cpus) cores.push_back(cpu.core);
-  std::ranges::sort(cores);
-  return static_cast<int>(std::ranges::unique(cores).begin() - cores.begin());
+  std::set<int> cores;
+  for (const Cpu& cpu : topology.cpus) cores.insert(cpu.core);
+  return static_cast<int>(cores.size());
 }
 
 int default_cpu_count(const CpuTopology& topology) {
