@@ -36,8 +36,9 @@ struct SongSeconds {
 };
 
 /// Stages one after the other. A position more in the cache costs as much as any `frame_bytes` / seconds of the frame;
-/// `position_bytes` are those of one position, all rows.
-SongSeconds song_seconds(const SongShape& song, const StageSeconds& stages, double frame_bytes, double position_bytes);
+/// `bytes_of_position` are those of one position, all rows.
+SongSeconds song_seconds(const SongShape& song, const StageSeconds& stages, double frame_bytes,
+                         double bytes_of_position);
 
 /// Keys and values of one position of the backbone with guidance.
 double position_bytes(const LmConfig& config, DType dtype);
