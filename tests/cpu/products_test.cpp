@@ -1,5 +1,7 @@
 #include "cpu/products.h"
 
+#include <functional>
+
 #include "cpu/testing.h"
 
 namespace heartmula::testing_cpu {
@@ -215,6 +217,67 @@ TEST_P(EveryIsa, conv1d_row_does_not_depend_on_its_piece) {
                     shape.dilation, {});
       }
       ASSERT_TRUE(same_bits(read(*ops, whole), read(*ops, pieces))) << dtype_name(dtype);
+    }
+  }
+}
+
+// Few rows in one tile or several, and many in blocks of k, each with every epilogue.
+TEST_P(EveryIsa, every_number_of_rows_gives_the_same_bits) {
+  constexpr int64_t kRows = 210, kIn = 1700, kOut = 69;
+  const auto ops = ops_for(GetParam(), 3);
+  for (const DType dtype : kWeightTypes) {
+    const Array x = rounded(random_array(kRows, kIn, 1), dtype);
+    const Array w = random_array(kOut, kIn, 2);
+    const Array up = random_array(kOut, kIn, 3);
+    const Array before = random_array(kRows, kOut, 4);
+    const View in = place(*ops, x, dtype);
+    const View bias = place(*ops, random_array(1, kOut, 5), DType::kF32);
+    const View gain = place(*ops, random_array(1, kOut, 6), DType::kF32);
+    const Matrix weight = ops->pack(source(w), dtype);
+    const Matrix gate_up = ops->pack_gate_up(source(w), source(up), dtype);
+    const float slope = 0.3125F;
+    const std::vector<std::function<void(View, ConstView)>> kinds = {
+        [&](View out, ConstView rows) { ops->linear(out, rows, weight, bias); },
+        [&](View out, ConstView rows) { ops->linear_add_scaled(out, rows, weight, gain); },
+        [&](View out, ConstView rows) { ops->linear_silu_gate(out, rows, gate_up); },
+        [&](View out, ConstView rows) {
+          ops->conv1d(out, rows, weight, 1, 1, {.bias = bias, .prelu = &slope, .add = true});
+        }};
+    for (size_t kind = 0; kind < kinds.size(); ++kind) {
+      const View all = place(*ops, before, DType::kF32);
+      kinds[kind](all, in);
+      const View out = place(*ops, before, DType::kF32);
+      for (int64_t count = 1; count <= 33; ++count) {
+        const int64_t first = count * 5;
+        const View part = out.slice_rows(first, count);
+        ops->upload(out, floats(before));
+        kinds[kind](part, in.slice_rows(first, count));
+        ASSERT_TRUE(same_bits(read(*ops, part), read(*ops, all.slice_rows(first, count))))
+            << count << " rows, " << dtype_name(dtype) << ", epilogue " << kind;
+      }
+    }
+  }
+}
+
+// A convolution of few rows, and one whose taps are cut into blocks: whole taps, parts of a tap, odd channels.
+TEST_P(EveryIsa, conv1d_of_any_number_of_rows_gives_the_same_bits) {
+  for (const DType dtype : kWeightTypes) {
+    for (const ConvShape& shape : {ConvShape{100, 256, 40, 7, 3}, ConvShape{100, 1600, 33, 3, 1},
+                                   ConvShape{100, 45, 17, 7, 9}, ConvShape{100, 64, 64, 2, 1}}) {
+      const int64_t history = (shape.taps - 1) * shape.dilation;
+      const Array signal = rounded(random_array(shape.rows + history, shape.channels, 1), dtype);
+      const Array w = random_array(shape.n, shape.taps * shape.channels, 2);
+      const auto ops = ops_for(GetParam(), 2);
+      const Matrix weight = ops->pack(source(w), dtype);
+      const View x = place(*ops, signal, dtype, 1, 2);
+      const View whole = place(*ops, Array(shape.rows, shape.n), DType::kF32);
+      ops->conv1d(whole, x, weight, shape.taps, shape.dilation, {});
+      for (const int64_t count : {1, 2, 3, 5, 7, 8, 11, 13, 24, 25, 33, 48, 49, 97}) {
+        const View part = place(*ops, Array(count, shape.n), DType::kF32);
+        ops->conv1d(part, x.slice_rows(2, count + history), weight, shape.taps, shape.dilation, {});
+        ASSERT_TRUE(same_bits(read(*ops, part), read(*ops, whole.slice_rows(2, count))))
+            << count << " rows, " << shape.channels << " channels, " << dtype_name(dtype);
+      }
     }
   }
 }
