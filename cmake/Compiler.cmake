@@ -31,7 +31,7 @@ endif()
 
 if(HEARTMULA_SANITIZE)
   add_compile_options(-fsanitize=${HEARTMULA_SANITIZE} -fno-sanitize-recover=all -fno-omit-frame-pointer)
-  add_compile_definitions(_GLIBCXX_ASSERTIONS)
+  add_compile_definitions(_GLIBCXX_ASSERTIONS HEARTMULA_SANITIZED)
   add_link_options(-fsanitize=${HEARTMULA_SANITIZE})
 endif()
 if(HEARTMULA_FUZZ AND NOT CMAKE_CXX_COMPILER_ID MATCHES "Clang")
