@@ -221,7 +221,7 @@ HWY_INLINE F store_weight(F weight, float* to) {
   store(weight, to);
   return weight;
 }
-HWY_INLINE F store_weight(F weight, uint16_t* to) {
+[[maybe_unused]] HWY_INLINE F store_weight(F weight, uint16_t* to) {  // not where bf16 is widened
   store(weight, to);
   return load(to);
 }
