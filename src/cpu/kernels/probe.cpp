@@ -61,15 +61,19 @@ void multiply_add_steps(int64_t steps) {
 
 #else
 
+// Volatile on both sides, so that the compiler neither knows the sums nor drops them.
 void multiply_add_steps(int64_t steps) {
-  F x = set(0.5F);
-  asm volatile("" : "+x"(x.raw));
+  volatile float half = 0.5F;
+  const F x = set(half);
   HEARTMULA_TWELVE_SUMS(a, x);
+  const auto sums = {&a0, &a1, &a2, &a3, &a4, &a5, &a6, &a7, &a8, &a9, &a10, &a11};
   for (int64_t i = 0; i < steps; ++i) {
-    for (F* sum : {&a0, &a1, &a2, &a3, &a4, &a5, &a6, &a7, &a8, &a9, &a10, &a11}) *sum = hn::MulAdd(x, x, *sum);
-    asm volatile("" : "+x"(a0.raw), "+x"(a1.raw), "+x"(a2.raw), "+x"(a3.raw), "+x"(a4.raw), "+x"(a5.raw));
-    asm volatile("" : "+x"(a6.raw), "+x"(a7.raw), "+x"(a8.raw), "+x"(a9.raw), "+x"(a10.raw), "+x"(a11.raw));
+    for (F* sum : sums) *sum = hn::MulAdd(x, x, *sum);
   }
+  F all = zero();
+  for (const F* sum : sums) all = hn::Add(all, *sum);
+  volatile float sink = sum_lanes(all);
+  static_cast<void>(sink);
 }
 
 #endif
