@@ -3,10 +3,10 @@
 
 #include "cpu/kernels/tile.h"
 
+#if HWY_TARGET == HWY_AVX2
+
 HWY_BEFORE_NAMESPACE();
 namespace heartmula::cpu::HEARTMULA_KERNELS {
-
-#if HWY_TARGET == HWY_AVX2
 
 /// Like WeightsPairs, but nothing is left to the compiler: g++ 12 takes forms of the multiply-add that put a sum into
 /// another register, and keeps words for the second half of the step; both make it spill (60 instead of 80 GFLOP/s).
@@ -61,11 +61,13 @@ struct Pairs : WeightsPairs {
   }
 };
 
-#else
-
-using Pairs = WeightsPairs;
-
-#endif
-
 }  // namespace heartmula::cpu::HEARTMULA_KERNELS
 HWY_AFTER_NAMESPACE();
+
+#else
+
+namespace heartmula::cpu::HEARTMULA_KERNELS {
+using Pairs = WeightsPairs;
+}
+
+#endif
