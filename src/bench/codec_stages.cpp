@@ -15,20 +15,11 @@ Tensor noise_tensor(Ops& ops, int64_t rows, int64_t cols) {
   return tensor;
 }
 
-Stage stage_of(const HeartCodec& codec, std::string name, std::string what) {
-  Stage stage;
-  stage.name = std::move(name);
-  stage.dtype = short_name(codec.dtype);
-  stage.arithmetic = codec.dtype;
-  stage.what = std::move(what);
-  return stage;
-}
-
 }  // namespace
 
 Stage measure_flow_step(Ops& ops, WorkMeter& meter, const HeartCodec& codec, int64_t repeats) {
   const FlowSettings settings{.steps = repeats + 1};  // the first one warms up
-  Stage stage = stage_of(codec, "flow_step", fmt::format("{} x {} positions", settings.batch(), kWindowLatents));
+  Stage stage = stage_of("flow_step", codec.dtype, fmt::format("{} x {} positions", settings.batch(), kWindowLatents));
   FlowSampler sampler(ops, codec.transformer, codec.config, kWindowLatents, settings);
   const Tensor noise = noise_tensor(ops, kWindowLatents, codec.config.out_channels);
   const Tensor conditioning = noise_tensor(ops, kWindowCodes, codec.config.dim);
@@ -47,7 +38,7 @@ Stage measure_flow_step(Ops& ops, WorkMeter& meter, const HeartCodec& codec, int
 }
 
 Stage measure_wave_decoder(Ops& ops, WorkMeter& meter, const HeartCodec& codec, int64_t repeats) {
-  Stage stage = stage_of(codec, "wave_decoder", "a second of music");
+  Stage stage = stage_of("wave_decoder", codec.dtype, "a second of music");
   const auto state = codec.wave.make_state(ops, kWaveLatents);
   const Tensor latents = noise_tensor(ops, kWaveLatents, codec.config.latent_dim);
   std::vector<float> samples(static_cast<size_t>(kWaveLatents * codec.config.samples_per_latent()));

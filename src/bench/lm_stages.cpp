@@ -28,15 +28,6 @@ namespace {
 
 constexpr int64_t kRowsOfSong = 2;  // guidance
 
-Stage stage_of(const HeartMula& model, std::string name, std::string what) {
-  Stage stage;
-  stage.name = std::move(name);
-  stage.dtype = short_name(model.dtype);
-  stage.arithmetic = model.dtype;
-  stage.what = std::move(what);
-  return stage;
-}
-
 // One frame of every song, and where its time goes.
 class FrameTimer {
  public:
@@ -115,10 +106,10 @@ class FrameTimer {
 
 Stage measure_frame(Ops& ops, WorkMeter& meter, const HeartMula& model, int64_t songs, int64_t context,
                     int64_t repeats) {
-  Stage stage = stage_of(model, songs == 1 ? "frame" : fmt::format("frame_{}_songs", songs),
+  Stage stage = stage_of(songs == 1 ? "frame" : fmt::format("frame_{}_songs", songs), model.dtype,
                          fmt::format("{} rows, context {}", kRowsOfSong * songs, context));
   for (const char* part : {"backbone", "heads", "depth decoder", "sampling"}) {
-    stage.parts.push_back(stage_of(model, part, ""));
+    stage.parts.push_back(stage_of(part, model.dtype, ""));
   }
   LmSession session(ops, model, kRowsOfSong * songs, context + repeats + 2, 1);
   session.jump_to(context);
@@ -131,7 +122,7 @@ Stage measure_frame(Ops& ops, WorkMeter& meter, const HeartMula& model, int64_t 
 }
 
 Stage measure_prefill(Ops& ops, WorkMeter& meter, const HeartMula& model, int64_t positions, int64_t repeats) {
-  Stage stage = stage_of(model, "prefill", fmt::format("{} positions and one without text", positions));
+  Stage stage = stage_of("prefill", model.dtype, fmt::format("{} positions and one without text", positions));
   std::mt19937 generator(1);
   std::vector<int32_t> text(static_cast<size_t>(positions));
   for (int32_t& id : text) id = static_cast<int32_t>(generator() % static_cast<uint64_t>(model.config.text_vocab_size));

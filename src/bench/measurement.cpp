@@ -41,6 +41,15 @@ double Machine::limit_seconds(double bytes, double flop, DType dtype) const {
   return std::max(bytes / read_bytes_s_.median(), flop / peak.median());
 }
 
+Stage stage_of(std::string name, DType dtype, std::string what) {
+  Stage stage;
+  stage.name = std::move(name);
+  stage.dtype = short_name(dtype);
+  stage.arithmetic = dtype;
+  stage.what = std::move(what);
+  return stage;
+}
+
 std::string short_name(DType dtype) {
   return dtype == DType::kBF16 ? "bf16" : "f32";
 }

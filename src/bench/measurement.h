@@ -69,6 +69,9 @@ struct Stage {
   std::vector<Stage> parts;  // of a stage that was split
 };
 
+/// One whose samples and work are still to come.
+Stage stage_of(std::string name, DType dtype, std::string what);
+
 /// "bf16" or "f32".
 std::string short_name(DType dtype);
 

@@ -82,11 +82,7 @@ class Runner {
     auto model = load_model();
     take_peak();
     if (wants("load")) {
-      Stage stage;
-      stage.name = "load";
-      stage.dtype = short_name(dtype);
-      stage.arithmetic = dtype;
-      stage.what = what;
+      Stage stage = stage_of("load", dtype, what);
       stage.seconds.values.push_back(seconds_since(begin));
       result_.stages.push_back(std::move(stage));
     }

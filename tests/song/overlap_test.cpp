@@ -10,6 +10,7 @@
 #include "cpu/cpu_ops.h"
 #include "heartmula/error.h"
 #include "song/song_file.h"
+#include "song/testing.h"
 
 namespace heartmula {
 namespace {
@@ -85,23 +86,9 @@ TEST(Overlap, words) {
   for (const char* word : {"", "on", "-1", "0", "1x", "99999"}) EXPECT_THROW(parse_overlap(word), Error) << word;
 }
 
-/// A checkpoint whose songs never end by themselves.
-std::string endless_checkpoint(const TemporaryFolder& folder) {
-  const std::filesystem::path stock = HEARTMULA_TEST_DATA "/tiny1";
-  for (const char* part : {"HeartMuLa-oss-3B", "HeartCodec-oss", "tokenizer.json"}) {
-    std::filesystem::create_symlink(stock / part, folder / part);
-  }
-  std::ifstream file(stock / "gen_config.json");
-  nlohmann::json config = nlohmann::json::parse(file);
-  config["audio_eos_id"] = 1 << 20;
-  folder.write("gen_config.json", config.dump());
-  return folder.path().string();
-}
-
-std::string samples_with(const std::optional<int>& overlap, const std::string& checkpoint,
-                         const std::filesystem::path& path) {
+std::string samples_with(const std::optional<int>& overlap, const std::filesystem::path& path) {
   Request request;
-  request.model_path = checkpoint;
+  request.model_path = endless_checkpoint();
   request.lyrics = "la";
   request.tags = "piano";
   request.seed = 3;
@@ -123,12 +110,10 @@ std::string samples_with(const std::optional<int>& overlap, const std::string& c
 
 TEST(Overlap, a_song_does_not_depend_on_it) {
   const TemporaryFolder folder;
-  const TemporaryFolder checkpoint_folder;
-  const std::string checkpoint = endless_checkpoint(checkpoint_folder);
-  const std::string alone = samples_with(0, checkpoint, folder / "alone.wav");
+  const std::string alone = samples_with(0, folder / "alone.wav");
   EXPECT_GT(alone.size(), 1000U);
-  EXPECT_EQ(samples_with(1, checkpoint, folder / "beside.wav"), alone);
-  EXPECT_EQ(samples_with(std::nullopt, checkpoint, folder / "auto.wav"), alone);
+  EXPECT_EQ(samples_with(1, folder / "beside.wav"), alone);
+  EXPECT_EQ(samples_with(std::nullopt, folder / "auto.wav"), alone);
 }
 
 }  // namespace
