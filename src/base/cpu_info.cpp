@@ -117,13 +117,13 @@ uint64_t peak_memory_bytes(const fs::path& root) {
 }  // namespace detail
 
 const CpuInfo& cpu_info() {
-  static const CpuInfo info = [] {
+  static const CpuInfo kInfo = [] {
     CpuInfo probed;
     probed.features = probe_features();
     probed.model_name = detail::cpu_model_name("/");
     return probed;
   }();
-  return info;
+  return kInfo;
 }
 
 MemoryInfo memory_info() {

@@ -98,7 +98,7 @@ template <typename Create>
 fs::path create_beside(const fs::path& path, const Create& create) {
   const std::string base = fmt::format("{}.tmp-{}", path.string(), ::getpid());
   for (int attempt = 0;; ++attempt) {
-    const fs::path name = attempt == 0 ? base : fmt::format("{}-{}", base, attempt);
+    fs::path name = attempt == 0 ? base : fmt::format("{}-{}", base, attempt);
     if (create(name)) return name;
     if (errno != EEXIST && errno != EINTR) throw_create_error(path, errno);
   }
@@ -219,7 +219,7 @@ void AtomicFile::commit(bool sync) {
   if (sync) sync_folder(folder_of(path_));
 }
 
-AtomicFolder::AtomicFolder(fs::path path) : path_(std::move(path).lexically_normal()) {
+AtomicFolder::AtomicFolder(const fs::path& path) : path_(path.lexically_normal()) {
   if (!path_.has_filename()) path_ = path_.parent_path();  // "folder/"
   if (path_.empty()) throw user_error("the path of the output is empty");
   std::error_code ignored;

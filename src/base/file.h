@@ -60,7 +60,7 @@ class AtomicFolder {
  public:
   /// Creates "PATH.tmp-PID" (a unique name). Throws Error(kUser) if `path` is there already and not an empty folder, or
   /// if the folder above it is missing or not writable.
-  explicit AtomicFolder(std::filesystem::path path);
+  explicit AtomicFolder(const std::filesystem::path& path);
   /// Removes the temporary folder with all that is in it if commit() was not reached.
   ~AtomicFolder();
   AtomicFolder(const AtomicFolder&) = delete;

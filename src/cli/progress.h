@@ -35,10 +35,10 @@ class ProgressReporter {
   /// Never kAuto.
   ProgressMode mode() const { return mode_; }
 
-  /// `done` of `total` parts of a stage after `seconds` of work on it. The parts of the stage "frames" are frames of
-  /// music. Speed is that since the stage's first report, so that neither preparations nor frames kept from an earlier
-  /// run count. A stage is over when done reaches total.
-  void report(std::string_view stage, int64_t done, int64_t total, double seconds);
+  /// `done` of `total` parts of the stage `name` after `seconds` of work on it. The parts of the stage "frames" are
+  /// frames of music. Speed is that since the stage's first report, so that neither preparations nor frames kept from
+  /// an earlier run count. A stage is over when done reaches total.
+  void report(std::string_view name, int64_t done, int64_t total, double seconds);
 
   /// Ends the line that a bar is drawn on. Call it before anything else is printed.
   void finish();

@@ -9,7 +9,7 @@
 #include "song/request.h"
 #include "song/song_file.h"
 
-namespace CLI {
+namespace CLI {  // NOLINT(readability-identifier-naming)
 class App;
 }
 

@@ -45,7 +45,7 @@ struct CodecConfig {
 };
 
 /// Throws Error(kUser) with file and field.
-CodecConfig parse_codec_config(std::string_view json, const std::string& name);
+CodecConfig parse_codec_config(std::string_view text, const std::string& name);
 CodecConfig read_codec_config(const std::filesystem::path& path);
 
 }  // namespace heartmula

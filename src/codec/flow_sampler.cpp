@@ -28,15 +28,15 @@ FlowSampler::FlowSampler(Ops& ops, const VelocityTransformer& transformer, const
       in_context_(ops.allocate(DType::kF32, frames, config.out_channels)),
       zeros_(ops.allocate(DType::kF32, frames, config.dim)) {}
 
-void FlowSampler::sample(View x, ConstView noise, ConstView conditioning, ConstView context,
+void FlowSampler::sample(View latents, ConstView noise, ConstView conditioning, ConstView context,
                          const StepCallback& step_done) {
   const int64_t channels = config_.out_channels;
   const bool guided = settings_.batch() == 2;
   const int64_t conditional = settings_.batch() - 1;  // the unconditional window comes first
-  ops_.copy(x, noise);
+  ops_.copy(latents, noise);
   ops_.clear(in_context_);
   if (context.rows > 0) ops_.copy(in_context_.slice_rows(0, context.rows), context);
-  const View x_context = x.slice_rows(0, context.rows);
+  const View latents_context = latents.slice_rows(0, context.rows);
   const View known = in_context_.slice_rows(0, context.rows);
 
   for (int64_t item = 0; item < settings_.batch(); ++item) {
@@ -57,21 +57,21 @@ void FlowSampler::sample(View x, ConstView noise, ConstView conditioning, ConstV
   float dt = times[1] - times[0];
   for (int64_t step = 0; step < settings_.steps; ++step) {
     if (context.rows > 0) {
-      ops_.combine(x_context, 1.0f - (1.0f - kSigmaMin) * t, noise.slice_rows(0, context.rows), t, known);
+      ops_.combine(latents_context, 1.0f - (1.0f - kSigmaMin) * t, noise.slice_rows(0, context.rows), t, known);
     }
     for (int64_t item = 0; item < settings_.batch(); ++item) {
-      ops_.copy(transformer_.input(*buffers_, item).slice_cols(0, channels), x);
+      ops_.copy(transformer_.input(*buffers_, item).slice_cols(0, channels), latents);
     }
     transformer_.forward(ops_, velocity_, t, *buffers_);
     if (guided) {
       ops_.guide(velocity, velocity_.slice_rows(frames_, frames_), velocity, settings_.guidance);
     }
-    ops_.combine(x, 1.0f, x, dt, velocity);  // x += dt v
+    ops_.combine(latents, 1.0f, latents, dt, velocity);  // x += dt v
     t += dt;
     if (step + 1 < settings_.steps) dt = times[static_cast<size_t>(step + 2)] - t;
     if (step_done) step_done(step + 1, settings_.steps);
   }
-  if (context.rows > 0) ops_.copy(x_context, known);
+  if (context.rows > 0) ops_.copy(latents_context, known);
 }
 
 }  // namespace heartmula

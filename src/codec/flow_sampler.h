@@ -29,7 +29,7 @@ class FlowSampler {
 
   /// latents [frames, C], f32, from noise [frames, C] and conditioning [frames / 2, dim]. The first rows of the window
   /// repeat the `context` [rows, C] (none in the first window).
-  void sample(View latents, ConstView noise, ConstView conditioning, ConstView context, const StepCallback& step);
+  void sample(View latents, ConstView noise, ConstView conditioning, ConstView context, const StepCallback& step_done);
 
  private:
   Ops& ops_;

@@ -40,7 +40,7 @@ struct LmConfig {
 
 /// Throws Error(kUser) with file and field. A flavor is one of the known sizes (llama-3B, llama-7B, llama-300M,
 /// llama-400M, with or without "llama-") unless the object `backbone` or `decoder` gives the numbers.
-LmConfig parse_lm_config(std::string_view json, const std::string& name);
+LmConfig parse_lm_config(std::string_view text, const std::string& name);
 LmConfig read_lm_config(const std::filesystem::path& path);
 
 }  // namespace heartmula

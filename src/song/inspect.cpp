@@ -223,28 +223,28 @@ nlohmann::json inspect(const fs::path& path) {
   return inspect_file(path);
 }
 
-std::string describe_inspection(const nlohmann::json& json) {
-  const std::string kind = json["kind"].get<std::string>();
-  if (kind == "model") return describe_model(json);
+std::string describe_inspection(const nlohmann::json& inspection) {
+  const std::string kind = inspection["kind"].get<std::string>();
+  if (kind == "model") return describe_model(inspection);
   if (kind == "checkpoint") {
-    std::string text = fmt::format("checkpoint {}, tokenizer of {} tokens\n", json["path"].get<std::string>(),
-                                   json["tokenizer"]["vocabulary"].get<int64_t>());
-    for (const nlohmann::json& model : json["models"]) text += describe_model(model);
+    std::string text = fmt::format("checkpoint {}, tokenizer of {} tokens\n", inspection["path"].get<std::string>(),
+                                   inspection["tokenizer"]["vocabulary"].get<int64_t>());
+    for (const nlohmann::json& model : inspection["models"]) text += describe_model(model);
     return text;
   }
   if (kind == "codes") {
-    std::string text = fmt::format("codes {}: {} frames, {:.2f} s\n", json["path"].get<std::string>(),
-                                   json["frames"].get<int64_t>(), json["duration_s"].get<double>());
-    if (json.contains("request")) text += "request: " + json["request"].dump(2) + "\n";
+    std::string text = fmt::format("codes {}: {} frames, {:.2f} s\n", inspection["path"].get<std::string>(),
+                                   inspection["frames"].get<int64_t>(), inspection["duration_s"].get<double>());
+    if (inspection.contains("request")) text += "request: " + inspection["request"].dump(2) + "\n";
     return text;
   }
-  std::string text = fmt::format("{}: {} tensors, {}\n", json["path"].get<std::string>(), json["tensors"].size(),
-                                 describe_totals(json));
-  for (const nlohmann::json& tensor : json["tensors"]) {
+  std::string text = fmt::format("{}: {} tensors, {}\n", inspection["path"].get<std::string>(),
+                                 inspection["tensors"].size(), describe_totals(inspection));
+  for (const nlohmann::json& tensor : inspection["tensors"]) {
     text += fmt::format("  {:<5} {:<20} {}\n", tensor["dtype"].get<std::string>(), tensor["shape"].dump(),
                         tensor["name"].get<std::string>());
   }
-  for (const auto& item : json["metadata"].items()) {
+  for (const auto& item : inspection["metadata"].items()) {
     text += fmt::format("  {}: {}\n", item.key(), item.value().get<std::string>());
   }
   return text;

@@ -18,7 +18,7 @@ void scatter(const float* from, uint32_t* words, int64_t count) {
 
 template <typename Word, typename Value>
 void append_typed(const KeyValues& kv, int64_t position, const KeyValue& from) {
-  constexpr int64_t kPerWord = static_cast<int64_t>(sizeof(Word) / sizeof(Value));
+  constexpr int64_t kPerWord = sizeof(Word) / sizeof(Value);  // NOLINT(bugprone-sizeof-expression): of types, exact
   const int64_t words = kv.head_dim / kPerWord;
   Word* key = static_cast<Word*>(kv.keys) + position / kPanel * words * kPanel + position % kPanel;
   HWY_ALIGN float rotated[kRotatePiece];
