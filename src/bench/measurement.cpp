@@ -36,9 +36,14 @@ std::string Machine::cpu() const {
   return cpu_info().model_name;
 }
 
-double Machine::limit_seconds(double bytes, double flop, DType dtype) const {
-  const Samples& peak = dtype == DType::kBF16 ? bf16_flop_s_ : f32_flop_s_;
-  return std::max(bytes / read_bytes_s_.median(), flop / peak.median());
+DeviceLimits Machine::limits() const {
+  return {
+      .read_bytes_s = read_bytes_s_.median(), .f32_flop_s = f32_flop_s_.median(), .bf16_flop_s = bf16_flop_s_.median()};
+}
+
+double Stage::limit(const DeviceLimits& limits) const {
+  if (limit_seconds > 0) return limit_seconds;
+  return limits.seconds(work.bytes, work.flop, arithmetic);
 }
 
 Stage stage_of(std::string name, DType dtype, std::string what) {

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "cpu/machine_probe.h"
+#include "song/profile.h"
 #include "tensor/dtype.h"
 
 namespace heartmula::bench {
@@ -38,8 +39,8 @@ class Machine {
   const Samples& f32_flop_s() const { return f32_flop_s_; }
   const Samples& bf16_flop_s() const { return bf16_flop_s_; }
 
-  /// The least time for this much work, whichever of memory and arithmetic is slower.
-  double limit_seconds(double bytes, double flop, DType dtype) const;
+  /// The medians so far.
+  DeviceLimits limits() const;
 
  private:
   MachineProbe probe_;
@@ -66,7 +67,11 @@ struct Stage {
   Samples seconds;
   Work work;                 // none where only the time is of interest
   double limit_seconds = 0;  // of a stage put together from others; else it follows from the work
+  double music_seconds = 0;  // of a whole song
   std::vector<Stage> parts;  // of a stage that was split
+
+  /// The least time for it, whichever of memory and arithmetic is slower; 0 if neither bounds it.
+  double limit(const DeviceLimits& limits) const;
 };
 
 /// One whose samples and work are still to come.

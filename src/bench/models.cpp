@@ -65,8 +65,8 @@ fs::path config_of(const fs::path& folder, const std::string& begin) {
 }
 
 const WeightStore& no_store() {
-  static const WeightStore none = WeightStore::of(SafetensorsFile::in_memory(nullptr, {}, "none"));
-  return none;
+  static const WeightStore kNone = WeightStore::of(SafetensorsFile::in_memory(nullptr, {}, "none"));
+  return kNone;
 }
 
 }  // namespace
@@ -100,19 +100,30 @@ int64_t ModelSource::codec_bytes(DType dtype) const {
   return elements(HeartCodec::expected_tensors(codec_config_, no_store())) * static_cast<int64_t>(dtype_size(dtype));
 }
 
-HeartMula ModelSource::load_lm(Ops& ops, DType dtype) {
+const WeightStore& ModelSource::lm_store() {
   if (!lm_store_) {
     lm_store_.emplace(lm_folder_.empty() ? random_store(HeartMula::expected_tensors(lm_config_))
                                          : WeightStore::open(lm_folder_));
   }
-  return HeartMula::load(ops, *lm_store_, lm_config_, dtype);
+  return *lm_store_;
+}
+
+const WeightStore& ModelSource::codec_store() {
+  if (!codec_store_) {
+    codec_store_.emplace(codec_folder_.empty() ? random_store(HeartCodec::expected_tensors(codec_config_, no_store()))
+                                               : WeightStore::open(codec_folder_));
+  }
+  return *codec_store_;
+}
+
+HeartMula ModelSource::load_lm(Ops& ops, DType dtype) {
+  return HeartMula::load(ops, lm_store(), lm_config_, dtype);
 }
 
 HeartCodec ModelSource::load_codec(Ops& ops, DType dtype) {
-  const WeightStore store = codec_folder_.empty()
-                                ? random_store(HeartCodec::expected_tensors(codec_config_, no_store()))
-                                : WeightStore::open(codec_folder_);
-  return HeartCodec::load(ops, store, codec_config_, dtype);
+  HeartCodec codec = HeartCodec::load(ops, codec_store(), codec_config_, dtype);
+  codec_store_.reset();  // its pages would count as memory of the codec
+  return codec;
 }
 
 }  // namespace heartmula::bench

@@ -24,6 +24,9 @@ class ModelSource {
 
   const LmConfig& lm_config() const { return lm_config_; }
   const CodecConfig& codec_config() const { return codec_config_; }
+  /// Random weights all begin at the same address, and more of them than memory has are no harm until they are packed.
+  const WeightStore& lm_store();
+  const WeightStore& codec_store();
   /// Bytes of the packed weights, to a few per cent.
   int64_t lm_bytes(DType dtype) const;
   int64_t codec_bytes(DType dtype) const;
@@ -39,6 +42,7 @@ class ModelSource {
   std::string lm_folder_;
   std::string codec_folder_;
   std::optional<WeightStore> lm_store_;
+  std::optional<WeightStore> codec_store_;
 };
 
 }  // namespace heartmula::bench

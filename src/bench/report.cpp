@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <nlohmann/json.hpp>
 
 #include "base/error.h"
@@ -11,6 +12,8 @@ namespace {
 
 using nlohmann::json;
 
+constexpr double kGiga = 1e9;
+
 json spread(const Samples& samples, double unit) {
   return {{"median", samples.median() / unit},
           {"min", samples.min() / unit},
@@ -18,7 +21,9 @@ json spread(const Samples& samples, double unit) {
           {"samples", samples.values.size()}};
 }
 
-json stage_json(const Stage& stage, const Machine& machine) {
+json stages_json(const std::vector<Stage>& stages, const DeviceLimits& limits);
+
+json stage_json(const Stage& stage, const DeviceLimits& limits) {
   json result = {{"name", stage.name},
                  {"dtype", stage.dtype},
                  {"what", stage.what},
@@ -26,21 +31,27 @@ json stage_json(const Stage& stage, const Machine& machine) {
                  {"seconds_min", stage.seconds.min()},
                  {"seconds_max", stage.seconds.max()},
                  {"samples", stage.seconds.values.size()}};
-  double limit = stage.limit_seconds;
   if (stage.work.bytes > 0 || stage.work.flop > 0) {
-    limit = machine.limit_seconds(stage.work.bytes, stage.work.flop, stage.arithmetic);
     result["bytes"] = stage.work.bytes;
     result["flop"] = stage.work.flop;
   }
+  const double limit = stage.limit(limits);
   if (limit > 0) {
     result["limit_seconds"] = limit;
     result["fraction"] = limit / stage.seconds.median();
   }
-  if (!stage.parts.empty()) {
-    result["parts"] = json::array();
-    for (const Stage& part : stage.parts) result["parts"].push_back(stage_json(part, machine));
+  if (stage.music_seconds > 0) {
+    result["music_seconds"] = stage.music_seconds;
+    result["real_time_factor"] = stage.seconds.median() / stage.music_seconds;
   }
+  if (!stage.parts.empty()) result["parts"] = stages_json(stage.parts, limits);
   return result;
+}
+
+json stages_json(const std::vector<Stage>& stages, const DeviceLimits& limits) {
+  json list = json::array();
+  for (const Stage& stage : stages) list.push_back(stage_json(stage, limits));
+  return list;
 }
 
 std::string seconds_text(double seconds) {
@@ -70,7 +81,6 @@ std::string line(const json& stage, const std::string& indent) {
 
 json to_json(const Result& result) {
   const Machine& m = result.machine;
-  constexpr double kGiga = 1e9;
   json machine = {{"cpu", m.cpu()},
                   {"isa", m.isa()},
                   {"threads", m.threads()},
@@ -81,11 +91,34 @@ json to_json(const Result& result) {
                    {{"read_gb_s", spread(m.read_bytes_s(), kGiga)},
                     {"f32_gflop_s", spread(m.f32_flop_s(), kGiga)},
                     {"bf16_gflop_s", spread(m.bf16_flop_s(), kGiga)}}}};
-  json stages = json::array();
-  for (const Stage& stage : result.stages) stages.push_back(stage_json(stage, m));
   return {{"machine", machine},
-          {"stages", stages},
+          {"stages", stages_json(result.stages, m.limits())},
           {"peak_memory_bytes", result.peak_memory_bytes},
+          {"version", HEARTMULA_VERSION}};
+}
+
+json to_json(const Prediction& prediction) {
+  const MachineDescription& m = prediction.machine;
+  json memory = json::array();
+  int64_t peak = 0;
+  for (const Prediction::Memory& one : prediction.memory) {
+    memory.push_back(to_json(one.plan));
+    memory.back()["dtype"] = one.dtype;
+    peak = std::max(peak, one.plan.peak());
+  }
+  return {{"machine",
+           {{"cpu", m.name},
+            {"isa", m.isa},
+            {"threads", m.threads},
+            {"read_gb_s", m.limits.read_bytes_s / kGiga},
+            {"f32_gflop_s", m.limits.f32_flop_s / kGiga},
+            {"bf16_gflop_s", m.limits.bf16_flop_s / kGiga},
+            {"memory_gb", m.memory_bytes / kGiga},
+            {"source", m.source}}},
+          {"stages", stages_json(prediction.stages, m.limits)},
+          {"memory", memory},
+          {"peak_memory_bytes", peak},
+          {"predicted", true},
           {"version", HEARTMULA_VERSION}};
 }
 
@@ -95,8 +128,10 @@ std::string to_table(const json& result) {
       "{}, {}, {} threads: reads {:.1f} GB/s, computes {:.0f} GFLOP/s in f32, {:.0f} in bf16\n",
       m.at("cpu").get<std::string>(), m.at("isa").get<std::string>(), m.at("threads").get<int>(),
       m.at("read_gb_s").get<double>(), m.at("f32_gflop_s").get<double>(), m.at("bf16_gflop_s").get<double>());
-  text += fmt::format("  {:<18} {:<9} {:>11} {:>11} {:>8}  {}\n", "stage", "weights", "median", "limit", "reached",
-                      "spread");
+  const bool predicted = result.contains("predicted");
+  if (predicted) text = fmt::format("predicted, not measured ({})\n", m.at("source").get<std::string>()) + text;
+  text += fmt::format("  {:<18} {:<9} {:>11} {:>11} {:>8}  {}\n", "stage", "weights",
+                      predicted ? "predicted" : "median", "limit", "reached", predicted ? "" : "spread");
   for (const json& stage : result.at("stages")) {
     text += line(stage, "");
     if (!stage.contains("parts")) continue;
@@ -104,11 +139,21 @@ std::string to_table(const json& result) {
   }
   for (const json& stage : result.at("stages")) {
     if (stage.at("name") != "song") continue;
-    text += fmt::format("a song of 3 minutes ({}): real-time factor {:.2f}, its limit here {:.2f}\n",
-                        stage.at("dtype").get<std::string>(), stage.at("seconds").get<double>() / 180,
-                        stage.at("limit_seconds").get<double>() / 180);
+    text += fmt::format("a song of {:.0f} s ({}): real-time factor {:.2f}, its limit here {:.2f}\n",
+                        stage.at("music_seconds").get<double>(), stage.at("dtype").get<std::string>(),
+                        stage.at("real_time_factor").get<double>(),
+                        stage.at("limit_seconds").get<double>() / stage.at("music_seconds").get<double>());
   }
-  text += fmt::format("peak memory {:.2f} GB\n", result.at("peak_memory_bytes").get<double>() * 1e-9);
+  if (!predicted) {
+    return text + fmt::format("peak memory {:.2f} GB\n", result.at("peak_memory_bytes").get<double>() / kGiga);
+  }
+  for (const json& plan : result.at("memory")) {
+    const double peak = plan.at("peak_bytes").get<double>() / kGiga;
+    const double memory = m.at("memory_gb");
+    text += fmt::format("peak memory {:.2f} GB ({}, {}){}\n", peak, plan.at("dtype").get<std::string>(),
+                        plan.at("lazy_load").get<bool>() ? "one model at a time" : "both models at once",
+                        peak > memory ? fmt::format(": more than the {:.0f} GB there are", memory) : "");
+  }
   return text;
 }
 

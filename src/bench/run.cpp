@@ -40,7 +40,17 @@ class Runner {
     if (wants("load") || wants("flow_step") || wants("wave_decoder")) {
       for (const DType dtype : options_.codec_dtypes) codec_stages(dtype);
     }
-    if (wants("song")) songs();
+    if (wants("song")) {
+      const SongShape shape{.frames = kSongFrames, .prompt = options_.prompt, .context = options_.context};
+      for (const DType mula : options_.mula_dtypes) {
+        for (const DType codec : options_.codec_dtypes) {
+          for (Stage& stage :
+               song_stages(result_.stages, mula, codec, shape, source_.lm_config(), result_.machine.limits())) {
+            result_.stages.push_back(std::move(stage));
+          }
+        }
+      }
+    }
     return std::move(result_);
   }
 
@@ -112,50 +122,6 @@ class Runner {
     if (wants("wave_decoder")) {
       add("wave_decoder", dtype, [&] { return measure_wave_decoder(*ops_, meter_, codec, few_repeats()); });
     }
-  }
-
-  const Stage* find(const std::string& name, DType dtype) const {
-    for (const Stage& stage : result_.stages) {
-      if (stage.name == name && stage.arithmetic == dtype) return &stage;
-    }
-    return nullptr;
-  }
-
-  // Put together from its stages, one after the other.
-  void songs() {
-    for (const DType mula : options_.mula_dtypes) {
-      for (const DType codec : options_.codec_dtypes) song(mula, codec);
-    }
-  }
-
-  void song(DType mula, DType codec) {
-    const Stage* frame = find("frame", mula);
-    const Stage* prefill = find("prefill", mula);
-    const Stage* flow_step = find("flow_step", codec);
-    const Stage* wave = find("wave_decoder", codec);
-    if (frame == nullptr || prefill == nullptr || flow_step == nullptr || wave == nullptr) return;
-    const auto stages = [&](const auto& of) {
-      return StageSeconds{of(*frame), of(*prefill), of(*flow_step), of(*wave)};
-    };
-    const StageSeconds measured = stages([](const Stage& stage) { return stage.seconds.median(); });
-    const StageSeconds limits = stages([&](const Stage& stage) {
-      return result_.machine.limit_seconds(stage.work.bytes, stage.work.flop, stage.arithmetic);
-    });
-    const auto put_together = [&](const char* name, const SongShape& shape, const std::string& what) {
-      const auto total = [&](const StageSeconds& of) {
-        return song_seconds(shape, of, frame->work.bytes, position_bytes(source_.lm_config(), mula)).total();
-      };
-      Stage stage;
-      stage.name = name;
-      stage.dtype = frame->dtype + "+" + flow_step->dtype;
-      stage.what = what;
-      stage.seconds.values.push_back(total(measured));
-      stage.limit_seconds = total(limits);
-      result_.stages.push_back(std::move(stage));
-    };
-    const SongShape shape{.frames = kSongFrames, .prompt = options_.prompt, .context = options_.context};
-    put_together("first_audio", shape.first_window(), "prompt to the first window's samples, without loading");
-    put_together("song", shape, fmt::format("3 minutes, {} windows, stages one after the other", shape.windows()));
   }
 
   int64_t few_repeats() const { return std::max<int64_t>(1, (options_.repeats + 2) / 3); }

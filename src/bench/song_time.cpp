@@ -1,5 +1,7 @@
 #include "bench/song_time.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 
 namespace heartmula::bench {
@@ -30,6 +32,42 @@ double position_bytes(const LmConfig& config, DType dtype) {
   const TransformerConfig& c = config.backbone;
   return static_cast<double>(kRows * kKeysAndValues * c.num_layers * c.kv_dim()) *
          static_cast<double>(dtype_size(dtype));
+}
+
+std::vector<Stage> song_stages(const std::vector<Stage>& stages, DType mula, DType codec, const SongShape& song,
+                               const LmConfig& config, const DeviceLimits& limits) {
+  const auto find = [&stages](const char* name, DType dtype) -> const Stage* {
+    const auto found = std::find_if(stages.begin(), stages.end(), [&](const Stage& stage) {
+      return stage.name == name && stage.arithmetic == dtype;
+    });
+    return found == stages.end() ? nullptr : &*found;
+  };
+  const Stage* frame = find("frame", mula);
+  const Stage* prefill = find("prefill", mula);
+  const Stage* flow_step = find("flow_step", codec);
+  const Stage* wave = find("wave_decoder", codec);
+  if (frame == nullptr || prefill == nullptr || flow_step == nullptr || wave == nullptr) return {};
+
+  const auto together = [&](const char* name, const SongShape& shape, std::string what) {
+    const auto total = [&](const auto& seconds_of) {
+      const StageSeconds each{seconds_of(*frame), seconds_of(*prefill), seconds_of(*flow_step), seconds_of(*wave)};
+      return song_seconds(shape, each, frame->work.bytes, position_bytes(config, mula)).total();
+    };
+    Stage stage;
+    stage.name = name;
+    stage.dtype = frame->dtype + "+" + flow_step->dtype;
+    stage.what = std::move(what);
+    stage.seconds.values.push_back(total([](const Stage& part) { return part.seconds.median(); }));
+    stage.limit_seconds = total([&](const Stage& part) { return part.limit(limits); });
+    return stage;
+  };
+  Stage first = together("first_audio", song.first_window(), "prompt to the first window's samples, without loading");
+  const double music_seconds = static_cast<double>(song.frames * kFrameMs) * 1e-3;
+  Stage whole =
+      together("song", song,
+               fmt::format("{:.0f} s of music, {} windows, stages one after the other", music_seconds, song.windows()));
+  whole.music_seconds = music_seconds;
+  return {std::move(first), std::move(whole)};
 }
 
 }  // namespace heartmula::bench

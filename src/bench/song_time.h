@@ -1,9 +1,11 @@
 // How long a song takes, put together from the time of its stages.
 #pragma once
 
+#include <vector>
+
+#include "bench/measurement.h"
 #include "codec/windows.h"
 #include "lm/config.h"
-#include "tensor/dtype.h"
 
 namespace heartmula::bench {
 
@@ -42,5 +44,10 @@ SongSeconds song_seconds(const SongShape& song, const StageSeconds& stages, doub
 
 /// Keys and values of one position of the backbone with guidance.
 double position_bytes(const LmConfig& config, DType dtype);
+
+/// "first_audio" and "song", put together from the frame, prefill, flow_step and wave_decoder of `stages` with these
+/// weights; nothing if one of them is missing.
+std::vector<Stage> song_stages(const std::vector<Stage>& stages, DType mula, DType codec, const SongShape& song,
+                               const LmConfig& config, const DeviceLimits& limits);
 
 }  // namespace heartmula::bench

@@ -20,9 +20,11 @@ void add_inspect(CLI::App& app, Run& run);
 void add_tokenize(CLI::App& app, Run& run);
 void add_verify(CLI::App& app, Run& run);
 void add_bench(CLI::App& app, Run& run);
+void add_plan(CLI::App& app, Run& run);
 
 /// Help of flags that several commands have.
 constexpr const char* kThreadsHelp = "Threads; by default one for each core, or as many as decode fastest";
+constexpr const char* kCompareHelp = "JSON of a run of bench: print both and their ratios";
 constexpr const char* kCpusHelp = "Pin the threads: 0-3,8 puts thread i on the i-th of these cpus; fastest";
 
 /// "--save_path" as "--save_path,--save-path": both spellings of every flag work.

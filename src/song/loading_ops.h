@@ -22,26 +22,30 @@ class LoadingOps : public Ops {
   std::unique_ptr<KvCache> make_kv_cache(const KvShape&) override { return nullptr; }
 
   std::span<const std::byte> packed_bytes(const Matrix&) const override { never(); }
-  void download(std::span<float>, ConstView) override { never(); }
-  void linear(View, ConstView, const Matrix&, ConstView) override { never(); }
-  void linear_add(View, ConstView, const Matrix&) override { never(); }
-  void linear_add_scaled(View, ConstView, const Matrix&, ConstView) override { never(); }
-  void linear_silu_gate(View, ConstView, const Matrix&) override { never(); }
-  void conv1d(View, ConstView, const Matrix&, int64_t, int64_t, const ConvEpilogue&) override { never(); }
-  void rms_norm(View, ConstView, ConstView, float) override { never(); }
-  void rms_norm_modulated(View, ConstView, ConstView, ConstView, ConstView, float) override { never(); }
-  void layer_norm_modulated(View, ConstView, ConstView, ConstView, float) override { never(); }
-  void append_kv(KvCache&, ConstView, ConstView, const Rope&, std::span<const Row>) override { never(); }
-  void attend(View, ConstView, const Rope&, const KvCache&, std::span<const Row>) override { never(); }
-  void attend_all(View, ConstView, ConstView, ConstView, const Rope&, int64_t) override { never(); }
-  void embed_sum(View, const Table&, std::span<const int32_t>, int64_t) override { never(); }
-  void clear(View) override { never(); }
-  void copy(View, ConstView) override { never(); }
-  void combine(View, float, ConstView, float, ConstView) override { never(); }
-  void guide(View, ConstView, ConstView, float) override { never(); }
-  void silu(View, ConstView) override { never(); }
-  void round_levels(View, ConstView, float) override { never(); }
-  void diagonal_sum(View, ConstView, ConstView) override { never(); }
+  void download(std::span<float>, ConstView) override { compute(); }
+  void linear(View, ConstView, const Matrix&, ConstView) override { compute(); }
+  void linear_add(View, ConstView, const Matrix&) override { compute(); }
+  void linear_add_scaled(View, ConstView, const Matrix&, ConstView) override { compute(); }
+  void linear_silu_gate(View, ConstView, const Matrix&) override { compute(); }
+  void conv1d(View, ConstView, const Matrix&, int64_t, int64_t, const ConvEpilogue&) override { compute(); }
+  void rms_norm(View, ConstView, ConstView, float) override { compute(); }
+  void rms_norm_modulated(View, ConstView, ConstView, ConstView, ConstView, float) override { compute(); }
+  void layer_norm_modulated(View, ConstView, ConstView, ConstView, float) override { compute(); }
+  void append_kv(KvCache&, ConstView, ConstView, const Rope&, std::span<const Row>) override { compute(); }
+  void attend(View, ConstView, const Rope&, const KvCache&, std::span<const Row>) override { compute(); }
+  void attend_all(View, ConstView, ConstView, ConstView, const Rope&, int64_t) override { compute(); }
+  void embed_sum(View, const Table&, std::span<const int32_t>, int64_t) override { compute(); }
+  void clear(View) override { compute(); }
+  void copy(View, ConstView) override { compute(); }
+  void combine(View, float, ConstView, float, ConstView) override { compute(); }
+  void guide(View, ConstView, ConstView, float) override { compute(); }
+  void silu(View, ConstView) override { compute(); }
+  void round_levels(View, ConstView, float) override { compute(); }
+  void diagonal_sum(View, ConstView, ConstView) override { compute(); }
+
+ protected:
+  /// Every operation on activations.
+  virtual void compute() { never(); }
 
  private:
   [[noreturn]] static void never() { throw failure("nothing can be computed on a device that only loads"); }

@@ -9,8 +9,7 @@
 namespace heartmula {
 namespace {
 
-// The program itself with its libraries and thread stacks; tokenizer.json takes about six times its size in tables.
-constexpr int64_t kProgramBytes = 32'000'000;
+// tokenizer.json takes about six times its size in tables.
 constexpr int64_t kTokenizerFactor = 6;
 constexpr int64_t kPageBytes = 4096;
 
@@ -30,35 +29,6 @@ int64_t largest_tensor(const WeightStore& store) {
 int64_t touched_bytes(const Table& table, int64_t rows) {
   const int64_t row = table.rows.cols * static_cast<int64_t>(dtype_size(table.rows.dtype));
   return std::min(table.rows.rows * row, rows * (row + kPageBytes));
-}
-
-StageMemory plan_lm(Models& models, const Request& request, int64_t context) {
-  const WeightStore& store = models.lm_store();
-  CountingOps loading(models.lm_ops());
-  const HeartMula model = HeartMula::load(loading, store, models.lm_config(), request.mula_dtype);
-  CountingOps working(models.lm_ops());
-  const int64_t streams = request.frame_loop_settings(0).sampling.streams();
-  const LmSession session(working, model, streams, context);
-  const int64_t embeddings = touched_bytes(model.audio_embeddings, context * kCodebooks);
-  return {.weights = loading.matrix_bytes() + loading.mapped_bytes() + loading.tensor_bytes(),
-          .mapped = loading.mapped_bytes(),
-          .cache = working.cache_bytes(),
-          .activations = working.tensor_bytes() + embeddings,
-          .loading = loading.matrix_bytes() == 0 ? 0 : largest_tensor(store)};
-}
-
-StageMemory plan_codec(Models& models, const Request& request) {
-  const WeightStore& store = models.codec_store();
-  CountingOps loading(models.codec_ops());
-  const HeartCodec codec = HeartCodec::load(loading, store, models.codec_config(), request.codec_dtype);
-  CountingOps working(models.codec_ops());
-  const CodecSettings settings = request.codec_settings();
-  const PhiloxCodecNoise noise(0);
-  const SongDecoder decoder(working, codec, settings, noise, {});
-  return {.weights = loading.matrix_bytes() + loading.mapped_bytes() + loading.tensor_bytes(),
-          .mapped = loading.mapped_bytes(),
-          .activations = working.tensor_bytes() + decoder.host_bytes(),
-          .loading = loading.matrix_bytes() == 0 ? 0 : 2 * largest_tensor(store)};
 }
 
 // What makes the plan fit, or else what makes it smaller.
@@ -98,15 +68,43 @@ int64_t MemoryPlan::peak() const {
   return program + std::max({l.peak(), l.weights + c.peak(), l.working() + c.working()});
 }
 
+StageMemory plan_lm_memory(const Ops& device, const WeightStore& store, const LmConfig& config, DType dtype,
+                           int64_t streams, int64_t context) {
+  CountingOps loading(device);
+  const HeartMula model = HeartMula::load(loading, store, config, dtype);
+  CountingOps working(device);
+  const LmSession session(working, model, streams, context);
+  const int64_t embeddings = touched_bytes(model.audio_embeddings, context * kCodebooks);
+  return {.weights = loading.matrix_bytes() + loading.mapped_bytes() + loading.tensor_bytes(),
+          .mapped = loading.mapped_bytes(),
+          .cache = working.cache_bytes(),
+          .activations = working.tensor_bytes() + embeddings,
+          .loading = loading.matrix_bytes() == 0 ? 0 : largest_tensor(store)};
+}
+
+StageMemory plan_codec_memory(const Ops& device, const WeightStore& store, const CodecConfig& config, DType dtype,
+                              const CodecSettings& settings) {
+  CountingOps loading(device);
+  const HeartCodec codec = HeartCodec::load(loading, store, config, dtype);
+  CountingOps working(device);
+  const PhiloxCodecNoise noise(0);
+  const SongDecoder decoder(working, codec, settings, noise, {});
+  return {.weights = loading.matrix_bytes() + loading.mapped_bytes() + loading.tensor_bytes(),
+          .mapped = loading.mapped_bytes(),
+          .activations = working.tensor_bytes() + decoder.host_bytes(),
+          .loading = loading.matrix_bytes() == 0 ? 0 : 2 * largest_tensor(store)};
+}
+
 MemoryPlan plan_memory(Models& models, const Request& request, int64_t context) {
   MemoryPlan plan;
   plan.lazy_load = request.lazy_load;
-  plan.program = kProgramBytes;
   if (context > 0) {
-    plan.lm = plan_lm(models, request, context);
+    plan.lm = plan_lm_memory(models.lm_ops(), models.lm_store(), models.lm_config(), request.mula_dtype,
+                             request.frame_loop_settings(0).sampling.streams(), context);
     plan.program += kTokenizerFactor * static_cast<int64_t>(std::filesystem::file_size(models.paths().tokenizer));
   }
-  plan.codec = plan_codec(models, request);
+  plan.codec = plan_codec_memory(models.codec_ops(), models.codec_store(), models.codec_config(), request.codec_dtype,
+                                 request.codec_settings());
   return plan;
 }
 

@@ -26,11 +26,17 @@ struct StageMemory {
 struct MemoryPlan {
   std::optional<StageMemory> lm;     // none when only codes are decoded
   std::optional<StageMemory> codec;  // none when the codec is not needed
-  int64_t program = 0;
+  int64_t program = 32'000'000;      // itself, its libraries and stacks, and the tokenizer
   bool lazy_load = false;
 
   int64_t peak() const;
 };
+
+/// Of the language model on `device`: `streams` rows a song with `context` positions.
+StageMemory plan_lm_memory(const Ops& device, const WeightStore& store, const LmConfig& config, DType dtype,
+                           int64_t streams, int64_t context);
+StageMemory plan_codec_memory(const Ops& device, const WeightStore& store, const CodecConfig& config, DType dtype,
+                              const CodecSettings& settings);
 
 /// `context` positions of the language model; 0 if only the codec is needed.
 MemoryPlan plan_memory(Models& models, const Request& request, int64_t context);

@@ -62,7 +62,7 @@ void validate(const Request& request);
 nlohmann::json to_json(const Request& request);
 /// Of a request, or of a song's sidecar that holds one. Settings that are missing keep their defaults; an unknown one
 /// is an error.
-Request parse_request(std::string_view json, const std::string& name, Request defaults = {});
+Request parse_request(std::string_view text, const std::string& name, Request defaults = {});
 Request read_request(const std::filesystem::path& path, Request defaults = {});
 
 /// "bfloat16", "bf16", "float16", "fp16", "float32", "fp32" as in heartlib; 16-bit floats are bf16 (with a note for

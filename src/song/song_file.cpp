@@ -97,7 +97,7 @@ fs::path codes_path(const Request& request, OutputKind kind) {
 
 std::vector<std::string> warnings_of(const LevelMeter& meter, const SongOutcome& outcome) {
   std::vector<std::string> warnings;
-  if (meter.silent()) warnings.push_back("silence: no sample is louder than -60 dB of full scale");
+  if (meter.silent()) warnings.emplace_back("silence: no sample is louder than -60 dB of full scale");
   if (meter.not_a_number() > 0) warnings.push_back(fmt::format("{} samples are not a number", meter.not_a_number()));
   if (meter.clipped() > 0) warnings.push_back(fmt::format("clipping: {} samples beyond full scale", meter.clipped()));
   if (outcome.dropped_codes > 0) {
@@ -296,7 +296,7 @@ nlohmann::json make_song_file(Request request, const SongFileHooks& hooks, const
         .audio = [&](std::span<const float> left, std::span<const float> right) { output.write(left, right); },
     };
     const SongOutcome outcome = generate_song(models, request, prompt, begin, song_hooks, cancel);
-    const nlohmann::json json = {
+    nlohmann::json json = {
         {"request", to_json(request)},
         {"result", result_of(outcome, output, plan, outcome.stop_reason, seconds_since(start), models)}};
     output.finish(request, json);
@@ -348,9 +348,8 @@ nlohmann::json decode_song_file(Request request, const SongFileHooks& hooks, con
       .audio = [&](std::span<const float> left, std::span<const float> right) { output.write(left, right); },
   };
   const SongOutcome outcome = decode_song(models, request, codes.frames, song_hooks);
-  const nlohmann::json json = {
-      {"request", to_json(request)},
-      {"result", result_of(outcome, output, plan, std::nullopt, seconds_since(start), models)}};
+  nlohmann::json json = {{"request", to_json(request)},
+                         {"result", result_of(outcome, output, plan, std::nullopt, seconds_since(start), models)}};
   output.finish(request, json);
   return json;
 }

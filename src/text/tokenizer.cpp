@@ -49,8 +49,8 @@ struct ByteAlphabet {
 };
 
 const ByteAlphabet& byte_alphabet() {
-  static const ByteAlphabet alphabet;
-  return alphabet;
+  static const ByteAlphabet kAlphabet;
+  return kAlphabet;
 }
 
 size_t index_of(char byte) {

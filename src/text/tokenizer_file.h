@@ -41,6 +41,6 @@ constexpr int32_t kMaxTokenIds = int32_t{1} << 22;
 
 /// Throws Error(kUser) that begins with `name` if the text is not such a file, and names the component that is not
 /// supported if it is another kind of tokenizer.
-TokenizerFile parse_tokenizer_file(std::string_view json, const std::string& name);
+TokenizerFile parse_tokenizer_file(std::string_view text, const std::string& name);
 
 }  // namespace heartmula

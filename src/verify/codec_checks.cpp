@@ -191,7 +191,7 @@ void check_codec(const std::filesystem::path& folder, const VerifyOptions& optio
         {.model_path = folder.string(), .codec_dtype = dtype, .threads = options.threads, .cpus = options.cpus},
         CheckpointParts::kCodec, cancel);
     for (const std::string& name : golden.prefixes()) {
-      const std::string stage = "codec " + name + suffix;
+      const std::string stage = fmt::format("codec {}{}", name, suffix);
       const Comparison velocities = compare_velocities(golden, models, name);
       if (velocities.values() > 0) {
         checks.push_back(velocities.check(stage, "velocities", limits.velocity, limits.velocity_greatest));

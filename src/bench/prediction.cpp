@@ -1,0 +1,133 @@
+#include "bench/prediction.h"
+
+#include <fmt/format.h>
+
+#include <nlohmann/json.hpp>
+
+#include "base/error.h"
+#include "base/json_fields.h"
+#include "bench/dry_ops.h"
+#include "bench/song_time.h"
+#include "bench/stages.h"
+#include "cpu/cpu_ops.h"
+
+namespace heartmula::bench {
+namespace {
+
+constexpr double kGiga = 1e9;
+constexpr int64_t kGuidanceStreams = 2;
+
+class Predictor {
+ public:
+  Predictor(const MachineDescription& machine, const PlanOptions& options)
+      : machine_(machine),
+        options_(options),
+        source_(options.models),
+        device_(make_cpu_ops({.threads = 1, .isa = {}})),
+        ops_(make_metered_ops(std::make_unique<DryOps>(*device_), meter_)) {}
+
+  Prediction predict() {
+    std::vector<Stage> stages;
+    for (const DType dtype : options_.mula_dtypes) lm_stages(dtype, stages);
+    for (const DType dtype : options_.codec_dtypes) codec_stages(dtype, stages);
+    const SongShape shape{.frames = options_.frames, .prompt = options_.prompt, .context = options_.context};
+    std::vector<Prediction::Memory> memory;
+    std::vector<Stage> songs;
+    for (const DType mula : options_.mula_dtypes) {
+      for (const DType codec : options_.codec_dtypes) {
+        memory.push_back({short_name(mula) + "+" + short_name(codec), memory_plan(mula, codec)});
+        for (Stage& stage : song_stages(stages, mula, codec, shape, source_.lm_config(), machine_.limits)) {
+          songs.push_back(std::move(stage));
+        }
+      }
+    }
+    for (Stage& stage : songs) stages.push_back(std::move(stage));
+    return {machine_, std::move(stages), std::move(memory)};
+  }
+
+ private:
+  /// Puts the time that the machine would take in the place of that of the dry run.
+  void time(Stage& stage, double efficiency) const {
+    stage.seconds.values = {stage.limit(machine_.limits) / efficiency};
+    for (Stage& part : stage.parts) time(part, efficiency);
+    // What is not counted, as sampling, takes no time that matters.
+    std::erase_if(stage.parts, [](const Stage& part) { return part.seconds.median() == 0; });
+  }
+
+  void add(Stage stage, std::vector<Stage>& stages) const {
+    time(stage, machine_.efficiency_of(stage));
+    stages.push_back(std::move(stage));
+  }
+
+  void lm_stages(DType dtype, std::vector<Stage>& stages) {
+    const HeartMula model = source_.load_lm(*ops_, dtype);
+    for (const int64_t songs : options_.songs) {
+      add(measure_frame(*ops_, meter_, model, songs, options_.context, 1), stages);
+    }
+    add(measure_prefill(*ops_, meter_, model, options_.prompt, 1), stages);
+  }
+
+  void codec_stages(DType dtype, std::vector<Stage>& stages) {
+    const HeartCodec codec = source_.load_codec(*ops_, dtype);
+    add(measure_flow_step(*ops_, meter_, codec, 1), stages);
+    add(measure_wave_decoder(*ops_, meter_, codec, 1), stages);
+  }
+
+  MemoryPlan memory_plan(DType mula, DType codec) {
+    MemoryPlan plan;
+    plan.lazy_load = options_.lazy_load;
+    plan.lm = plan_lm_memory(*device_, source_.lm_store(), source_.lm_config(), mula, kGuidanceStreams,
+                             options_.prompt + options_.frames);
+    plan.codec = plan_codec_memory(*device_, source_.codec_store(), source_.codec_config(), codec, {});
+    return plan;
+  }
+
+  const MachineDescription& machine_;
+  const PlanOptions& options_;
+  ModelSource source_;
+  WorkMeter meter_;
+  std::unique_ptr<Ops> device_;
+  std::unique_ptr<Ops> ops_;
+};
+
+}  // namespace
+
+MachineDescription MachineDescription::read(const std::filesystem::path& path) {
+  const nlohmann::json json = read_json_object(path);
+  const JsonFields fields(json, path.string());
+  constexpr double kMost = 1e6;
+  constexpr double kLeast = 1e-3;
+  MachineDescription machine;
+  machine.name = fields.text("name");
+  machine.isa = fields.text("isa");
+  machine.threads = fields.integer("threads", 1, 4096);
+  machine.memory_bytes = kGiga * fields.number("memory_gb", kLeast, kMost);
+  machine.limits = {.read_bytes_s = kGiga * fields.number("read_gb_s", kLeast, kMost),
+                    .f32_flop_s = kGiga * fields.number("f32_gflop_s", kLeast, kMost),
+                    .bf16_flop_s = kGiga * fields.number("bf16_gflop_s", kLeast, kMost)};
+  machine.source = fields.text("source");
+  const JsonFields efficiency = fields.object("efficiency");
+  for (const auto& [stage, by_dtype] : json.at("efficiency").items()) {
+    const JsonFields dtypes = efficiency.object(stage.c_str());
+    for (const auto& [dtype, value] : by_dtype.items()) {
+      machine.efficiency[stage][dtype] = dtypes.number(dtype.c_str(), kLeast, 1.1);
+    }
+  }
+  return machine;
+}
+
+double MachineDescription::efficiency_of(const Stage& stage) const {
+  const auto by_dtype = efficiency.find(stage.name);
+  if (by_dtype != efficiency.end()) {
+    const auto found = by_dtype->second.find(stage.dtype);
+    if (found != by_dtype->second.end()) return found->second;
+  }
+  throw user_error("the description of {} has no efficiency of {} with {} weights: `heartmula bench` prints it", name,
+                   stage.name, stage.dtype);
+}
+
+Prediction predict(const MachineDescription& machine, const PlanOptions& options) {
+  return Predictor(machine, options).predict();
+}
+
+}  // namespace heartmula::bench

@@ -1,0 +1,58 @@
+// How long a song would take on a machine that is only described (`heartmula plan`).
+#pragma once
+
+#include <filesystem>
+#include <map>
+#include <string>
+#include <vector>
+
+#include "bench/measurement.h"
+#include "bench/models.h"
+#include "song/memory_plan.h"
+
+namespace heartmula::bench {
+
+/// A machine's limits, and which part of them the stages reach with kernels like its own.
+struct MachineDescription {
+  std::string name;
+  std::string isa;  // as in available_isas()
+  int64_t threads = 0;
+  double memory_bytes = 0;
+  DeviceLimits limits;
+  std::string source;  // where the figures come from
+  /// Of each stage, by the dtype of its weights: its limit over its time, as `bench` prints it.
+  std::map<std::string, std::map<std::string, double>> efficiency;
+
+  /// Reads machines/NAME.json (machines/README.md has the fields). Throws Error(kUser) with file and field.
+  static MachineDescription read(const std::filesystem::path& path);
+  /// Throws Error(kUser) if there is no figure for this stage.
+  double efficiency_of(const Stage& stage) const;
+};
+
+struct PlanOptions {
+  ModelChoice models;
+  std::vector<DType> mula_dtypes = {DType::kBF16};
+  std::vector<DType> codec_dtypes = {DType::kF32};
+  std::vector<int64_t> songs = {1, 4};  // at once
+  int64_t context = 512;                // positions in the cache before a frame
+  int64_t prompt = 400;                 // positions of a prefill
+  int64_t frames = 2250;                // of the song
+  bool lazy_load = false;               // one model in memory at a time
+};
+
+struct Prediction {
+  struct Memory {
+    std::string dtype;  // "bf16+f32"
+    MemoryPlan plan;
+  };
+
+  MachineDescription machine;
+  std::vector<Stage> stages;  // as a run of `bench` has them, one sample each
+  std::vector<Memory> memory;
+};
+
+/// Bytes and arithmetic of each stage are counted by the code that would do them; the machine's limits and the
+/// stage's efficiency make them a time. No weights are read.
+Prediction predict(const MachineDescription& machine, const PlanOptions& options);
+
+}  // namespace heartmula::bench

@@ -1,0 +1,57 @@
+// heartmula plan: what a machine that is only described would take for a song.
+#include <CLI/CLI.hpp>
+#include <nlohmann/json.hpp>
+#include <optional>
+
+#include "base/json_fields.h"
+#include "bench/report.h"
+#include "cli/commands.h"
+#include "cli/stage_options.h"
+
+namespace heartmula {
+namespace {
+
+struct Options {
+  StageOptions stage;
+  std::string machine;
+  int64_t max_audio_length_ms = 180'000;
+  bool lazy_load = false;
+  bool json = false;
+  std::string compare;
+};
+
+}  // namespace
+
+void add_plan(CLI::App& app, Run& run) {
+  CLI::App* command = app.add_subcommand("plan", "Predict time and memory of a song on a machine that you describe");
+  auto options = std::make_shared<Options>();
+  command->add_option("--machine", options->machine, "Its description: machines/NAME.json")->required();
+  options->stage.add_to(*command);
+  command->add_option(both_spellings("--max_audio_length_ms"), options->max_audio_length_ms, "Length of the song")
+      ->check(CLI::Range(kFrameMs, int64_t{640'000}))
+      ->capture_default_str();
+  command->add_option(both_spellings("--lazy_load"), options->lazy_load, "One model in memory at a time")
+      ->capture_default_str();
+  command->add_flag("--json", options->json, "For programs");
+  command->add_option("--compare", options->compare, kCompareHelp);
+  command->callback([options, &run] {
+    run = [options] {
+      bench::ModelChoice& models = options->stage.models;
+      if (models.model_path.empty() && models.synthetic.empty()) models.synthetic = "3B";
+      bench::PlanOptions plan;
+      options->stage.copy_to(plan);
+      plan.frames = options->max_audio_length_ms / kFrameMs;
+      plan.lazy_load = options->lazy_load;
+      std::optional<nlohmann::json> measured;
+      if (!options->compare.empty()) measured = read_json_object(options->compare);
+      const auto machine = bench::MachineDescription::read(options->machine);
+      const nlohmann::json prediction = bench::to_json(bench::predict(machine, plan));
+      std::string text = options->json ? prediction.dump(2) + "\n" : bench::to_table(prediction);
+      if (measured) text += bench::to_comparison(*measured, prediction, options->compare);
+      print_out(text);
+      return 0;
+    };
+  });
+}
+
+}  // namespace heartmula

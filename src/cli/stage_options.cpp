@@ -1,0 +1,41 @@
+#include "cli/stage_options.h"
+
+#include <CLI/CLI.hpp>
+
+#include "cli/commands.h"
+#include "song/request.h"
+
+namespace heartmula {
+
+void StageOptions::add_to(CLI::App& command) {
+  const auto list = CLI::MultiOptionPolicy::TakeAll;
+  command.add_option(both_spellings("--model_path"), models.model_path, "The checkpoint that it is about");
+  command.add_option("--version", models.version, "Size of its language model")->capture_default_str();
+  command.add_option("--synthetic", models.synthetic,
+                     "Random weights in memory instead: 3B, 7B, or a folder with a checkpoint's config.json files");
+  command.add_option(both_spellings("--mula_dtype"), mula_dtypes, "Weights of the language model: bf16, fp32, or both")
+      ->delimiter(',')
+      ->multi_option_policy(list)
+      ->capture_default_str();
+  command.add_option(both_spellings("--codec_dtype"), codec_dtypes, "Weights of the codec, likewise")
+      ->delimiter(',')
+      ->multi_option_policy(list)
+      ->capture_default_str();
+  command.add_option("--songs", songs, "Songs at once in a frame")
+      ->delimiter(',')
+      ->multi_option_policy(list)
+      ->check(CLI::Range(1, 64))
+      ->capture_default_str();
+  command.add_option("--context", context, "Positions before a frame")
+      ->check(CLI::Range(1, 8000))
+      ->capture_default_str();
+  command.add_option("--prompt", prompt, "Positions of the prefill")->check(CLI::Range(2, 8000))->capture_default_str();
+}
+
+std::vector<DType> StageOptions::parse(const char* flag, const std::vector<std::string>& names) {
+  std::vector<DType> dtypes;
+  for (const std::string& name : names) dtypes.push_back(parse_weight_dtype(flag, name));
+  return dtypes;
+}
+
+}  // namespace heartmula
