@@ -3,15 +3,17 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <filesystem>
 
 #include "base/cpu_info.h"
 #include "base/error.h"
+#include "bench/open_stage.h"
 #include "bench/song_time.h"
 #include "bench/stages.h"
 
 namespace heartmula::bench {
 
-const std::vector<std::string> kStageNames = {"load", "frame", "prefill", "flow_step", "wave_decoder", "song"};
+const std::vector<std::string> kStageNames = {"load", "frame", "prefill", "open", "flow_step", "wave_decoder", "song"};
 
 namespace {
 
@@ -21,7 +23,11 @@ constexpr int kMachineSamples = 3;     // before the first stage; one more after
 class Runner {
  public:
   Runner(const Options& options, const std::function<void(const std::string&)>& note, const CancelToken* cancel)
-      : options_(options), note_(note), source_(options.models), result_{Machine(cpu_options()), {}, 0} {
+      : options_(options),
+        note_(note),
+        cancel_(cancel),
+        source_(options.models),
+        result_{Machine(cpu_options()), {}, 0} {
     for (const std::string& stage : options.stages) {
       if (std::find(kStageNames.begin(), kStageNames.end(), stage) == kStageNames.end()) {
         throw user_error("there is no stage \"{}\", only {}", stage, fmt::join(kStageNames, ", "));
@@ -36,6 +42,9 @@ class Runner {
     for (int i = 0; i < kMachineSamples; ++i) result_.machine.sample();
     if (wants("load") || wants("frame") || wants("prefill")) {
       for (const DType dtype : options_.mula_dtypes) lm_stages(dtype);
+    }
+    if (wants("open") && !options_.program.empty()) {
+      for (const DType dtype : options_.mula_dtypes) open_stage(dtype);
     }
     if (wants("load") || wants("flow_step") || wants("wave_decoder")) {
       for (const DType dtype : options_.codec_dtypes) codec_stages(dtype);
@@ -64,7 +73,7 @@ class Runner {
     const auto named = [&](const std::string& name) {
       return std::find(wanted.begin(), wanted.end(), name) != wanted.end();
     };
-    return wanted.empty() || named(stage) || (stage != "load" && named("song"));
+    return wanted.empty() || named(stage) || (stage != "load" && stage != "open" && named("song"));
   }
 
   /// The probe's buffer, which lies beside the weights between the stages, does not count.
@@ -113,6 +122,18 @@ class Runner {
     }
   }
 
+  void open_stage(DType dtype) {
+    FirstLogits work{.models = options_.models,
+                     .folder = {},
+                     .dtype = dtype,
+                     .threads = options_.threads,
+                     .cpus = options_.cpus,
+                     .context = options_.context,
+                     .repeats = few_repeats()};
+    const auto scratch = std::filesystem::temp_directory_path() / "heartmula-bench";
+    result_.stages.push_back(measure_open(options_.program, scratch, *ops_, source_, std::move(work), note_, cancel_));
+  }
+
   void codec_stages(DType dtype) {
     const HeartCodec codec =
         load("codec", dtype, source_.codec_bytes(dtype), [&] { return source_.load_codec(*ops_, dtype); });
@@ -128,6 +149,7 @@ class Runner {
 
   const Options& options_;
   const std::function<void(const std::string&)>& note_;
+  const CancelToken* cancel_;
   ModelSource source_;
   WorkMeter meter_;
   std::unique_ptr<Ops> ops_;

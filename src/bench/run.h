@@ -22,6 +22,7 @@ struct Options {
   int64_t context = 512;                // positions in the cache before a frame
   int64_t prompt = 400;                 // positions of a prefill
   int64_t repeats = 5;                  // of each sample; a third of them for stages of many seconds
+  std::string program = {};             // the heartmula that stage `open` starts; empty: without that stage
 };
 
 extern const std::vector<std::string> kStageNames;

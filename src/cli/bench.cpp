@@ -6,6 +6,7 @@
 #include <optional>
 
 #include "base/json_fields.h"
+#include "bench/open_stage.h"
 #include "bench/report.h"
 #include "cli/commands.h"
 #include "cli/interrupt.h"
@@ -44,6 +45,7 @@ void add_bench(CLI::App& app, Run& run) {
     run = [options] {
       watch_signals();
       options->stage.copy_to(options->run);
+      options->run.program = "/proc/self/exe";
       std::optional<nlohmann::json> old;
       if (!options->compare.empty()) old = read_json_object(options->compare);
       const auto note = [](const std::string& text) { fmt::print(stderr, "measuring {}\n", text); };
@@ -51,6 +53,32 @@ void add_bench(CLI::App& app, Run& run) {
       std::string text = options->json ? result.dump(2) + "\n" : bench::to_table(result);
       if (old) text += bench::to_comparison(*old, result, options->compare);
       print_out(text);
+      return 0;
+    };
+  });
+}
+
+// What stage `open` starts; hidden, for it is of no use alone.
+void add_first_logits(CLI::App& app, Run& run) {
+  CLI::App* command = app.add_subcommand("first-logits", "Open packed weights and compute the first logits")->group("");
+  struct FirstLogitsOptions {
+    StageOptions stage;
+    bench::FirstLogits work;
+  };
+  auto options = std::make_shared<FirstLogitsOptions>();
+  options->stage.add_to(*command);
+  command->add_option("--weights", options->work.folder)->required();
+  command->add_option("--threads", options->work.threads);
+  command->add_option("--cpus", options->work.cpus);
+  command->add_option("--repeats", options->work.repeats);
+  command->callback([options, &run] {
+    run = [options] {
+      bench::Options stage;
+      options->stage.copy_to(stage);
+      options->work.models = stage.models;
+      options->work.dtype = stage.mula_dtypes.front();
+      options->work.context = stage.context;
+      print_out(bench::run_first_logits(options->work).dump() + "\n");
       return 0;
     };
   });

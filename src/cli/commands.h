@@ -20,6 +20,7 @@ void add_inspect(CLI::App& app, Run& run);
 void add_tokenize(CLI::App& app, Run& run);
 void add_verify(CLI::App& app, Run& run);
 void add_bench(CLI::App& app, Run& run);
+void add_first_logits(CLI::App& app, Run& run);
 void add_plan(CLI::App& app, Run& run);
 
 /// Help of flags that several commands have.

@@ -52,6 +52,7 @@ int run_program(int argc, char** argv) {
   add_verify(app, run);
   add_bench(app, run);
   add_plan(app, run);
+  add_first_logits(app, run);
   const auto is_named = [&](const CLI::App* command) { return command->get_name() == argv[1]; };
   const std::vector<CLI::App*> commands = app.get_subcommands([](CLI::App*) { return true; });
   if (argc > 1 && argv[1][0] != '-' && std::none_of(commands.begin(), commands.end(), is_named)) {
