@@ -216,7 +216,7 @@ TEST(BrokenPacked, matrices_and_tensors_must_agree) {
   for (const auto& [field, number] :
        std::vector<std::pair<std::string, Json>>{{"n", 17}, {"k", 7}, {"n", 0}, {"k", -1}, {"n", 1e30}, {"gated", 1}}) {
     PackedFile file(kPairs);
-    file.edit("matrices", [&](Json& json) { json["plain"][field] = number; });
+    file.edit("matrices", [&field = field, &number = number](Json& json) { json["plain"][field] = number; });
     EXPECT_THAT(file.error(), HasSubstr("plain")) << field << " " << number;
   }
 }
