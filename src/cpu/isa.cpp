@@ -15,15 +15,25 @@ namespace {
 std::vector<Isa> runnable() {
   const CpuFeatures& cpu = cpu_info().features;
   std::vector<Isa> isas;
-#if defined(__x86_64__)
+#if defined(HEARTMULA_HAS_BASELINE)
   isas.push_back({"baseline", &baseline::kernels()});
+#endif
+#if defined(HEARTMULA_HAS_AVX2)
   if (cpu.avx2_fma) isas.push_back({"avx2", &avx2::kernels()});
+#endif
+#if defined(HEARTMULA_HAS_AVX512)
   if (cpu.avx512) isas.push_back({"avx512", &avx512::kernels()});
+#endif
+#if defined(HEARTMULA_HAS_AVX512BF16)
   if (cpu.avx512_bf16) isas.push_back({"avx512bf16", &avx512bf16::kernels()});
-#elif defined(__aarch64__)
+#endif
+#if defined(HEARTMULA_HAS_NEON)
   if (cpu.neon) isas.push_back({"neon", &neon::kernels()});
+#endif
+#if defined(HEARTMULA_HAS_NEONBF16)
   if (cpu.neon_bf16) isas.push_back({"neonbf16", &neonbf16::kernels()});
 #endif
+  if (isas.empty()) throw user_error("this program was built without kernels that {} can run", cpu_info().model_name);
   return isas;
 }
 
