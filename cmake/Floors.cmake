@@ -21,12 +21,13 @@ function(heartmula_floor name)
 endfunction()
 
 # What every test can rely on: where the program is and how to run it (under an emulator in a cross build), and the
-# golden case that the repository carries. As definitions for C++ and as environment for scripts.
+# golden case that the repository carries. As definitions for C++ and as environment for scripts. One thread where a test
+# asks for no number: several tests run at once, and their models are so small that more threads only take turns.
 function(heartmula_test_settings name)
   cmake_parse_arguments(ARG "SLOW" "" "" ${ARGN})
   list(JOIN CMAKE_CROSSCOMPILING_EMULATOR " " emulator)
   set_tests_properties(${name} PROPERTIES TIMEOUT 900 ENVIRONMENT
-    "HEARTMULA_PROGRAM=${PROJECT_BINARY_DIR}/heartmula;HEARTMULA_EMULATOR=${emulator};HEARTMULA_SOURCE_DIR=${PROJECT_SOURCE_DIR}")
+    "HEARTMULA_PROGRAM=${PROJECT_BINARY_DIR}/heartmula;HEARTMULA_EMULATOR=${emulator};HEARTMULA_SOURCE_DIR=${PROJECT_SOURCE_DIR};HEARTMULA_THREADS=1")
   if(ARG_SLOW)
     set_tests_properties(${name} PROPERTIES LABELS slow)
   endif()

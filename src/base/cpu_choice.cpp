@@ -1,7 +1,10 @@
 #include "base/cpu_choice.h"
 
 #include <algorithm>
+#include <charconv>
+#include <cstdlib>
 #include <optional>
+#include <string_view>
 
 #include "base/error.h"
 #include "base/system_files.h"
@@ -31,6 +34,7 @@ std::vector<int> parse_list(const CpuTopology& topology, const std::string& list
 
 CpuChoice choose_cpus(const CpuTopology& topology, int threads, const std::string& list) {
   CpuChoice choice;
+  choice.automatic = threads == 0 && list.empty();
   if (list.empty()) {
     choice.threads = threads == 0 ? default_cpu_count(topology) : threads;
     choice.cpus = cpus_in_order(topology);
@@ -44,6 +48,16 @@ CpuChoice choose_cpus(const CpuTopology& topology, int threads, const std::strin
     throw user_error("--threads {}, but --cpus {} names {}: leave one of them out", threads, list, size);
   choice.threads = threads == 0 ? size : threads;
   return choice;
+}
+
+int threads_from_environment() {
+  const char* variable = std::getenv("HEARTMULA_THREADS");
+  if (variable == nullptr || *variable == '\0') return 0;
+  const std::string_view text(variable);
+  int threads = 0;
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), threads);
+  if (error == std::errc() && end == text.data() + text.size() && threads > 0) return threads;
+  throw user_error("HEARTMULA_THREADS={}: must be a number of threads, 1 or more", text);
 }
 
 }  // namespace heartmula

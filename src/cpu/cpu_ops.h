@@ -10,7 +10,8 @@
 namespace heartmula {
 
 struct CpuOptions {
-  int threads = 0;              // the caller included; 0: one for each usable core, or for each of `cpus`
+  // The caller included; 0: HEARTMULA_THREADS in the environment, or one for each usable core or each of `cpus`.
+  int threads = 0;
   std::string cpus = {};        // "0-3,8": thread i stays on the i-th; "fastest"; empty: the system places the threads
   bool cpus_backwards = false;  // thread 0 on the last of them: for the second of two devices that share them
   // Measure at the start how many threads stream weights fastest, and take no more than those where rows are few. Takes

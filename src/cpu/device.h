@@ -55,7 +55,9 @@ struct Device {
   }
 
   static CpuChoice choose(const CpuOptions& options) {
-    CpuChoice choice = choose_cpus(cpu_topology(), options.threads, options.cpus);
+    const bool asked = options.threads > 0 || !options.cpus.empty();
+    const int threads = asked ? options.threads : threads_from_environment();
+    CpuChoice choice = choose_cpus(cpu_topology(), threads, options.cpus);
     if (options.cpus_backwards && choice.pinned) {
       std::reverse(choice.cpus.begin(), choice.cpus.begin() + choice.threads);
     }

@@ -104,7 +104,7 @@ int measure_stream_threads(Device& device, int64_t weight_bytes) {
 }
 
 void find_stream_threads(Device& device, const CpuOptions& options) {
-  if (!options.measure_streams || options.threads > 0 || !options.cpus.empty()) return;
+  if (!options.measure_streams || !device.choice.automatic) return;
   device.stream_threads = measure_stream_threads(device, uncached_bytes(cpu_topology()));
 }
 

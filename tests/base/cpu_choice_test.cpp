@@ -75,5 +75,23 @@ TEST(ChooseCpus, refuses_lists_that_cannot_be_had) {
   }
 }
 
+TEST(ChooseCpus, knows_whether_anything_was_asked_for) {
+  const CpuTopology& topology = laptop();
+  EXPECT_TRUE(choose_cpus(topology, 0, "").automatic);
+  EXPECT_FALSE(choose_cpus(topology, 1, "").automatic);
+  EXPECT_FALSE(choose_cpus(topology, 0, "fastest").automatic);
+}
+
+TEST(ThreadsFromEnvironment, takes_a_number_and_nothing_else) {
+  ::setenv("HEARTMULA_THREADS", "3", 1);
+  EXPECT_EQ(threads_from_environment(), 3);
+  for (const char* wrong : {"0", "-1", "two", "2 ", "99999999999"}) {
+    ::setenv("HEARTMULA_THREADS", wrong, 1);
+    EXPECT_THROW(threads_from_environment(), Error) << wrong;
+  }
+  ::unsetenv("HEARTMULA_THREADS");
+  EXPECT_EQ(threads_from_environment(), 0);
+}
+
 }  // namespace
 }  // namespace heartmula
