@@ -76,6 +76,7 @@ class Predictor {
   MemoryPlan memory_plan(DType mula, DType codec) {
     MemoryPlan plan;
     plan.lazy_load = options_.lazy_load;
+    plan.program = kProgramBytes;
     plan.lm = plan_lm_memory(*device_, source_.lm_store(), source_.lm_config(), mula, kGuidanceStreams,
                              options_.prompt + options_.frames);
     plan.codec = plan_codec_memory(*device_, source_.codec_store(), source_.codec_config(), codec, {});

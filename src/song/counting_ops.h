@@ -1,16 +1,21 @@
 // Counts the bytes that a model asks for: what it would take, without loading it.
 #pragma once
 
+#include <algorithm>
+
 #include "song/loading_ops.h"
+#include "tensor/weight_store.h"
 
 namespace heartmula {
 
 class CountingOps final : public LoadingOps {
  public:
-  using LoadingOps::LoadingOps;
+  /// `store` is where the weights come from, if a model is loaded.
+  explicit CountingOps(const Ops& device, const WeightStore* store = nullptr) : LoadingOps(device), store_(store) {}
 
   int64_t matrix_bytes() const { return matrix_bytes_; }  // of packed copies
   int64_t mapped_bytes() const { return mapped_bytes_; }  // of matrices that are used where they lie
+  int64_t source_bytes() const { return source_bytes_; }  // of the stored tensors of one packed matrix, at most
   int64_t tensor_bytes() const { return tensor_bytes_; }
   int64_t cache_bytes() const { return cache_bytes_; }
 
@@ -18,9 +23,11 @@ class CountingOps final : public LoadingOps {
     tensor_bytes_ += rows * cols * static_cast<int64_t>(dtype_size(dtype));
     return LoadingOps::allocate(dtype, rows, cols);
   }
-  Matrix pack(const MatrixSource& source, DType dtype) override { return count(source, false, dtype); }
-  Matrix pack_gate_up(const MatrixSource& gate, const MatrixSource&, DType dtype) override {
-    return count(gate, true, dtype);
+  Matrix pack(const MatrixSource& source, DType dtype) override { return count(source, source.tensors, false, dtype); }
+  Matrix pack_gate_up(const MatrixSource& gate, const MatrixSource& up, DType dtype) override {
+    std::vector<std::string> tensors = gate.tensors;
+    tensors.insert(tensors.end(), up.tensors.begin(), up.tensors.end());
+    return count(gate, tensors, true, dtype);
   }
   Matrix adopt(const StoredMatrix& stored) override {
     const auto bytes = static_cast<int64_t>(stored.data.size());
@@ -33,13 +40,21 @@ class CountingOps final : public LoadingOps {
   }
 
  private:
-  Matrix count(const MatrixSource& source, bool gated, DType dtype) {
+  Matrix count(const MatrixSource& source, const std::vector<std::string>& tensors, bool gated, DType dtype) {
+    int64_t stored = 0;
+    for (const std::string& name : tensors) {
+      const StoredTensor* tensor = store_->find(name);  // none in a packed file
+      if (tensor != nullptr) stored += static_cast<int64_t>(tensor->data.size());
+    }
+    source_bytes_ = std::max(source_bytes_, stored);
     const int64_t bytes = packed_layout(dtype).bytes(source.n, source.k, gated);
     matrix_bytes_ += bytes;
     return Matrix(nullptr, dtype, source.n, source.k, bytes);
   }
 
+  const WeightStore* store_;
   int64_t matrix_bytes_ = 0;
+  int64_t source_bytes_ = 0;
   int64_t mapped_bytes_ = 0;
   int64_t tensor_bytes_ = 0;
   int64_t cache_bytes_ = 0;

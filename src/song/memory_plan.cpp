@@ -12,17 +12,11 @@ namespace {
 // tokenizer.json takes about six times its size in tables.
 constexpr int64_t kTokenizerFactor = 6;
 constexpr int64_t kPageBytes = 4096;
+// A weight that is stored as direction and magnitude is put together in memory, beside what is stored.
+constexpr int64_t kCodecCopies = 2;
 
 double gigabytes(int64_t bytes) {
   return static_cast<double>(bytes) * 1e-9;
-}
-
-int64_t largest_tensor(const WeightStore& store) {
-  size_t largest = 0;
-  for (const SafetensorsFile& file : store.files()) {
-    for (const StoredTensor& tensor : file.tensors()) largest = std::max(largest, tensor.data.size());
-  }
-  return static_cast<int64_t>(largest);
 }
 
 // Pages of an embedding table that `rows` random rows touch.
@@ -70,7 +64,7 @@ int64_t MemoryPlan::peak() const {
 
 StageMemory plan_lm_memory(const Ops& device, const WeightStore& store, const LmConfig& config, DType dtype,
                            int64_t streams, int64_t context) {
-  CountingOps loading(device);
+  CountingOps loading(device, &store);
   const HeartMula model = HeartMula::load(loading, store, config, dtype);
   CountingOps working(device);
   const LmSession session(working, model, streams, context);
@@ -79,12 +73,12 @@ StageMemory plan_lm_memory(const Ops& device, const WeightStore& store, const Lm
           .mapped = loading.mapped_bytes(),
           .cache = working.cache_bytes(),
           .activations = working.tensor_bytes() + embeddings,
-          .loading = loading.matrix_bytes() == 0 ? 0 : largest_tensor(store)};
+          .loading = loading.source_bytes()};
 }
 
 StageMemory plan_codec_memory(const Ops& device, const WeightStore& store, const CodecConfig& config, DType dtype,
                               const CodecSettings& settings) {
-  CountingOps loading(device);
+  CountingOps loading(device, &store);
   const HeartCodec codec = HeartCodec::load(loading, store, config, dtype);
   CountingOps working(device);
   const PhiloxCodecNoise noise(0);
@@ -92,12 +86,13 @@ StageMemory plan_codec_memory(const Ops& device, const WeightStore& store, const
   return {.weights = loading.matrix_bytes() + loading.mapped_bytes() + loading.tensor_bytes(),
           .mapped = loading.mapped_bytes(),
           .activations = working.tensor_bytes() + decoder.host_bytes(),
-          .loading = loading.matrix_bytes() == 0 ? 0 : 2 * largest_tensor(store)};
+          .loading = kCodecCopies * loading.source_bytes()};
 }
 
 MemoryPlan plan_memory(Models& models, const Request& request, int64_t context) {
   MemoryPlan plan;
   plan.lazy_load = request.lazy_load;
+  plan.program = kProgramBytes;
   if (context > 0) {
     plan.lm = plan_lm_memory(models.lm_ops(), models.lm_store(), models.lm_config(), request.mula_dtype,
                              request.frame_loop_settings(0).sampling.streams(), context);

@@ -26,11 +26,14 @@ struct StageMemory {
 struct MemoryPlan {
   std::optional<StageMemory> lm;     // none when only codes are decoded
   std::optional<StageMemory> codec;  // none when the codec is not needed
-  int64_t program = 32'000'000;      // itself, its libraries and stacks, and the tokenizer
+  int64_t program = 0;               // itself and the tokenizer
   bool lazy_load = false;
 
   int64_t peak() const;
 };
+
+/// The program itself, its libraries and the stacks of its threads.
+inline constexpr int64_t kProgramBytes = 32'000'000;
 
 /// Of the language model on `device`: `streams` rows a song with `context` positions.
 StageMemory plan_lm_memory(const Ops& device, const WeightStore& store, const LmConfig& config, DType dtype,
