@@ -1,18 +1,45 @@
 #include "cli/interrupt.h"
 
+#include <fcntl.h>
+#include <unistd.h>
+
 #include <csignal>
+#include <ctime>
+#include <string_view>
 
 namespace heartmula {
 namespace {
 
-// A signal handler has no argument of ours, so these two are the process'.
+constexpr time_t kPatience = 2;  // seconds
+
+// A signal handler has no argument of ours, so these are the process'.
 CancelToken token;
 volatile std::sig_atomic_t caught = 0;
+volatile time_t caught_at = 0;
+
+time_t now() {
+  timespec time{};
+  clock_gettime(CLOCK_MONOTONIC, &time);  // may be called in a handler
+  return time.tv_sec;
+}
 
 void on_signal(int signal) {
-  caught = signal;
-  token.cancel();
-  std::signal(signal, SIG_DFL);
+  if (caught == 0) {
+    caught_at = now();
+    caught = signal;
+    token.cancel();
+  } else if (now() - caught_at >= kPatience) {
+    std::signal(signal, SIG_DFL);
+    std::raise(signal);
+  }
+}
+
+void on_bus_error(int) {
+  constexpr std::string_view kMessage =
+      "heartmula: a file of the checkpoint was cut short or its disk failed while it was in use; codes so far are kept "
+      "beside the song\n";
+  [[maybe_unused]] const ssize_t written = ::write(STDERR_FILENO, kMessage.data(), kMessage.size());
+  ::_exit(1);
 }
 
 }  // namespace
@@ -24,12 +51,25 @@ CancelToken& interrupt_token() {
 void watch_signals() {
   struct sigaction action = {};
   action.sa_handler = on_signal;  // without SA_RESTART: waiting for the reader of a pipe ends, too
-  sigaction(SIGINT, &action, nullptr);
-  sigaction(SIGTERM, &action, nullptr);
+  for (const int signal : {SIGINT, SIGTERM, SIGHUP}) {
+    struct sigaction before = {};
+    sigaction(signal, nullptr, &before);
+    if (before.sa_handler != SIG_IGN) sigaction(signal, &action, nullptr);  // nohup means it
+  }
 }
 
 int interrupt_exit_code() {
   return caught == 0 ? 0 : 128 + static_cast<int>(caught);
+}
+
+void prepare_process() {
+  for (const int descriptor : {STDIN_FILENO, STDOUT_FILENO, STDERR_FILENO}) {
+    // Or the next file that is opened would be taken for it.
+    if (::fcntl(descriptor, F_GETFD) < 0) ::open("/dev/null", O_RDWR);
+  }
+  std::signal(SIGPIPE, SIG_IGN);
+  std::signal(SIGXFSZ, SIG_IGN);
+  std::signal(SIGBUS, on_bus_error);
 }
 
 }  // namespace heartmula

@@ -6,7 +6,6 @@
 #include <CLI/CLI.hpp>
 #include <algorithm>
 #include <cerrno>
-#include <csignal>
 #include <cstdio>
 #include <new>
 #include <system_error>
@@ -34,6 +33,7 @@ int complain(const std::string& message, int code) {
 }
 
 int run_program(int argc, char** argv) {
+  prepare_process();
   spdlog::set_default_logger(spdlog::stderr_color_mt("heartmula"));
   spdlog::set_pattern("heartmula: %^%l%$: %v");
 
@@ -62,15 +62,18 @@ int run_program(int argc, char** argv) {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& error) {
     if (error.get_exit_code() == 0) return app.exit(error);  // --help, --version
-    const std::vector<std::string> rest = app.remaining();
+    const std::vector<std::string> rest = app.remaining(true);
     if (app.get_subcommands().empty() && !rest.empty()) {
       return complain("there is no command " + rest.front() + " (see heartmula --help)", kExitUser);
+    }
+    const auto flag = std::find_if(rest.begin(), rest.end(), [](const std::string& word) { return word[0] == '-'; });
+    if (flag != rest.end()) {
+      return complain(fmt::format("there is no flag {} (see heartmula {} --help)", *flag, argv[1]), kExitUser);
     }
     return complain(std::string(error.what()) + " (see heartmula --help, or heartmula COMMAND --help)", kExitUser);
   }
   if (debug) spdlog::set_level(spdlog::level::debug);
 
-  std::signal(SIGPIPE, SIG_IGN);  // a closed pipe is a write error with a message
   try {
     return run();
   } catch (const Error& error) {

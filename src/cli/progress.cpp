@@ -99,13 +99,18 @@ void ProgressReporter::report(std::string_view name, int64_t done, int64_t total
       print_json(*stage);
       break;
     case ProgressMode::kBar:
-      if (stage->over()) fmt::print(out_, "\r{}\x1b[K\n", text(*stage, false));
+      if (stage->over()) write(fmt::format("\r{}\x1b[K\n", text(*stage, false)));
       draw();
       break;
     default:
-      fmt::print(out_, "{}\n", text(*stage, false));
+      write(text(*stage, false) + "\n");
   }
   std::fflush(out_);
+}
+
+// Whether anybody reads it is no reason to end a song.
+void ProgressReporter::write(const std::string& text) {
+  std::fputs(text.c_str(), out_);
 }
 
 bool ProgressReporter::due(const Stage& stage, bool first, Clock::time_point now) const {
@@ -149,7 +154,7 @@ void ProgressReporter::draw() {
   }
   drawn_ = !line.empty();
   // One column stays free: a full line would wrap, and then not be drawn over.
-  if (drawn_) fmt::print(out_, "\r{}\x1b[K", line.substr(0, terminal_width(out_) - 1));
+  if (drawn_) write(fmt::format("\r{}\x1b[K", line.substr(0, terminal_width(out_) - 1)));
 }
 
 void ProgressReporter::print_json(const Stage& stage) {
@@ -159,12 +164,12 @@ void ProgressReporter::print_json(const Stage& stage) {
                                        {"total", stage.total},
                                        {"seconds", stage.seconds},
                                        {"eta_s", left ? nlohmann::ordered_json(*left) : nlohmann::ordered_json()}};
-  fmt::print(out_, "{}\n", json.dump());
+  write(json.dump() + "\n");
 }
 
 void ProgressReporter::finish() {
   const std::lock_guard lock(mutex_);
-  if (drawn_) fmt::print(out_, "\n");
+  if (drawn_) write("\n");
   drawn_ = false;
   std::fflush(out_);
 }

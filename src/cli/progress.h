@@ -64,6 +64,7 @@ class ProgressReporter {
   bool due(const Stage& stage, bool first, Clock::time_point now) const;
   std::string text(const Stage& stage, bool with_bar) const;
   void draw();
+  void write(const std::string& text);
   void print_json(const Stage& stage);
 
   ProgressMode mode_;

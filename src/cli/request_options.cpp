@@ -232,6 +232,12 @@ Request RequestOptions::resolve(CheckpointParts parts) const {
   if (overlap) r.overlap = parse_overlap(*overlap);
   if (compat) r.compat = true;
   if (mlock) r.mlock = true;
+  for (const auto& [flag, path] : {std::pair("--lyrics", lyrics), std::pair("--tags", tags)}) {
+    std::error_code ignored;
+    if (path && std::filesystem::equivalent(*path, r.save_path, ignored)) {
+      throw user_error("{} and --save_path are the same file: {}", flag, *path);
+    }
+  }
   if (parts == CheckpointParts::kAll) {
     if (!has_texts || lyrics || lyrics_text)
       r.lyrics = text_or_file("lyrics", lyrics, lyrics_text, "./assets/lyrics.txt");

@@ -1,6 +1,7 @@
 #include "song/profile.h"
 
 #include <fmt/format.h>
+#include <spdlog/spdlog.h>
 
 #include <algorithm>
 #include <cerrno>
@@ -67,7 +68,8 @@ Profile::Profile(const std::filesystem::path& path, const DeviceLimits& limits)
 Profile::~Profile() {
   const double end = microseconds(Clock::now() - start_);
   write(fmt::format("{{\"ph\": \"i\", \"pid\": 1, \"tid\": 1, \"ts\": {:.3f}, \"name\": \"end\"}}\n]}}\n", end));
-  std::fclose(file_);
+  const bool failed = std::ferror(file_) != 0;
+  if (std::fclose(file_) != 0 || failed) spdlog::warn("--profile: the disk is full, and the trace is cut short");
 }
 
 void Profile::write(const std::string& text) {

@@ -76,10 +76,14 @@ void validate(const Request& r) {
   if (r.save_path.empty()) throw user_error("--save_path is empty: where shall the song go?");
   const AudioFormat format = r.format ? *r.format : audio_format_of(r.save_path);
   resolve_sample_format(format, r.sample_format);
-  for (const auto& [flag, path] : {std::pair("--save_codes", r.save_codes), std::pair("--load_codes", r.load_codes)}) {
+  const std::string sidecar = r.save_path + ".json";
+  for (const auto& [flag, path] : {std::pair("--load_codes", r.load_codes), std::pair("--save_codes", r.save_codes)}) {
     std::error_code error;
     if (path == r.save_path || std::filesystem::equivalent(path, r.save_path, error)) {
       throw user_error("{} and --save_path are the same file: {}", flag, path);
+    }
+    if (path == sidecar || std::filesystem::equivalent(path, sidecar, error)) {
+      throw user_error("{} is the file that describes the song beside --save_path: {}", flag, path);
     }
   }
 }

@@ -1,5 +1,6 @@
 #include "song/song_file.h"
 
+#include <spdlog/spdlog.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -93,6 +94,22 @@ fs::path codes_path(const Request& request, OutputKind kind) {
   if (!request.save_codes.empty()) return request.save_codes;
   if (kind == OutputKind::kRegular) return request.save_path + ".codes.safetensors";
   return fs::temp_directory_path() / fmt::format("heartmula-{}.codes.safetensors", getpid());
+}
+
+// Codes that an earlier run rescued are not this one's to overwrite.
+void set_aside(const fs::path& codes, const Request& request, const std::string& unfinished) {
+  std::error_code error;
+  if (!request.save_codes.empty() || !fs::exists(codes, error)) return;
+  for (const std::string& mine : {request.load_codes, unfinished}) {
+    if (fs::equivalent(codes, mine, error)) return;
+  }
+  fs::path kept;
+  for (int i = 1; kept.empty() || fs::exists(kept, error); ++i) {
+    kept = fmt::format("{}.codes.{}.safetensors", request.save_path, i);
+  }
+  fs::rename(codes, kept, error);
+  if (error) throw user_error("{}: holds codes of an earlier run and cannot be set aside", codes.string());
+  spdlog::warn("{}: codes of an earlier run, kept as {}", codes.string(), kept.string());
 }
 
 std::vector<std::string> warnings_of(const LevelMeter& meter, const SongOutcome& outcome) {
@@ -283,6 +300,7 @@ nlohmann::json make_song_file(Request request, const SongFileHooks& hooks, const
   const MemoryPlan plan = checked_plan(models, request, context, hooks);
 
   const fs::path codes = codes_path(request, output.kind());
+  if (output.kind() == OutputKind::kRegular) set_aside(codes, request, unfinished);
   CodesWriter writer(codes, to_json(request).dump(), begin);
   int64_t frames = 0;  // in the file of this run
   try {

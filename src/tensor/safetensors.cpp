@@ -294,8 +294,8 @@ std::string_view header_text(std::span<const std::byte> bytes, const std::string
   }
   std::memcpy(&length, bytes.data(), sizeof length);
   if (length > kMaxHeaderBytes) {
-    throw user_error("{}: is not a safetensors file (a header of {} bytes; {} are allowed)", file, length,
-                     kMaxHeaderBytes);
+    throw user_error("{}: is not a safetensors file (its first 8 bytes would be a header of {} bytes; {} are allowed)",
+                     file, length, kMaxHeaderBytes);
   }
   if (length > bytes.size() - sizeof length) {
     throw user_error("{}: truncated: {} bytes of header expected, {} found; is the download complete?", file, length,

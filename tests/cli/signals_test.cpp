@@ -73,6 +73,7 @@ TEST_P(Signals, in_the_codec_keep_the_frames_from_which_the_same_song_can_be_mad
   fs::remove(song_);
   fs::remove(song_.string() + ".json");
   for (const std::string lazy : {"false", "true"}) {
+    fs::remove(codes_);
     Process process(program(endless_song(song_, {"--codec_steps", "1000", "--lazy_load", lazy})));
     const Finished finished = interrupted(process, GetParam(), [&] { return stage_begun(process, "codec"); });
     EXPECT_EQ(finished.exit_code, exit_code()) << finished.err;
@@ -198,6 +199,71 @@ TEST_P(Signals, leave_an_earlier_song_as_it_was) {
 
 INSTANTIATE_TEST_SUITE_P(Kinds, Signals, testing::Values(SIGINT, SIGTERM),
                          [](const auto& kind) { return kind.param == SIGINT ? "ctrl_c" : "sigterm"; });
+
+TEST(Signals, of_a_closed_terminal_and_of_the_impatient_keep_the_codes) {
+  const TemporaryFolder folder;
+  const fs::path song = folder / "song.wav";
+  const fs::path codes = folder / "song.wav.codes.safetensors";
+  for (const auto& [signal, times] : {std::pair(SIGHUP, 1), std::pair(SIGINT, 3)}) {
+    Process process(program(endless_song(song, {"--max_audio_length_ms", kEndless})));
+    ASSERT_TRUE(process.wait_until([&] { return fs::exists(codes); })) << process.err();
+    for (int i = 0; i < times; ++i) process.send(signal);
+    const Finished finished = process.wait();
+    EXPECT_EQ(finished.exit_code, 128 + signal) << finished.err;
+    EXPECT_THAT(complaint(finished), HasSubstr("heartmula generate --load_codes"));
+    EXPECT_THAT(files_in(folder.path()), ElementsAre("song.wav.codes.safetensors", "song.wav.json"));
+    fs::remove(codes);
+  }
+}
+
+TEST(Signals, of_a_checkpoint_that_is_cut_short_become_a_message) {
+  const TemporaryFolder folder;
+  const TemporaryFolder parts;
+  const std::string checkpoint = copy_of_checkpoint(parts);
+  // Its embeddings are read from the file for every frame.
+  Process process(program(generate(folder / "song.wav", {"--model_path", checkpoint, "--max_audio_length_ms", kEndless,
+                                                         "--progress", "json", "--temperature", "100"})));
+  ASSERT_TRUE(process.wait_until([&] { return stage_begun(process, "load"); })) << process.err();
+  fs::resize_file(fs::path(checkpoint) / kLmFolder / "model.safetensors", 1000);
+  const Finished finished = process.wait();
+  if (finished.exit_code == 0) GTEST_SKIP() << "the song was over before";
+  EXPECT_EQ(finished.signal, 0);
+  EXPECT_THAT(finished.exit_code, testing::AnyOf(1, 2)) << finished.err;
+  EXPECT_THAT(finished.err, HasSubstr("heartmula: "));
+}
+
+TEST(Rescued, codes_of_an_earlier_run_are_kept) {
+  const TemporaryFolder folder;
+  const fs::path song = folder / "song.wav";
+  const fs::path codes = folder / "song.wav.codes.safetensors";
+  succeeds(endless_song(song, {"--save_codes", codes}));
+  const std::string rescued = contents(codes);
+  const Finished finished = succeeds(endless_song(song, {"--seed", "5", "--progress", "lines"}));
+  EXPECT_THAT(finished.err, HasSubstr("kept as " + (folder / "song.wav.codes.1.safetensors").string()));
+  EXPECT_EQ(contents(folder / "song.wav.codes.1.safetensors"), rescued);
+  EXPECT_THAT(files_in(folder.path()), ElementsAre("song.wav", "song.wav.codes.1.safetensors", "song.wav.json"));
+}
+
+TEST(Progress, that_nobody_reads_does_not_end_the_song) {
+  const TemporaryFolder folder;
+  std::string command;
+  for (const std::string& word : endless_song("song.wav")) command += " '" + word + "'";
+  for (const std::string dead : {"2>/dev/full", "2> >(true)", "<&- >&- 2>&-"}) {
+    const Finished finished = run_script("heartmula" + command + " " + dead, folder.path());
+    EXPECT_EQ(finished.exit_code, 0) << dead;
+    EXPECT_TRUE(fs::remove(folder / "song.wav")) << dead;
+  }
+}
+
+TEST(Limits, of_the_size_of_files_are_a_full_disk) {
+  const TemporaryFolder folder;
+  std::string command;
+  for (const std::string& word : endless_song("song.wav")) command += " '" + word + "'";
+  const Finished finished = run_script("ulimit -f 100; heartmula" + command, folder.path());
+  EXPECT_EQ(finished.exit_code, 1) << finished.err;
+  EXPECT_THAT(complaint(finished), HasSubstr("heartmula decode song.wav.codes.safetensors"));
+  EXPECT_THAT(files_in(folder.path()), ElementsAre("song.wav.codes.safetensors"));
+}
 
 TEST(Continuation, after_any_number_of_interruptions_is_the_same_song) {
   const TemporaryFolder folder;
