@@ -7,7 +7,7 @@
 #include "decode/frame_loop.h"
 #include "song/models.h"
 
-#if defined(__GLIBC__) && !defined(__SANITIZE_ADDRESS__)
+#if defined(__GLIBC__) && !defined(HEARTMULA_SANITIZED)
 #define HEARTMULA_COUNTS_ALLOCATIONS 1
 
 namespace {
