@@ -1,0 +1,48 @@
+"""Command line: python -m heartmula_train STAGE --config FILE --out DIR."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+import torch
+
+from heartmula_train.stages.config import read_config
+from heartmula_train.stages.run import STAGES, export
+
+_DTYPES = {"bf16": torch.bfloat16, "f32": torch.float32}
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Trains a stage, all of them, or exports."""
+    parser = argparse.ArgumentParser(prog="python -m heartmula_train", description="Trains a small HeartMuLa")
+    parser.add_argument("stage", choices=[*STAGES, "all", "export"])
+    parser.add_argument("--config", type=Path, required=True, help="a TOML file, see configs/")
+    parser.add_argument("--out", type=Path, required=True, help="the run's folder: a folder a stage")
+    parser.add_argument("--to", type=Path, help="export: the checkpoint's folder (OUT/checkpoint)")
+    parser.add_argument("--dtype", choices=_DTYPES, default="bf16", help="export: how weights are stored")
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--threads", type=int, help="CPU threads")
+    options = parser.parse_args(arguments)
+    if options.threads:
+        torch.set_num_threads(options.threads)
+    try:
+        config = read_config(options.config)
+        if options.stage == "export":
+            folder = options.to or options.out / "checkpoint"
+            export(config, options.out, folder, _DTYPES[options.dtype])
+            print(f"wrote {folder}")
+            return 0
+        for stage in STAGES if options.stage == "all" else [options.stage]:
+            figures = STAGES[stage](config, options.out, torch.device(options.device))
+            print(f"{stage}: {json.dumps(figures)}")
+    except (ValueError, FileNotFoundError) as error:
+        print(f"heartmula_train: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,90 @@
+"""HeartCodec: frames of codes -> 48 kHz stereo."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from heartmula_train.codec.config import LATENTS_PER_CODE, CodecConfig
+from heartmula_train.codec.flow_sampler import sample_latents
+from heartmula_train.codec.residual_vq import ResidualVq
+from heartmula_train.codec.velocity_transformer import VelocityTransformer
+from heartmula_train.codec.wave_decoder import ScalarModel
+from heartmula_train.codec.windows import (
+    HOP_CODES,
+    OVERLAP_LATENTS,
+    WINDOW_CODES,
+    WINDOW_LATENTS,
+    join_windows,
+    plan_windows,
+)
+
+DEFAULT_STEPS = 10
+DEFAULT_GUIDANCE = 1.25
+
+# Noise [744, C] of a window.
+WindowNoise = Callable[[int], Tensor]
+
+
+class FlowMatching(nn.Module):
+    """Residual VQ, conditioning and velocity transformer."""
+
+    def __init__(self, config: CodecConfig) -> None:
+        super().__init__()
+        self.vq_embed = ResidualVq(config)
+        self.cond_feature_emb = nn.Linear(config.dim, config.dim)
+        self.zero_cond_embedding1 = nn.Parameter(torch.zeros(config.dim), requires_grad=False)  # official, unused
+        self.estimator = VelocityTransformer(config)
+
+    def condition(self, codes: Tensor) -> Tensor:
+        """codes [..., T, 8] at 12.5 Hz -> mu [..., 2 T, dim] at 25 Hz."""
+        mu = self.cond_feature_emb(self.vq_embed.lookup(codes))
+        return mu.repeat_interleave(LATENTS_PER_CODE, dim=-2)
+
+
+class HeartCodec(nn.Module):
+    """The codec that a checkpoint ships."""
+
+    def __init__(self, config: CodecConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.flow_matching = FlowMatching(config)
+        self.scalar_model = ScalarModel(config)
+
+    @torch.no_grad()
+    def latents(
+        self, codes: Tensor, noise: WindowNoise, steps: int, guidance: float, compat: bool = False
+    ) -> list[Tensor]:
+        """codes [T, 8] -> latents [744, C] of each window, in-context frames included."""
+        plan = plan_windows(codes.shape[0], compat)
+        context = torch.zeros(0, self.config.out_channels, device=codes.device)
+        windows: list[Tensor] = []
+        for window in range(plan.windows):
+            positions = (torch.arange(WINDOW_CODES, device=codes.device) + window * HOP_CODES) % codes.shape[0]
+            mu = self.flow_matching.condition(codes[positions])
+            estimator = self.flow_matching.estimator
+            windows.append(sample_latents(estimator, mu, noise(window).to(mu), context, steps, guidance))
+            context = windows[-1][-OVERLAP_LATENTS:]
+        return windows
+
+    @torch.no_grad()
+    def decode(
+        self,
+        codes: Tensor,
+        noise: WindowNoise,
+        steps: int = DEFAULT_STEPS,
+        guidance: float = DEFAULT_GUIDANCE,
+        compat: bool = False,
+    ) -> np.ndarray:
+        """codes [T, 8] -> samples float32 [2, S]."""
+        windows = self.latents(codes, noise, steps, guidance, compat)
+        waves = [self.scalar_model.decode(latents).cpu().numpy() for latents in windows]
+        return join_windows(waves, plan_windows(codes.shape[0], compat).samples)
+
+    def seeded_noise(self, seed: int) -> WindowNoise:
+        """Normal noise from a generator of its own (not the C++ program's Philox numbers)."""
+        shape = (WINDOW_LATENTS, self.config.out_channels)
+        return lambda window: torch.randn(shape, generator=torch.Generator().manual_seed((seed << 16) + window))

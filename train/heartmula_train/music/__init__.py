@@ -1,0 +1,1 @@
+"""Synthetic songs with known tags, lyrics and notes, and an analyzer that measures them back."""

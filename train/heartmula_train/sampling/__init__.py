@@ -1,0 +1,1 @@
+"""From logits to codes, one sampler."""

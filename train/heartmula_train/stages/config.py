@@ -1,0 +1,143 @@
+"""The configuration file of a training: sizes of the models, songs, and how each stage is trained (TOML)."""
+
+from __future__ import annotations
+
+import tomllib
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any, TypeVar
+
+from heartmula_train.codec.config import CodecConfig
+from heartmula_train.lm.config import LmConfig, TransformerConfig
+from heartmula_train.music.plan import MAX_SECONDS, MIN_SECONDS
+
+# Beyond the codebook, as in the released model: its size itself is unused, the next ends the song.
+SPARE_CODES = 5
+AUDIO_EOS_AFTER = 1
+MUQ_DIM = 8  # of the reference embedding, which nothing but a bias is left of
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Songs:
+    """Lengths of the songs that are drawn."""
+
+    min_seconds: float = MIN_SECONDS
+    max_seconds: float = MAX_SECONDS
+
+
+@dataclass(frozen=True)
+class Training:
+    """How a stage is trained; it ends after `steps`, or after `minutes` of training if that is sooner."""
+
+    steps: int
+    batch: int
+    learning_rate: float
+    minutes: float = float("inf")
+    beta1: float = 0.9
+    beta2: float = 0.99
+    weight_decay: float = 0.01
+    clip: float = 1.0
+    warmup_steps: int = 50
+    decay_part: float = 0.4  # the learning rate falls to zero over the last part
+    pool: int = 16  # songs to draw from at a time; every step one is replaced by a fresh one
+    validation_songs: int = 6
+    validate_every: int = 200
+    save_every_s: float = 60.0
+    bf16: bool = False  # autocast
+
+
+@dataclass(frozen=True)
+class Autoencoder(Training):
+    """Crops are `crop_frames` latent frames (40 ms each)."""
+
+    crop_frames: int = 13
+    encoder_width: int = 256
+    freeze_norm_at: float = 0.6  # part of the training after which the latents' statistics are held
+
+
+@dataclass(frozen=True)
+class Rvq(Training):
+    """`start_songs` songs for statistics, principal components and k-means; each step takes `batch` code frames."""
+
+    start_songs: int = 64
+    commitment: float = 0.25
+
+
+@dataclass(frozen=True)
+class Flow(Training):
+    """Crops of `crop_frames` latent frames, whole windows in the last `window_part` of the training."""
+
+    crop_frames: int = 128
+    window_part: float = 0.2
+    drop_condition: float = 0.1
+    in_context: float = 0.5
+
+
+@dataclass(frozen=True)
+class LanguageModel(Training):
+    """`batch` songs a step, none longer than `max_seconds`, cut to `max_frames` frames."""
+
+    max_seconds: float = MAX_SECONDS
+    max_frames: int = 300
+    drop_text: float = 0.1
+    depth_frames: int = 512  # frames a step for which the depth decoder is trained
+    tokenizer_songs: int = 400
+
+
+@dataclass(frozen=True)
+class Config:
+    """Everything a run depends on."""
+
+    seed: int
+    songs: Songs
+    codec: CodecConfig
+    lm: LmConfig
+    autoencoder: Autoencoder
+    rvq: Rvq
+    flow: Flow
+    language_model: LanguageModel
+
+    @property
+    def audio_eos_id(self) -> int:
+        """The code that ends a song."""
+        return self.codec.codebook_size + AUDIO_EOS_AFTER
+
+
+def read_config(path: Path) -> Config:
+    """Reads a TOML file; an unknown or missing name is an error."""
+    content = tomllib.loads(path.read_text(encoding="utf-8"))
+    try:
+        codec_fields = dict(content["codec"])
+        codec_fields["upsample_factors"] = tuple(codec_fields.get("upsample_factors", CodecConfig.upsample_factors))
+        codec = _build(CodecConfig, codec_fields, "codec")
+        lm_fields = content["lm"]
+        lm = LmConfig(
+            backbone=_build(TransformerConfig, lm_fields["backbone"], "lm.backbone"),
+            decoder=_build(TransformerConfig, lm_fields["decoder"], "lm.decoder"),
+            text_vocab_size=lm_fields["text_vocab_size"],
+            audio_vocab_size=codec.codebook_size + SPARE_CODES,
+            muq_dim=MUQ_DIM,
+        )
+        return Config(
+            seed=content["seed"],
+            songs=_build(Songs, content.get("songs", {}), "songs"),
+            codec=codec,
+            lm=lm,
+            autoencoder=_build(Autoencoder, content["autoencoder"], "autoencoder"),
+            rvq=_build(Rvq, content["rvq"], "rvq"),
+            flow=_build(Flow, content["flow"], "flow"),
+            language_model=_build(LanguageModel, content["language_model"], "language_model"),
+        )
+    except KeyError as error:
+        raise ValueError(f"{path}: {error} is missing") from error
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{path}: {error}") from error
+
+
+def _build(kind: type[T], content: dict[str, Any], section: str) -> T:
+    unknown = content.keys() - {field.name for field in fields(kind)}
+    if unknown:
+        raise ValueError(f"[{section}] has no {', '.join(sorted(unknown))}")
+    return kind(**content)

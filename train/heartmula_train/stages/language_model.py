@@ -1,0 +1,99 @@
+"""Stage 4: the language model, from tags and lyrics to codes (codec.md A11, lm.md)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from tokenizers import Tokenizer
+from torch import Tensor
+
+from heartmula_train.lm.config import CODEBOOKS
+from heartmula_train.lm.heartmula import HeartMuLa
+from heartmula_train.music.plan import SongPlan
+from heartmula_train.music.render import render
+from heartmula_train.stages.config import Config
+from heartmula_train.stages.loop import Task
+from heartmula_train.stages.rvq import FeatureQuantizer
+from heartmula_train.stages.songs import SongPool, held_out_plan, starting_plan, training_plan
+from heartmula_train.text.prompt import Prompt, make_prompt
+from heartmula_train.text.train_tokenizer import special_ids, train_tokenizer
+
+
+def make_tokenizer(config: Config) -> Tokenizer:
+    """Learned from tags and lyrics of songs that are not trained on."""
+    plans = [starting_plan(config, i) for i in range(config.language_model.tokenizer_songs)]
+    return train_tokenizer([text for plan in plans for text in (plan.tags, plan.lyrics)], config.lm.text_vocab_size)
+
+
+@dataclass(frozen=True)
+class Example:
+    """A prompt and the codes [F, 8] that should follow it, the end frame included."""
+
+    prompt: Prompt
+    codes: Tensor
+
+
+class LanguageModelTask(Task):
+    """Cross-entropy of every code, given the prompt and all codes before it; the text is dropped for guidance."""
+
+    def __init__(self, config: Config, quantizer: FeatureQuantizer, tokenizer: Tokenizer) -> None:
+        self.config = config
+        self.settings = config.language_model
+        self._quantizer = quantizer.eval()
+        self._tokenizer = tokenizer
+        self._gen_config = special_ids(tokenizer, config.audio_eos_id)
+        torch.manual_seed(config.seed)
+        self.module = HeartMuLa(config.lm)
+        longest = self.settings.max_seconds
+        self._pool = SongPool(self.settings.pool, lambda index: self._example(training_plan(config, index, longest)))
+        self._held_out = [
+            self._example(held_out_plan(config, i, longest)) for i in range(self.settings.validation_songs)
+        ]
+
+    def _example(self, plan: SongPlan) -> Example:
+        codes = self._quantizer.encode(render(plan))
+        end = torch.full((1, CODEBOOKS), self.config.audio_eos_id, dtype=codes.dtype, device=codes.device)
+        prompt = make_prompt(self._tokenizer, self._gen_config, plan.tags, plan.lyrics)
+        return Example(prompt, torch.cat((codes, end)))
+
+    def losses(self, step: int, progress: float) -> dict[str, Tensor]:
+        """Backbone on all frames, depth decoder on some."""
+        rng = np.random.default_rng((self.config.seed, 4, step))
+        pool = self._pool.at(step)
+        picks = rng.choice(len(pool), self.settings.batch, replace=len(pool) < self.settings.batch)
+        return self._losses([pool[int(i)] for i in picks], rng, self.settings.drop_text, self.settings.depth_frames)
+
+    def _losses(
+        self, examples: list[Example], rng: np.random.Generator, drop_text: float, depth_frames: int
+    ) -> dict[str, Tensor]:
+        model, device = self.module, self.module.audio_head.device
+        rows, lengths = [], []
+        for example in examples:
+            text_ids = torch.tensor(example.prompt.text_ids, device=device)
+            conditional = bool(rng.random() >= drop_text)
+            prompt = model.embed_prompt(text_ids, example.prompt.reference_index, conditional)
+            codes = example.codes[: self.settings.max_frames].to(device)
+            rows.append(torch.cat((prompt, model.embed_frames(codes[:-1]))))
+            lengths.append((len(text_ids), codes))
+        hidden = model.backbone(torch.nn.utils.rnn.pad_sequence(rows, batch_first=True))  # [B, T, D]
+        # The prompt's last position predicts the first frame.
+        outputs = torch.cat([hidden[i, begin - 1 : begin - 1 + len(codes)] for i, (begin, codes) in enumerate(lengths)])
+        targets = torch.cat([codes for _, codes in lengths])  # [N, 8]
+        first = F.cross_entropy(model.first_logits(outputs).float(), targets[:, 0])
+        chosen = torch.from_numpy(rng.permutation(len(targets))[:depth_frames]).to(device)
+        logits = model.depth_logits(outputs[chosen], targets[chosen])  # [n, 7, V]
+        depth = F.cross_entropy(logits.float().flatten(0, 1), targets[chosen, 1:].flatten())
+        return {"loss": (first + (CODEBOOKS - 1) * depth) / CODEBOOKS, "codebook0": first, "depth": depth}
+
+    def validate(self) -> dict[str, float]:
+        """Nats a code on held-out songs, with the text and without it."""
+        rng = np.random.default_rng(0)
+        figures: dict[str, float] = {}
+        for suffix, drop_text in (("", 0.0), ("_without_text", 1.0)):
+            losses = [self._losses([example], rng, drop_text, self.settings.depth_frames) for example in self._held_out]
+            for name in ("codebook0", "depth"):
+                figures[name + suffix] = float(torch.stack([loss[name] for loss in losses]).mean())
+        return figures

@@ -1,0 +1,98 @@
+"""The stages of a run, in order; each finds the weights of those before it in the run's folder."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from tokenizers import Tokenizer
+from torch import nn
+
+from heartmula_train.codec.heartcodec import FlowMatching, HeartCodec
+from heartmula_train.lm.heartmula import HeartMuLa
+from heartmula_train.song.checkpoint import Checkpoint, save_checkpoint
+from heartmula_train.stages.autoencoder import AutoencoderTask, WaveAutoencoder
+from heartmula_train.stages.config import Config
+from heartmula_train.stages.flow import FlowTask
+from heartmula_train.stages.language_model import LanguageModelTask, make_tokenizer
+from heartmula_train.stages.loop import FINAL, LAST, train
+from heartmula_train.stages.rvq import FeatureQuantizer, RvqTask
+from heartmula_train.text.train_tokenizer import special_ids
+
+TOKENIZER = "tokenizer.json"
+Figures = dict[str, float]
+
+
+def train_autoencoder(config: Config, run: Path, device: torch.device) -> Figures:
+    """Wave encoder and decoder."""
+    return train(AutoencoderTask(config), config.autoencoder, run / "autoencoder", config.seed, device)
+
+
+def train_rvq(config: Config, run: Path, device: torch.device) -> Figures:
+    """Residual VQ; needs no other stage."""
+    task = RvqTask(config)
+    if not any((run / "rvq" / name).exists() for name in (LAST, FINAL)):
+        task.start()
+    return train(task, config.rvq, run / "rvq", config.seed, device)
+
+
+def train_flow(config: Config, run: Path, device: torch.device) -> Figures:
+    """Velocity transformer; needs autoencoder and rvq."""
+    task = FlowTask(config, load_autoencoder(config, run).to(device), load_quantizer(config, run).to(device))
+    return train(task, config.flow, run / "flow", config.seed, device)
+
+
+def train_language_model(config: Config, run: Path, device: torch.device) -> Figures:
+    """Tokenizer, backbone and depth decoder; needs rvq."""
+    folder = run / "language_model"
+    folder.mkdir(parents=True, exist_ok=True)
+    if not (folder / TOKENIZER).exists():
+        make_tokenizer(config).save(str(folder / TOKENIZER))
+    task = LanguageModelTask(config, load_quantizer(config, run).to(device), load_tokenizer(run))
+    return train(task, config.language_model, folder, config.seed, device)
+
+
+STAGES: dict[str, Callable[[Config, Path, torch.device], Figures]] = {
+    "autoencoder": train_autoencoder,
+    "rvq": train_rvq,
+    "flow": train_flow,
+    "language_model": train_language_model,
+}
+
+
+def load_autoencoder(config: Config, run: Path) -> WaveAutoencoder:
+    """As stage `autoencoder` left it."""
+    return _load(WaveAutoencoder(config.codec, config.autoencoder.encoder_width), run / "autoencoder")
+
+
+def load_quantizer(config: Config, run: Path) -> FeatureQuantizer:
+    """As stage `rvq` left it."""
+    return _load(FeatureQuantizer(config), run / "rvq")
+
+
+def load_tokenizer(run: Path) -> Tokenizer:
+    """As stage `language_model` made it."""
+    return Tokenizer.from_file(str(run / "language_model" / TOKENIZER))
+
+
+def assemble(config: Config, run: Path) -> Checkpoint:
+    """All four stages in the models that a checkpoint ships."""
+    codec = HeartCodec(config.codec)
+    codec.flow_matching = _load(FlowMatching(config.codec), run / "flow")
+    codec.scalar_model.decoder = load_autoencoder(config, run).decoder
+    tokenizer = load_tokenizer(run)
+    lm = _load(HeartMuLa(config.lm), run / "language_model")
+    return Checkpoint(lm.eval(), codec.eval(), tokenizer, special_ids(tokenizer, config.audio_eos_id))
+
+
+def export(config: Config, run: Path, out: Path, dtype: torch.dtype = torch.bfloat16) -> None:
+    """Writes the official layout."""
+    save_checkpoint(assemble(config, run), out, dtype)
+
+
+def _load(module: nn.Module, folder: Path) -> nn.Module:
+    if not (folder / FINAL).exists():
+        raise FileNotFoundError(f"{folder / FINAL}: stage {folder.name} is not finished")
+    module.load_state_dict(torch.load(folder / FINAL, map_location="cpu", weights_only=True))
+    return module

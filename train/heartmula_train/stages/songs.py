@@ -1,0 +1,53 @@
+"""Songs while training: a pool that is renewed by one song a step, and held-out ones."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Generic, TypeVar
+
+import numpy as np
+
+from heartmula_train.music.plan import SongPlan, draw_plan
+from heartmula_train.music.render import render
+from heartmula_train.stages.config import Config
+
+# Kinds of songs never share a number.
+_HELD_OUT = 1 << 40
+_STARTING = 1 << 41
+
+Item = TypeVar("Item")
+
+
+def training_plan(config: Config, index: int, max_seconds: float | None = None) -> SongPlan:
+    """Song `index` of the training."""
+    return draw_plan(config.seed, index, config.songs.min_seconds, max_seconds or config.songs.max_seconds)
+
+
+def held_out_plan(config: Config, index: int, max_seconds: float | None = None) -> SongPlan:
+    """A song that is only validated on."""
+    return training_plan(config, _HELD_OUT + index, max_seconds)
+
+
+def starting_plan(config: Config, index: int) -> SongPlan:
+    """A song that statistics and tokenizer start from."""
+    return training_plan(config, _STARTING + index)
+
+
+def render_training(config: Config, index: int) -> np.ndarray:
+    """Samples of a training song."""
+    return render(training_plan(config, index))
+
+
+class SongPool(Generic[Item]):
+    """`size` songs at a time. At each step the oldest is replaced by a song never heard before."""
+
+    def __init__(self, size: int, make: Callable[[int], Item]) -> None:
+        self._size = size
+        self._make = make
+        self._items: dict[int, Item] = {}
+
+    def at(self, step: int) -> list[Item]:
+        """The pool of a step: songs `step` to `step + size - 1`."""
+        wanted = range(step, step + self._size)
+        self._items = {index: self._items[index] if index in self._items else self._make(index) for index in wanted}
+        return list(self._items.values())

@@ -1,0 +1,1 @@
+"""Tokenizer, prompt, special ids."""
