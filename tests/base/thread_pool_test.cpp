@@ -19,6 +19,7 @@ namespace {
 std::atomic<int64_t> allocations{0};
 }
 
+#if !defined(HEARTMULA_SANITIZED)  // they bring their own
 // Counts what the whole program allocates. Not inlined: GCC would take malloc and delete for a mismatch.
 [[gnu::noinline]] void* operator new(size_t size) {
   allocations.fetch_add(1, std::memory_order_relaxed);
@@ -31,6 +32,7 @@ std::atomic<int64_t> allocations{0};
 [[gnu::noinline]] void operator delete(void* memory, size_t) noexcept {
   std::free(memory);
 }
+#endif
 
 namespace heartmula {
 namespace {
