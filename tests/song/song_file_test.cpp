@@ -140,6 +140,7 @@ TEST_F(SongFile, a_song_cancelled_again_and_again_is_the_same_file) {
 
 TEST_F(SongFile, a_cancelled_song_says_so_beside_its_codes) {
   for (const bool lazy : {false, true}) {
+    fs::remove(request_.save_path + ".codes.safetensors");
     request_.lazy_load = lazy;
     json reported;
     cancel(request_, 0, &reported);
@@ -242,6 +243,7 @@ TEST_F(SongFile, a_song_that_fails_keeps_its_codes_and_an_earlier_song) {
   make(request_);
   const std::string song = contents(request_.save_path);
   for (const std::string_view stage : {"frames", "codec"}) {
+    fs::remove(request_.save_path + ".codes.safetensors");
     const SongFileHooks hooks = {.progress = [&](std::string_view name, int64_t, int64_t, double) {
       if (name == stage) throw std::runtime_error("the progress bar broke");
     }};
