@@ -3,6 +3,7 @@
 
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "codec/heartcodec.h"
 #include "lm/heartmula.h"
@@ -15,6 +16,16 @@ struct ModelChoice {
   std::string model_path;      // a checkpoint folder
   std::string version = "3B";  // of the language model in it
   std::string synthetic;       // "3B" or "7B", or a folder with the configurations of a checkpoint
+};
+
+/// What every stage is measured or predicted with.
+struct StageChoice {
+  ModelChoice models;
+  std::vector<DType> mula_dtypes = {DType::kBF16};
+  std::vector<DType> codec_dtypes = {DType::kF32};
+  std::vector<int64_t> songs = {1, 4};  // at once
+  int64_t context = 512;                // positions in the cache before a frame
+  int64_t prompt = 400;                 // positions of a prefill
 };
 
 class ModelSource {

@@ -29,15 +29,9 @@ struct MachineDescription {
   double efficiency_of(const Stage& stage) const;
 };
 
-struct PlanOptions {
-  ModelChoice models;
-  std::vector<DType> mula_dtypes = {DType::kBF16};
-  std::vector<DType> codec_dtypes = {DType::kF32};
-  std::vector<int64_t> songs = {1, 4};  // at once
-  int64_t context = 512;                // positions in the cache before a frame
-  int64_t prompt = 400;                 // positions of a prefill
-  int64_t frames = 2250;                // of the song
-  bool lazy_load = false;               // one model in memory at a time
+struct PlanOptions : StageChoice {
+  int64_t frames = 2250;   // of the song
+  bool lazy_load = false;  // one model in memory at a time
 };
 
 struct Prediction {

@@ -11,18 +11,12 @@
 
 namespace heartmula::bench {
 
-struct Options {
-  ModelChoice models;
+struct Options : StageChoice {
   std::vector<std::string> stages;  // of kStageNames; empty: all
   int threads = 0;
   std::string cpus = {};
-  std::vector<DType> mula_dtypes = {DType::kBF16};
-  std::vector<DType> codec_dtypes = {DType::kF32};
-  std::vector<int64_t> songs = {1, 4};  // at once
-  int64_t context = 512;                // positions in the cache before a frame
-  int64_t prompt = 400;                 // positions of a prefill
-  int64_t repeats = 5;                  // of each sample; a third of them for stages of many seconds
-  std::string program = {};             // the heartmula that stage `open` starts; empty: without that stage
+  int64_t repeats = 5;       // of each sample; a third of them for stages of many seconds
+  std::string program = {};  // the heartmula that stage `open` starts; empty: without that stage
 };
 
 extern const std::vector<std::string> kStageNames;

@@ -44,7 +44,7 @@ void add_bench(CLI::App& app, Run& run) {
   command->callback([options, &run] {
     run = [options] {
       watch_signals();
-      options->stage.copy_to(options->run);
+      static_cast<bench::StageChoice&>(options->run) = options->stage.resolve();
       options->run.program = "/proc/self/exe";
       std::optional<nlohmann::json> old;
       if (!options->compare.empty()) old = read_json_object(options->compare);
@@ -73,8 +73,7 @@ void add_first_logits(CLI::App& app, Run& run) {
   command->add_option("--repeats", options->work.repeats);
   command->callback([options, &run] {
     run = [options] {
-      bench::Options stage;
-      options->stage.copy_to(stage);
+      const bench::StageChoice stage = options->stage.resolve();
       options->work.models = stage.models;
       options->work.dtype = stage.mula_dtypes.front();
       options->work.context = stage.context;

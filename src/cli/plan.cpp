@@ -36,10 +36,9 @@ void add_plan(CLI::App& app, Run& run) {
   command->add_option("--compare", options->compare, kCompareHelp);
   command->callback([options, &run] {
     run = [options] {
-      bench::ModelChoice& models = options->stage.models;
-      if (models.model_path.empty() && models.synthetic.empty()) models.synthetic = "3B";
       bench::PlanOptions plan;
-      options->stage.copy_to(plan);
+      static_cast<bench::StageChoice&>(plan) = options->stage.resolve();
+      if (plan.models.model_path.empty() && plan.models.synthetic.empty()) plan.models.synthetic = "3B";
       plan.frames = options->max_audio_length_ms / kFrameMs;
       plan.lazy_load = options->lazy_load;
       std::optional<nlohmann::json> measured;

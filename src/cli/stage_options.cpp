@@ -9,27 +9,37 @@ namespace heartmula {
 
 void StageOptions::add_to(CLI::App& command) {
   const auto list = CLI::MultiOptionPolicy::TakeAll;
-  command.add_option(both_spellings("--model_path"), models.model_path, "The checkpoint that it is about");
-  command.add_option("--version", models.version, "Size of its language model")->capture_default_str();
-  command.add_option("--synthetic", models.synthetic,
+  command.add_option(both_spellings("--model_path"), choice_.models.model_path, "The checkpoint that it is about");
+  command.add_option("--version", choice_.models.version, "Size of its language model")->capture_default_str();
+  command.add_option("--synthetic", choice_.models.synthetic,
                      "Random weights in memory instead: 3B, 7B, or a folder with a checkpoint's config.json files");
-  command.add_option(both_spellings("--mula_dtype"), mula_dtypes, "Weights of the language model: bf16, fp32, or both")
+  command
+      .add_option(both_spellings("--mula_dtype"), mula_dtypes_, "Weights of the language model: bf16, fp32, or both")
       ->delimiter(',')
       ->multi_option_policy(list)
       ->capture_default_str();
-  command.add_option(both_spellings("--codec_dtype"), codec_dtypes, "Weights of the codec, likewise")
+  command.add_option(both_spellings("--codec_dtype"), codec_dtypes_, "Weights of the codec, likewise")
       ->delimiter(',')
       ->multi_option_policy(list)
       ->capture_default_str();
-  command.add_option("--songs", songs, "Songs at once in a frame")
+  command.add_option("--songs", choice_.songs, "Songs at once in a frame")
       ->delimiter(',')
       ->multi_option_policy(list)
       ->check(CLI::Range(1, 64))
       ->capture_default_str();
-  command.add_option("--context", context, "Positions before a frame")
+  command.add_option("--context", choice_.context, "Positions before a frame")
       ->check(CLI::Range(1, 8000))
       ->capture_default_str();
-  command.add_option("--prompt", prompt, "Positions of the prefill")->check(CLI::Range(2, 8000))->capture_default_str();
+  command.add_option("--prompt", choice_.prompt, "Positions of the prefill")
+      ->check(CLI::Range(2, 8000))
+      ->capture_default_str();
+}
+
+bench::StageChoice StageOptions::resolve() const {
+  bench::StageChoice choice = choice_;
+  choice.mula_dtypes = parse("--mula_dtype", mula_dtypes_);
+  choice.codec_dtypes = parse("--codec_dtype", codec_dtypes_);
+  return choice;
 }
 
 std::vector<DType> StageOptions::parse(const char* flag, const std::vector<std::string>& names) {

@@ -12,28 +12,18 @@ class App;
 
 namespace heartmula {
 
-struct StageOptions {
-  bench::ModelChoice models;
-  std::vector<std::string> mula_dtypes = {"bf16"};
-  std::vector<std::string> codec_dtypes = {"fp32"};
-  std::vector<int64_t> songs = {1, 4};
-  int64_t context = 512;
-  int64_t prompt = 400;
-
+class StageOptions {
+ public:
   void add_to(CLI::App& command);
-  /// Into bench::Options or bench::PlanOptions. Throws Error(kUser) for an unknown dtype.
-  template <typename Options>
-  void copy_to(Options& options) const {
-    options.models = models;
-    options.mula_dtypes = parse("--mula_dtype", mula_dtypes);
-    options.codec_dtypes = parse("--codec_dtype", codec_dtypes);
-    options.songs = songs;
-    options.context = context;
-    options.prompt = prompt;
-  }
+  /// Throws Error(kUser) for an unknown dtype.
+  bench::StageChoice resolve() const;
 
  private:
   static std::vector<DType> parse(const char* flag, const std::vector<std::string>& names);
+
+  bench::StageChoice choice_;
+  std::vector<std::string> mula_dtypes_ = {"bf16"};
+  std::vector<std::string> codec_dtypes_ = {"fp32"};
 };
 
 }  // namespace heartmula
