@@ -37,8 +37,8 @@ void StageOptions::add_to(CLI::App& command) {
 
 bench::StageChoice StageOptions::resolve() const {
   bench::StageChoice choice = choice_;
-  choice.mula_dtypes = parse("--mula_dtype", mula_dtypes_);
-  choice.codec_dtypes = parse("--codec_dtype", codec_dtypes_);
+  choice.mula_dtypes = parse("mula_dtype", mula_dtypes_);
+  choice.codec_dtypes = parse("codec_dtype", codec_dtypes_);
   return choice;
 }
 
