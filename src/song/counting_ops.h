@@ -25,9 +25,7 @@ class CountingOps final : public LoadingOps {
   }
   Matrix pack(const MatrixSource& source, DType dtype) override { return count(source, source.tensors, false, dtype); }
   Matrix pack_gate_up(const MatrixSource& gate, const MatrixSource& up, DType dtype) override {
-    std::vector<std::string> tensors = gate.tensors;
-    tensors.insert(tensors.end(), up.tensors.begin(), up.tensors.end());
-    return count(gate, tensors, true, dtype);
+    return count(gate, tensors_of(gate, up), true, dtype);
   }
   Matrix adopt(const StoredMatrix& stored) override {
     const auto bytes = static_cast<int64_t>(stored.data.size());

@@ -46,6 +46,12 @@ class LoadingOps : public Ops {
  protected:
   /// Every operation on activations.
   virtual void compute() { never(); }
+  /// What a gated matrix is made of.
+  static std::vector<std::string> tensors_of(const MatrixSource& gate, const MatrixSource& up) {
+    std::vector<std::string> tensors = gate.tensors;
+    tensors.insert(tensors.end(), up.tensors.begin(), up.tensors.end());
+    return tensors;
+  }
 
  private:
   [[noreturn]] static void never() { throw failure("nothing can be computed on a device that only loads"); }

@@ -24,9 +24,8 @@ class MatrixTap final : public LoadingOps {
     return {};
   }
   Matrix pack_gate_up(const MatrixSource& gate, const MatrixSource& up, DType dtype) override {
-    std::vector<std::string> tensors = gate.tensors;
-    tensors.insert(tensors.end(), up.tensors.begin(), up.tensors.end());
-    sink_({gate.name, gate.n, gate.k, true}, tensors, [&] { return device_.pack_gate_up(gate, up, dtype); });
+    sink_({gate.name, gate.n, gate.k, true}, tensors_of(gate, up),
+          [&] { return device_.pack_gate_up(gate, up, dtype); });
     return {};
   }
   Matrix adopt(const StoredMatrix& stored) override {
