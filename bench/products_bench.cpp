@@ -195,7 +195,7 @@ bool add_all() {
     for (const DType dtype : {DType::kBF16, DType::kF32}) {
       const std::string prefix = isa + "/" + (dtype == DType::kBF16 ? "bf16" : "f32") + "/";
       for (const Shape& shape : kDecodeShapes) {
-        for (const int64_t rows : {1, 2, 4, 8, 12, 16, 32}) {
+        for (const int64_t rows : {1, 2, 4, 6, 8, 12, 16, 32}) {
           add(
               "few_rows/" + prefix + shape.name + "/rows:" + std::to_string(rows),
               [=](benchmark::State& state) { few_rows(state, isa, dtype, shape, rows); }, 9);

@@ -3,7 +3,7 @@
 namespace heartmula::cpu {
 namespace {
 
-constexpr int64_t kStreamBytes = 128 << 10;  // of weights a chunk, where few rows stream them
+constexpr int64_t kStreamBytes = 1024 << 10;  // of weights a chunk, where few rows stream them
 constexpr int64_t kChunksPerThread = 4;
 
 int64_t divide_up(int64_t a, int64_t b) {

@@ -12,10 +12,11 @@ namespace {
 
 constexpr int64_t kBlockBytes = 3072;        // of an output; fewer mean more partial sums, more spill the second cache
 constexpr int64_t kStreamBlockBytes = 8192;  // of a panel's weights, where few rows are still several tiles
-// How far few rows fetch ahead of their use: bytes, for two panels side by side and for one. Tuned on a Zen 3 for
-// vectors of 8 lanes, where 4 KB cost a tenth, and on a Zen 5 for 16.
-constexpr int64_t kAheadOfPair = kLanes == 16 ? 4096 : 1024;
-constexpr int64_t kAheadOfOne = kLanes == 16 ? 4096 : 1536;
+// Where memory takes longer than arithmetic, one sequential stream a thread is all that it can give: fetching ahead of
+// it costs a tenth. With more rows arithmetic delays the loads, and lines must wait in the second cache, for the first
+// cannot ask for enough. Measured on a Zen 4 with vectors of 8 and 16 lanes.
+constexpr int kStreamingRows = kLanes == 16 ? 4 : 2;
+constexpr int64_t kAhead = 8192;  // bytes
 constexpr int64_t kPadding = 16;  // words between rows of scratch, against rows that fall into the same cache sets
 
 /// In a block of k of many rows.
@@ -108,9 +109,9 @@ struct Walk {
 
 /// R rows of P panels: the sums so far go on over this block. `w` are the weights of the first panel, `sums` is
 /// [walk.rows][kPanel] a panel, from the tile's first row on.
-template <class W, int R, int P, int kLines>
+template <class W, int R, int P, class AheadOfUse>
 HWY_NOINLINE void tile(const Walk<W>& walk, const typename W::Stored* w, float* sums, int64_t row, int64_t panel,
-                       Ahead<kLines> ahead) {
+                       AheadOfUse ahead) {
   constexpr int V = P * kVectors;
   F acc[R][V];
   const auto place = [&](int r, int v) HWY_ATTR {
@@ -190,24 +191,31 @@ void few_rows(const Product& p, const ProductPart& part, float* sums) {
     use({0, shape.taps, 0, shape.tap_words}, true, true);
     for_each_tile_and_panel<W>(rows, panels, [&]<int R, int P>(int64_t row, int64_t panel) HWY_ATTR {
       const auto* w = weights + panel * walk.panel_stride;
-      Ahead<kLines> ahead{reinterpret_cast<const char*>(w) + (P == 2 ? kAheadOfPair : kAheadOfOne), kWordBytes};
+      Ahead<R <= kStreamingRows ? 0 : kLines, 2> ahead{reinterpret_cast<const char*>(w) + kAhead, kWordBytes};
       tile<W, R, P>(walk, w, sums, row, panel, ahead);
     });
     return;
   }
   const int64_t tiles = divide_up(rows, W::kRows);
-  for (int64_t panel = 0; panel < panels; ++panel) {
-    for_each_block(shape, kStreamBlockBytes / kWordBytes, [&](const Block& block, int64_t word, bool last) HWY_ATTR {
-      use(block, word == 0, last);
-      const auto* w = weights + panel * walk.panel_stride + word * kPanel;
-      const int64_t bytes = block.taps * block.words * kWordBytes;
-      Ahead<1> ahead{reinterpret_cast<const char*>(w) + bytes, kWordBytes / tiles};
-      for_each_tile<W>(rows, [&](int64_t row, int64_t count) HWY_ATTR {
-        with_rows<W::kRows>(count,
-                            [&]<int R>() HWY_ATTR { tile<W, R, 1>(walk, w, sums + row * kPanel, row, panel, ahead); });
-        ahead.at += bytes / tiles;
+  const auto in_turn = [&]<int kCacheLevel>() HWY_ATTR {
+    for (int64_t panel = 0; panel < panels; ++panel) {
+      for_each_block(shape, kStreamBlockBytes / kWordBytes, [&](const Block& block, int64_t word, bool last) HWY_ATTR {
+        use(block, word == 0, last);
+        const auto* w = weights + panel * walk.panel_stride + word * kPanel;
+        const int64_t bytes = block.taps * block.words * kWordBytes;
+        Ahead<1, kCacheLevel> ahead{reinterpret_cast<const char*>(w) + bytes, kWordBytes / tiles};
+        for_each_tile<W>(rows, [&](int64_t row, int64_t count) HWY_ATTR {
+          with_rows<W::kRows>(
+              count, [&]<int R>() HWY_ATTR { tile<W, R, 1>(walk, w, sums + row * kPanel, row, panel, ahead); });
+          ahead.at += bytes / tiles;
+        });
       });
-    });
+    }
+  };
+  if (tiles == 2) {
+    in_turn.template operator()<2>();
+  } else {
+    in_turn.template operator()<1>();  // measured: a tenth faster there
   }
 }
 

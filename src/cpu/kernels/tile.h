@@ -17,8 +17,8 @@ namespace heartmula::cpu::HEARTMULA_KERNELS {
 /// How many rows a tile has.
 struct TileOfRows {
   static constexpr int kRows = kTileRows;
-  static constexpr int kPairRows = kTileRows / 2;  // beside two panels
-  static constexpr int kRowStep = 1;               // a tile begins at a multiple of it
+  static constexpr int kPairRows = kLanes == 16 ? 0 : kTileRows / 2;  // beside two panels
+  static constexpr int kRowStep = 1;                                  // a tile begins at a multiple of it
 };
 
 /// acc[r][v] += x[r] * w[v]: either rows or vectors wait in registers, whichever are fewer, while the others pass by.
@@ -119,9 +119,10 @@ using WeightsPacked = WeightsPairs;  // bf16 as a packed matrix holds it
 
 /// Where the loop over k fetches memory long before it is used: `kLines` cache lines at `at` each step, which then
 /// moves on by `step` bytes. The same beyond the first panel's for each further one.
-template <int kLinesAStep>
+template <int kLinesAStep, int kCacheLevel = 1>
 struct Ahead {
   static constexpr int kLines = kLinesAStep;
+  static constexpr int kLocality = 4 - kCacheLevel;
   const char* at = nullptr;
   int64_t step = 0;
 };
@@ -130,10 +131,10 @@ using NothingAhead = Ahead<0>;
 #if HWY_ARCH_ARM
 
 /// Fetches nothing, for want of a machine to measure it on.
-template <class W, int R, int V, int kLines>
+template <class W, int R, int V, class AheadOfUse>
 HWY_INLINE void accumulate(F (&acc)[R][V], const typename W::Activation* a, int64_t a_stride,
                            const typename W::Stored* w, int64_t w_step, int64_t panel_stride, int64_t steps,
-                           Ahead<kLines>&) {
+                           AheadOfUse&) {
   accumulate<W>(acc, a, a_stride, w, w_step, panel_stride, steps);
 }
 
@@ -141,10 +142,11 @@ HWY_INLINE void accumulate(F (&acc)[R][V], const typename W::Activation* a, int6
 
 /// `steps` steps; weights of a step lie w_step elements after those of the step before, those of the next panel
 /// panel_stride elements further.
-template <class W, int R, int V, int kLines = 0>
+template <class W, int R, int V, class AheadOfUse>
 HWY_INLINE void accumulate(F (&acc)[R][V], const typename W::Activation* a, int64_t a_stride,
                            const typename W::Stored* w, int64_t w_step, int64_t panel_stride, int64_t steps,
-                           Ahead<kLines>& ahead) {
+                           AheadOfUse& ahead) {
+  constexpr int kLines = AheadOfUse::kLines;
   constexpr int kBases = (R + 3) / 4;  // a base for 4 rows: offsets of 0 to 3 strides need no registers of their own
   constexpr int kPanels = V / kVectors;
   const typename W::Activation* rows[kBases];
@@ -156,7 +158,7 @@ HWY_INLINE void accumulate(F (&acc)[R][V], const typename W::Activation* a, int6
       HWY_UNROLL(4)
       for (int i = 0; i < kPanels * kLines; ++i) {
         const int64_t panel = i / kLines * panel_stride * int64_t{sizeof(typename W::Stored)};
-        __builtin_prefetch(ahead.at + panel + i % kLines * kCacheLine, 0, 3);
+        __builtin_prefetch(ahead.at + panel + i % kLines * kCacheLine, 0, AheadOfUse::kLocality);
       }
       ahead.at += ahead.step;
     }
@@ -197,12 +199,12 @@ HWY_INLINE void for_each_tile(int64_t rows, const Body& body) {
 }
 
 /// Covers [0, rows) x [0, panels): body.template operator()<R, P>(row, panel) for each tile of R rows and P panels.
-/// Few rows take two panels side by side, for one alone has too few chains to hide the latency of an addition.
+/// Few rows take two panels side by side, where one alone has too few chains to hide the latency of an addition.
 template <class W, class Body>
 HWY_INLINE void for_each_tile_and_panel(int64_t rows, int64_t panels, const Body& body) {
   int64_t panel = 0;
-  if (rows <= W::kPairRows) {
-    for (; panel + 2 <= panels; panel += 2) {
+  if constexpr (W::kPairRows > 0) {
+    for (; rows <= W::kPairRows && panel + 2 <= panels; panel += 2) {
       with_rows<W::kPairRows>(rows, [&]<int R>() HWY_ATTR { body.template operator()<R, 2>(0, panel); });
     }
   }
