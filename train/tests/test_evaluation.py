@@ -282,6 +282,18 @@ def test_readme_is_made_from_a_run_and_again_without_it(tmp_path: Path) -> None:
     assert (demo / "training.svg").read_bytes() == drawn
 
 
+def test_readme_tells_where_a_run_left_the_kits_configuration(tmp_path: Path) -> None:
+    kits = CONFIGS / "demo.toml"
+    assert provenance.changed_settings(kits, kits) == {}
+    content = kits.read_text(encoding="utf-8")
+    (tmp_path / "demo.toml").write_text(content.replace("minutes = 28", "minutes = 300"), encoding="utf-8")
+    run, demo = _logged_run(tmp_path / "run"), tmp_path / "demo"
+    demo.mkdir()
+    arguments = ["--config", str(tmp_path / "demo.toml"), "--run", str(run), "--to", str(demo)]
+    assert provenance.main(arguments) == 0
+    assert "had flow.minutes = 300 instead" in (demo / "README.md").read_text(encoding="utf-8")
+
+
 def test_report_refuses_what_is_no_result(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     (tmp_path / "other.json").write_text("{}", encoding="utf-8")
     assert report.main([str(tmp_path / "other.json")]) == 2

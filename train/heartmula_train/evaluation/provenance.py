@@ -13,6 +13,7 @@ import argparse
 import platform
 import sys
 import tomllib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,29 @@ from heartmula_train.song.checkpoint import read_json
 from heartmula_train.stages.loop import FIGURES
 from heartmula_train.stages.run import STAGES
 
+CONFIGS = Path(__file__).parents[2] / "configs"
 TRAINING, CURVES, README, RESULTS = "training.json", "training.svg", "README.md", "evaluation"
+
+
+def flat_settings(config: Path) -> dict[str, Any]:
+    """Of a configuration file, as "flow.steps"."""
+
+    def entries(table: dict[str, Any], prefix: str) -> Iterator[tuple[str, Any]]:
+        for name, value in table.items():
+            if isinstance(value, dict):
+                yield from entries(value, f"{prefix}{name}.")
+            else:
+                yield prefix + name, value
+
+    return dict(entries(tomllib.loads(config.read_text(encoding="utf-8")), ""))
+
+
+def changed_settings(config: Path, kits: Path) -> dict[str, Any]:
+    """Settings of a run's configuration that the kit's of the same name has otherwise (None: not at all)."""
+    if not kits.exists():
+        return {}
+    ours, theirs = flat_settings(kits), flat_settings(config)
+    return {name: theirs.get(name) for name in {**ours, **theirs} if theirs.get(name) != ours.get(name)}
 
 
 def training_record(config: Path, run: Path, trained_at: str, machine: str) -> dict[str, Any]:
@@ -34,7 +57,8 @@ def training_record(config: Path, run: Path, trained_at: str, machine: str) -> d
     folders = {stage: run / stage / FIGURES for stage in STAGES}
     return {
         "config": config.name,
-        "settings": tomllib.loads(config.read_text(encoding="utf-8")),
+        "settings": flat_settings(config),
+        "changed_settings": changed_settings(config, CONFIGS / config.name),
         "commit": trained_at,
         "machine": machine,
         "versions": {"python": platform.python_version(), "torch": torch.__version__},
@@ -77,6 +101,8 @@ def readme(folder: Path, training: dict[str, Any], results: str) -> str:
     )
     versions = ", ".join(f"{name} {version}" for name, version in training["versions"].items())
     where = f" on {training['machine']}" if training["machine"] else ""
+    changes = ", ".join(f"{name} = {value}" for name, value in training["changed_settings"].items())
+    changed = f"\nThis run's configuration had {changes} instead of what the file says.\n" if changes else ""
     return f"""# A small HeartMuLa, trained on synthetic songs
 
 The official architecture and file layout at a small size, trained from nothing by [the kit](../train/README.md) on
@@ -96,8 +122,8 @@ SHA-256 of the checkpoint, over all that a song depends on: `{checkpoint_hash(fo
 ## What it reaches
 
 {results}
-The rows behind the totals are in [{RESULTS}/]({RESULTS}). Nobody's ears were asked: the analyzer's own accuracy is in
-[analyzer_accuracy.json](../train/heartmula_train/music/analyzer_accuracy.json).
+The rows behind the totals are in [{RESULTS}/]({RESULTS}). The kit's analyzer judges, no person does; how often it is
+right is in [analyzer_accuracy.json](../train/heartmula_train/music/analyzer_accuracy.json).
 
 ## How it was made
 
@@ -106,7 +132,7 @@ In `train/`, at commit {training["commit"] or "unknown"}, with {versions}{where}
 ```sh
 {commands}
 ```
-
+{changed}
 {stage_table(training)}
 
 A stage whose minutes end it before its steps do does not end at the same weights when it is trained again.
