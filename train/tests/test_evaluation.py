@@ -12,13 +12,13 @@ import pytest
 from scipy.signal import butter, sosfilt
 from torch.utils.tensorboard import SummaryWriter
 
-from heartmula_train.evaluation import frechet, provenance, report
+from heartmula_train.evaluation import frechet, prompt_following, provenance, report
 from heartmula_train.evaluation.codec_path import log_mel_db, targets_met
 from heartmula_train.evaluation.curves import draw_curves, read_curves, thinned
 from heartmula_train.evaluation.frechet import Gaussian, frechet_distance, song_vectors
 from heartmula_train.evaluation.hearing import ATTRIBUTES, agreement, hear, vowel_errors
 from heartmula_train.evaluation.plans import EVALUATION_SEED, MAX_SECONDS, evaluation_plan
-from heartmula_train.evaluation.program import read_codes, read_wav, write_codes, write_wav
+from heartmula_train.evaluation.program import Program, read_codes, read_wav, write_codes, write_wav
 from heartmula_train.evaluation.prompt_following import (
     OUTCOMES,
     bars_too_long,
@@ -97,6 +97,30 @@ def test_requirements_fail_and_pass() -> None:
     for text in ("tempo", "tempo=x", "colour=3"):
         with pytest.raises(Exception, match="NAME=COUNT"):
             parse_requirements(text)
+
+
+@pytest.mark.parametrize(("shift", "verdict"), [(0, 0), (1, 1)])
+def test_four_songs_pass_if_they_are_as_asked_and_fail_if_they_are_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, shift: int, verdict: int
+) -> None:
+    """The program is replaced by the synthesizer, which plays song `number + shift` of the evaluation."""
+
+    def play(
+        _program: Program, _model: Path, prompt: tuple[str, str], path: Path, seed: int, *_others: object
+    ) -> dict[str, dict]:
+        assert prompt == (evaluation_plan(seed).tags, evaluation_plan(seed).lyrics)
+        plan = evaluation_plan(seed + shift)
+        write_wav(render(plan), path)
+        made = {"frames": plan.codes, "stop_reason": "eos", "real_time_factor": {"total": 1.0}}
+        return {"result": {**made, "warnings": [], "device": "none"}}
+
+    monkeypatch.setattr(Program, "generate", play)
+    monkeypatch.setattr(Program, "version", lambda _: "heartmula 0")
+    out = tmp_path / "result.json"
+    arguments = ["--model_path", str(tmp_path), "--songs", "4", "--require", "sum=11", "--out", str(out)]
+    assert prompt_following.main(arguments) == verdict
+    everything = json.loads(out.read_text(encoding="utf-8"))["totals"]["everything"]
+    assert everything["right"] == (0 if shift else 4)
 
 
 def test_hearing_a_song_of_a_plan() -> None:
