@@ -22,6 +22,7 @@ from heartmula_train.evaluation.program import DEFAULT_PROGRAM, Program
 from heartmula_train.song.checkpoint import CODEC_FOLDER
 
 _Z_95 = 1.959963984540054
+_LINE = 120
 
 
 def add_program(parser: argparse.ArgumentParser) -> None:
@@ -109,7 +110,11 @@ def write_result(result: dict[str, Any], out: Path | None) -> None:
 
 
 def write_compact(path: Path, content: dict[str, Any]) -> None:
-    """Indented JSON, but a list or an object of plain values stands on one line."""
-    text = json.dumps(content, indent=2)
-    text = re.sub(r"[\[{]\s[^\[\]{}]*[\]}]", lambda plain: json.dumps(json.loads(plain[0])), text)
+    """Indented JSON, but a list of plain values, or an object of a few, stands on one line."""
+
+    def joined(plain: re.Match[str]) -> str:
+        line = json.dumps(json.loads(plain[0]))
+        return line if line[0] == "[" or len(line) <= _LINE else plain[0]
+
+    text = re.sub(r"[\[{]\s[^\[\]{}]*[\]}]", joined, json.dumps(content, indent=2))
     path.write_text(text + "\n", encoding="utf-8")
