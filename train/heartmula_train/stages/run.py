@@ -76,14 +76,20 @@ def load_tokenizer(run: Path) -> Tokenizer:
     return Tokenizer.from_file(str(run / "language_model" / TOKENIZER))
 
 
-def assemble(config: Config, run: Path) -> Checkpoint:
-    """All four stages in the models that a checkpoint ships."""
+def assemble_codec(config: Config, run: Path) -> HeartCodec:
+    """Stages autoencoder, rvq and flow in the codec that a checkpoint ships."""
     codec = HeartCodec(config.codec)
     codec.flow_matching = _load(FlowMatching(config.codec), run / "flow")
     codec.scalar_model.decoder = load_autoencoder(config, run).decoder
+    return codec.eval()
+
+
+def assemble(config: Config, run: Path) -> Checkpoint:
+    """All four stages in the models that a checkpoint ships."""
+    codec = assemble_codec(config, run)
     tokenizer = load_tokenizer(run)
     lm = _load(HeartMuLa(config.lm), run / "language_model")
-    return Checkpoint(lm.eval(), codec.eval(), tokenizer, special_ids(tokenizer, config.audio_eos_id))
+    return Checkpoint(lm.eval(), codec, tokenizer, special_ids(tokenizer, config.audio_eos_id))
 
 
 def export(config: Config, run: Path, out: Path, dtype: torch.dtype = torch.bfloat16) -> None:

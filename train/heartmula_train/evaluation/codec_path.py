@@ -1,0 +1,177 @@
+"""What of a song survives the codec: a held-out song -> codes -> the C++ program's decoder -> the analyzer.
+
+Usage: python -m heartmula_train.evaluation.codec_path --config configs/demo.toml --run RUN --out RESULT.json
+
+The run's quantizer makes the codes; it is not part of a checkpoint. The codec that decodes them is that of
+--model_path, or else what the run's stages rvq, autoencoder and flow would export. Beside it stands the wave
+autoencoder alone, the best that any flow could reach. Targets: each attribute right in 90 % of songs, 6.5 dB.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import tempfile
+from collections.abc import Sequence
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from heartmula_train.codec.distances import log_mel_distance_db
+from heartmula_train.evaluation.hearing import ATTRIBUTES, agreement, hear, heard_attributes
+from heartmula_train.evaluation.program import Program, ProgramError, read_wav, write_codes, write_wav
+from heartmula_train.evaluation.record import add_program, program_provenance, provenance, share, write_result
+from heartmula_train.music.plan import SongPlan
+from heartmula_train.music.render import render
+from heartmula_train.song.checkpoint import CODEC_FOLDER, save_codec
+from heartmula_train.stages.autoencoder import WaveAutoencoder
+from heartmula_train.stages.config import Config, read_config
+from heartmula_train.stages.loop import FINAL
+from heartmula_train.stages.run import assemble_codec, load_autoencoder, load_quantizer
+from heartmula_train.stages.songs import held_out_plan
+
+FIRST = 100  # the stages validate on the first few held-out songs
+TARGET_SHARE, TARGET_DB = 0.9, 6.5
+
+
+def log_mel_db(actual: np.ndarray, expected: np.ndarray) -> float:
+    """Mean over both channels, as the training's figures; songs [2, samples], compared over the shorter one."""
+    samples = min(actual.shape[1], expected.shape[1])
+    return log_mel_distance_db(*(torch.from_numpy(song[:, :samples].copy()) for song in (actual, expected)))
+
+
+@torch.no_grad()
+def through_autoencoder(autoencoder: WaveAutoencoder, song: np.ndarray) -> np.ndarray:
+    """song [2, 1920 T] -> the same through rounded latents."""
+    return autoencoder(torch.from_numpy(song)).numpy()
+
+
+def judge(plan: SongPlan, original: np.ndarray, decoded: np.ndarray) -> dict[str, Any]:
+    """What is heard in `decoded`, whether it is the plan's, and the distance to the original."""
+    heard = hear(decoded)
+    return {
+        "right": agreement(heard, plan),
+        "heard": heard_attributes(heard),
+        "log_mel_db": round(log_mel_db(decoded, original), 3),
+    }
+
+
+def totals(rows: Sequence[dict[str, Any]], path: str) -> dict[str, Any]:
+    """Shares and mean distance over the songs of one path."""
+    distances = [row[path]["log_mel_db"] for row in rows]
+    return {
+        **{name: share([row[path]["right"][name] for row in rows]) for name in ATTRIBUTES},
+        "log_mel_db": round(float(np.mean(distances)), 3),
+        "log_mel_db_worst": max(distances),
+    }
+
+
+def measure_song(
+    program: Program,
+    model_path: Path,
+    plan: SongPlan,
+    codes: np.ndarray,
+    autoencoder: WaveAutoencoder | None,
+    folder: Path,
+    number: int,
+) -> dict[str, Any]:
+    """codes [T, 8] of held-out song `number` -> one row of the result; files go below `folder`."""
+    original = render(plan)
+    name = f"held-out-{number:03d}"
+    codes_path, decoded_path = folder / "codes" / f"{name}.safetensors", folder / "decoded" / f"{name}.wav"
+    write_codes(codes, codes_path)
+    write_wav(original, folder / "original" / f"{name}.wav")
+    made = program.decode(model_path, codes_path, decoded_path, number)["result"]
+    row = {
+        "song": number,
+        "tags": plan.tags,
+        "seconds": round(made["duration_s"], 2),
+        "codec_real_time_factor": round(made["real_time_factor"]["codec"], 3),
+        "device": made["device"],
+        "original_right": agreement(hear(original), plan),
+        "codec": judge(plan, original, read_wav(decoded_path)),
+    }
+    if autoencoder is not None:
+        row["autoencoder"] = judge(plan, original, through_autoencoder(autoencoder, original))
+    return row
+
+
+def export_codec(config: Config, run: Path, folder: Path) -> Path:
+    """A checkpoint's folder that holds nothing but the codec."""
+    save_codec(assemble_codec(config, run), folder / CODEC_FOLDER, torch.bfloat16)
+    return folder
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Command line; 1 if a target is missed."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    parser = argparse.ArgumentParser(
+        prog="python -m heartmula_train.evaluation.codec_path",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--config", type=Path, required=True, help="the run's configuration")
+    parser.add_argument("--run", type=Path, required=True, help="the run's folder")
+    parser.add_argument("--model_path", type=Path, help="a checkpoint to decode with (the run's stages)")
+    parser.add_argument("--songs", type=int, default=24)
+    parser.add_argument("--first", type=int, default=FIRST, help="number of the first held-out song")
+    parser.add_argument("--keep", type=Path, help="keep original/, codes/ and decoded/ in this folder")
+    add_program(parser)
+    options = parser.parse_args(arguments)
+    program = Program(options.program, options.threads)
+    rows: list[dict[str, Any]] = []
+    try:
+        config = read_config(options.config)
+        quantizer = load_quantizer(config, options.run).eval()
+        has_autoencoder = (options.run / "autoencoder" / FINAL).exists()
+        autoencoder = load_autoencoder(config, options.run).eval() if has_autoencoder else None
+        with (
+            nullcontext(options.keep) if options.keep else tempfile.TemporaryDirectory() as folder,
+            tempfile.TemporaryDirectory() as exported,
+        ):
+            for kind in ("original", "codes", "decoded"):
+                (Path(folder) / kind).mkdir(parents=True, exist_ok=True)
+            model_path = options.model_path or export_codec(config, options.run, Path(exported))
+            result = {**provenance("codec_path", arguments), **program_provenance(program, model_path)}
+            for number in range(options.first, options.first + options.songs):
+                plan = held_out_plan(config, number)
+                codes = quantizer.encode(render(plan)).numpy()
+                rows.append(measure_song(program, model_path, plan, codes, autoencoder, Path(folder), number))
+                print(_line(rows[-1]), flush=True)
+    except (ProgramError, ValueError, OSError) as error:
+        print(f"codec_path: {error}", file=sys.stderr)
+        return 2
+    paths = ["codec", *(["autoencoder"] if has_autoencoder else [])]
+    result["settings"] = {"songs_seed": config.seed, "held_out_from": options.first, "noise_seeds": "the song's number"}
+    result["device"] = rows[0]["device"] if rows else ""
+    result["targets"] = {"share": TARGET_SHARE, "log_mel_db": TARGET_DB}
+    result["totals"] = {path: totals(rows, path) for path in paths}
+    result["targets_met"] = targets_met(result["totals"]["codec"])
+    result["songs"] = [{name: value for name, value in row.items() if name != "device"} for row in rows]
+    write_result(result, options.out)
+    for path in paths:
+        total = result["totals"][path]
+        kept = ", ".join(f"{name} {total[name]['right']} of {total[name]['of']}" for name in ATTRIBUTES)
+        print(f"{path}: {kept}, log-mel {total['log_mel_db']:.2f} dB")
+    return 0 if all(result["targets_met"].values()) else 1
+
+
+def targets_met(total: dict[str, Any]) -> dict[str, bool]:
+    """Of the codec's totals."""
+    return {
+        **{name: total[name]["share"] >= TARGET_SHARE for name in ATTRIBUTES},
+        "log_mel_db": total["log_mel_db"] <= TARGET_DB,
+    }
+
+
+def _line(row: dict[str, Any]) -> str:
+    codec = row["codec"]
+    verdicts = ", ".join(name if right else f"{name} WRONG" for name, right in codec["right"].items())
+    return f"song {row['song']} ({row['tags']}, {row['seconds']:.0f} s): {verdicts}; {codec['log_mel_db']:.2f} dB"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,182 @@
+"""The README of a trained checkpoint: how it was made and what it reaches.
+
+Usage: python -m heartmula_train.evaluation.provenance --config configs/demo.toml --run RUN --to ../demo
+
+With --run: writes TO/training.json (figures and validation curves of each stage, from figures.json and the TensorBoard
+logs). Then, from it and the results TO/evaluation/*.json: TO/training.svg and TO/README.md. Without --run only the
+latter, from what is there.
+"""
+
+from __future__ import annotations
+
+import argparse
+import platform
+import sys
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import safe_open
+
+from heartmula_train.evaluation.curves import draw_curves, read_curves
+from heartmula_train.evaluation.record import checkpoint_hash, commit, write_compact
+from heartmula_train.evaluation.report import read_results, report, table
+from heartmula_train.song.checkpoint import read_json
+from heartmula_train.stages.loop import FIGURES
+from heartmula_train.stages.run import STAGES
+
+CONFIGS = Path(__file__).parents[2] / "configs"
+TRAINING, CURVES, README, RESULTS = "training.json", "training.svg", "README.md", "evaluation"
+
+
+def flat_settings(config: Path) -> dict[str, Any]:
+    """Of a configuration file, as "flow.steps"."""
+
+    def entries(table: dict[str, Any], prefix: str) -> Iterator[tuple[str, Any]]:
+        for name, value in table.items():
+            if isinstance(value, dict):
+                yield from entries(value, f"{prefix}{name}.")
+            else:
+                yield prefix + name, value
+
+    return dict(entries(tomllib.loads(config.read_text(encoding="utf-8")), ""))
+
+
+def changed_settings(config: Path, kits: Path) -> dict[str, Any]:
+    """Settings of a run's configuration that the kit's of the same name has otherwise (None: not at all)."""
+    if not kits.exists():
+        return {}
+    ours, theirs = flat_settings(kits), flat_settings(config)
+    return {name: theirs.get(name) for name in {**ours, **theirs} if theirs.get(name) != ours.get(name)}
+
+
+def training_record(config: Path, run: Path, trained_at: str, machine: str) -> dict[str, Any]:
+    """What is kept of a run: its configuration, and figures and curves of each stage."""
+    folders = {stage: run / stage / FIGURES for stage in STAGES}
+    return {
+        "config": config.name,
+        "settings": flat_settings(config),
+        "changed_settings": changed_settings(config, CONFIGS / config.name),
+        "commit": trained_at,
+        "machine": machine,
+        "versions": {"python": platform.python_version(), "torch": torch.__version__},
+        "figures": {stage: read_json(path) for stage, path in folders.items() if path.exists()},
+        "curves": read_curves(run, list(STAGES)),
+    }
+
+
+def sizes(folder: Path) -> str:
+    """A table of the models' parameters and bytes."""
+    rows = []
+    for path in sorted(folder.glob("*/*.safetensors")):
+        with safe_open(path, "pt") as file:
+            shapes = [file.get_slice(name).get_shape() for name in file.keys()]  # noqa: SIM118
+        parameters = sum(torch.Size(shape).numel() for shape in shapes)
+        rows.append(
+            [path.relative_to(folder).as_posix(), f"{parameters / 1e6:.2f} M", f"{path.stat().st_size / 1e6:.1f} MB"]
+        )
+    return table(["file", "numbers", "size"], rows)
+
+
+def stage_table(training: dict[str, Any]) -> str:
+    """Steps, minutes and last validation figures of each stage."""
+    rows = []
+    for stage, figures in training["figures"].items():
+        shown = [f"{name} {value:.4g}" for name, value in figures.items() if name not in ("step", "seconds")]
+        rows.append([stage, str(figures["step"]), f"{figures['seconds'] / 60:.1f}", ", ".join(shown)])
+    return table(["stage", "steps", "minutes", "on held-out songs"], rows)
+
+
+def readme(folder: Path, training: dict[str, Any], results: str) -> str:
+    """The whole text."""
+    config = f"configs/{training['config']}"
+    commands = "\n".join(
+        [
+            *(f"python -m heartmula_train {stage} --config {config} --out RUN" for stage in STAGES),
+            f"python -m heartmula_train export --config {config} --out RUN --to ../demo",
+            f"python -m heartmula_train.evaluation.provenance --config {config} --run RUN --to ../demo",
+        ]
+    )
+    versions = ", ".join(f"{name} {version}" for name, version in training["versions"].items())
+    where = f" on {training['machine']}" if training["machine"] else ""
+    changes = ", ".join(f"{name} = {value}" for name, value in training["changed_settings"].items())
+    changed = f"\nThis run's configuration had {changes} instead of what the file says.\n" if changes else ""
+    return f"""# A small HeartMuLa, trained on synthetic songs
+
+The official architecture and file layout at a small size, trained from nothing by [the kit](../train/README.md) on
+songs that the kit synthesizes. No recording and no released checkpoint went into it. It knows only the kit's tags and
+words; what it makes sounds like the kit's songs through a small codec.
+
+```sh
+build/release/heartmula generate --model_path demo --tags_text fast,happy,rock,guitar,drums,bass \\
+  --lyrics_text "$(printf '[intro]\\n\\n[verse]\\nblue moon over the sea\\nsing to me again\\n\\n[outro]\\n')" \\
+  --seed 1 --save_path song.wav
+```
+
+{sizes(folder)}
+
+SHA-256 of the checkpoint, over all that a song depends on: `{checkpoint_hash(folder)}`.
+
+## What it reaches
+
+{results}
+The rows behind the totals are in [{RESULTS}/]({RESULTS}). The kit's analyzer judges, no person does; how often it is
+right is in [analyzer_accuracy.json](../train/heartmula_train/music/analyzer_accuracy.json).
+
+## How it was made
+
+In `train/`, at commit {training["commit"] or "unknown"}, with {versions}{where}; seed {training["settings"]["seed"]}:
+
+```sh
+{commands}
+```
+{changed}
+{stage_table(training)}
+
+A stage whose minutes end it before its steps do does not end at the same weights when it is trained again.
+[{TRAINING}]({TRAINING}) holds the settings and these curves, all of held-out songs:
+
+![Validation figures of each stage]({CURVES})
+
+## Licence
+
+Apache License 2.0, as the repository: code, music and weights are all made here.
+"""
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Command line."""
+    parser = argparse.ArgumentParser(
+        prog="python -m heartmula_train.evaluation.provenance",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--config", type=Path, help="the run's configuration; needed with --run")
+    parser.add_argument("--run", type=Path, help="the run's folder")
+    parser.add_argument("--to", type=Path, required=True, help="the exported checkpoint's folder")
+    parser.add_argument("--commit", help="that the run was trained at (the repository's present one)")
+    parser.add_argument("--machine", default="", help="what it was trained on, in words")
+    options = parser.parse_args(arguments)
+    if options.run and not options.config:
+        parser.error("--run needs --config")
+    try:
+        if options.run:
+            trained_at = commit() if options.commit is None else options.commit
+            write_compact(
+                options.to / TRAINING, training_record(options.config, options.run, trained_at, options.machine)
+            )
+        training = read_json(options.to / TRAINING)
+        results = report(read_results(sorted((options.to / RESULTS).glob("*.json"))))
+        (options.to / CURVES).write_text(draw_curves(training["curves"]), encoding="utf-8")
+        (options.to / README).write_text(readme(options.to, training, results), encoding="utf-8")
+    except (ValueError, OSError) as error:
+        print(f"provenance: {error}", file=sys.stderr)
+        return 2
+    print(f"wrote {options.to / README}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

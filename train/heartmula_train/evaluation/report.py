@@ -1,0 +1,130 @@
+"""Results as Markdown: python -m heartmula_train.evaluation.report ../demo/evaluation/*.json."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from heartmula_train.evaluation.hearing import ATTRIBUTES
+from heartmula_train.evaluation.prompt_following import OUTCOMES
+from heartmula_train.song.checkpoint import read_json
+
+Result = dict[str, Any]
+
+
+def table(head: list[str], rows: list[list[str]]) -> str:
+    """A Markdown table; the first column is text, the others are figures."""
+    rule = ["---", *["---:"] * (len(head) - 1)]
+    return "\n".join("| " + " | ".join(cells) + " |" for cells in (head, rule, *rows))
+
+
+def shown_share(share: Result) -> str:
+    """ "57 of 60, 95 % (86 to 98 %)"."""
+    low, high = share["interval_95"]
+    return f"{share['right']} of {share['of']}, {100 * share['share']:.0f} % ({100 * low:.0f} to {100 * high:.0f} %)"
+
+
+def prompt_following(result: Result) -> str:
+    """Shares of songs that follow their prompt."""
+    totals, settings = result["totals"], result["settings"]
+    information = totals["information"]
+    rows = [[name, shown_share(totals[name])] for name in (*OUTCOMES, "everything")]
+    rows.append(["stopped by itself", shown_share(information["stopped_by_itself"])])
+    rows.append(["vowels as written", f"{100 * information['vowels']:.0f} %"])
+    return (
+        f"Songs follow their prompt (cfg_scale {settings['cfg_scale']}, topk {settings['topk']}, temperature "
+        f"{settings['temperature']}; in brackets the 95 % interval):\n\n" + table(["", "songs"], rows)
+    )
+
+
+def codec_path(result: Result) -> str:
+    """What survives the codec."""
+    paths = list(result["totals"])
+    rows = [[name, *(shown_share(result["totals"][path][name]) for path in paths)] for name in ATTRIBUTES]
+    rows.append(["log-mel distance", *(f"{result['totals'][path]['log_mel_db']:.2f} dB" for path in paths)])
+    target = result["targets"]
+    return (
+        f"Held-out songs through the codec (wanted: {100 * target['share']:.0f} %, at most {target['log_mel_db']} dB):"
+        "\n\n" + table(["", *paths], rows)
+    )
+
+
+def solver_steps(result: Result) -> str:
+    """Distances to fifty steps."""
+    rows = [
+        [
+            name if name == "other noise" else f"{name} steps",
+            f"{row['log_mel_db']:.2f} dB",
+            f"{row['si_sdr_db']:.1f} dB",
+            f"{100 * row['levels_changed']:.0f} %",
+        ]
+        for name, row in result["totals"].items()
+    ]
+    songs, reference = len(result["songs"]), result["settings"]["reference_steps"]
+    return (
+        f"Euler steps of the codec against {reference} of them, same codes and noise, mean over {songs} songs:\n\n"
+        + table(["", "log-mel distance", "SI-SDR", "levels changed"], rows)
+    )
+
+
+def frechet(result: Result) -> str:
+    """The distance and its yardstick."""
+    totals = result["totals"]
+    text = f"Frechet distance of log-mel statistics to synthesized songs of the same prompts: {totals['distance']} dB²"
+    if "yardstick" in totals:
+        text += f"; of other synthesized songs: {totals['yardstick']} dB²"
+    return text + "."
+
+
+WRITERS: dict[str, Callable[[Result], str]] = {
+    "prompt_following": prompt_following,
+    "codec_path": codec_path,
+    "solver_steps": solver_steps,
+    "frechet": frechet,
+}
+
+
+def report(results: list[Result]) -> str:
+    """Each result with the command that made it, in the order of `WRITERS`."""
+    parts = []
+    for name, write in WRITERS.items():
+        for result in results:
+            if result["evaluation"] == name:
+                parts.append(f"{write(result)}\n\n{made_by(result)}")
+    return "\n\n".join(parts) + "\n"
+
+
+def made_by(result: Result) -> str:
+    """Command, commit and versions in one line."""
+    where = [result["program"]] if "program" in result else []
+    where += [f"on {result['device']}"] if result.get("device") else []
+    where += [f"commit {result['commit'][:10]}{'+' * result['commit'].endswith('+')}"] if result["commit"] else []
+    return f"`{result['command']}` ({', '.join([*where, 'PyTorch ' + result['versions']['torch']])})"
+
+
+def read_results(paths: list[Path]) -> list[Result]:
+    """Results of evaluations; another JSON is an error."""
+    results = [read_json(path) for path in paths]
+    for path, result in zip(paths, results, strict=True):
+        if result.get("evaluation") not in WRITERS:
+            raise ValueError(f"{path}: not a result of heartmula_train.evaluation")
+    return results
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Prints the report."""
+    parser = argparse.ArgumentParser(prog="python -m heartmula_train.evaluation.report", description=__doc__)
+    parser.add_argument("results", type=Path, nargs="+")
+    try:
+        print(report(read_results(parser.parse_args(arguments).results)), end="")
+    except (ValueError, OSError) as error:
+        print(f"report: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
