@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import lru_cache
 
 import numpy as np
+import scipy.fft
 
 from heartmula_train.codec.config import SAMPLE_RATE
 
@@ -46,5 +47,5 @@ def power_frames(mono: np.ndarray, fft: int, hop: int) -> np.ndarray:
     padded = np.pad(mono.astype(np.float32), (before, fft))
     windows = np.lib.stride_tricks.sliding_window_view(padded, fft)[: frames * hop : hop]
     window = np.hanning(fft + 1)[:-1].astype(np.float32)
-    spectrum = np.fft.rfft(windows * window, axis=1)
+    spectrum = scipy.fft.rfft(windows * window, axis=1)
     return (spectrum.real**2 + spectrum.imag**2).astype(np.float32) / np.float32(np.square(window).sum())

@@ -41,7 +41,8 @@ class Training:
     clip: float = 1.0
     warmup_steps: int = 50
     decay_part: float = 0.4  # the learning rate falls to zero over the last part
-    pool: int = 16  # songs to draw from at a time; every step one is replaced by a fresh one
+    pool: int = 16  # songs to draw from at a time
+    fresh: int = 1  # of them are replaced at every step
     validation_songs: int = 6
     validate_every: int = 200
     save_every_s: float = 60.0
@@ -83,6 +84,7 @@ class LanguageModel(Training):
     max_frames: int = 300
     drop_text: float = 0.1
     depth_frames: int = 512  # frames a step for which the depth decoder is trained
+    codebook_decay: float = 0.7  # each codebook weighs so much of the one before: the last ones are nearly noise
     tokenizer_songs: int = 400
 
 

@@ -48,7 +48,11 @@ class LanguageModelTask(Task):
         torch.manual_seed(config.seed)
         self.module = HeartMuLa(config.lm)
         longest = self.settings.max_seconds
-        self._pool = SongPool(self.settings.pool, lambda index: self._example(training_plan(config, index, longest)))
+        self._pool = SongPool(
+            self.settings.pool,
+            lambda index: self._example(training_plan(config, index, longest)),
+            self.settings.fresh,
+        )
         self._held_out = [
             self._example(held_out_plan(config, i, longest)) for i in range(self.settings.validation_songs)
         ]
@@ -87,8 +91,10 @@ class LanguageModelTask(Task):
         first = F.cross_entropy(model.first_logits(outputs).float(), targets[:, 0])
         chosen = torch.from_numpy(rng.permutation(len(targets))[:depth_frames]).to(device)
         logits = model.depth_logits(outputs[chosen], targets[chosen])  # [n, 7, V]
-        depth = F.cross_entropy(logits.float().flatten(0, 1), targets[chosen, 1:].flatten())
-        return {"loss": (first + (CODEBOOKS - 1) * depth) / CODEBOOKS, "codebook0": first, "depth": depth}
+        nats = F.cross_entropy(logits.float().transpose(1, 2), targets[chosen, 1:], reduction="none").mean(0)  # [7]
+        weights = self.settings.codebook_decay ** torch.arange(CODEBOOKS, device=device)
+        loss = (weights * torch.cat((first[None], nats))).sum() / weights.sum()
+        return {"loss": loss, "codebook0": first, "codebook1": nats[0], "codebook2": nats[1], "depth": nats.mean()}
 
     def validate(self) -> dict[str, float]:
         """Nats a code on held-out songs, with the text and without it."""
@@ -96,6 +102,6 @@ class LanguageModelTask(Task):
         figures: dict[str, float] = {}
         for suffix, drop_text in (("", 0.0), ("_without_text", 1.0)):
             losses = [self._losses([example], rng, drop_text, self.settings.depth_frames) for example in self._held_out]
-            for name in ("codebook0", "depth"):
+            for name in ("codebook0", "codebook1", "codebook2", "depth"):
                 figures[name + suffix] = float(torch.stack([loss[name] for loss in losses]).mean())
         return figures

@@ -1,4 +1,4 @@
-"""Songs while training: a pool that is renewed by one song a step, and held-out ones."""
+"""Songs while training: a pool that is renewed at every step, and held-out ones."""
 
 from __future__ import annotations
 
@@ -39,15 +39,16 @@ def render_training(config: Config, index: int) -> np.ndarray:
 
 
 class SongPool(Generic[Item]):
-    """`size` songs at a time. At each step the oldest is replaced by a song never heard before."""
+    """`size` songs at a time. At each step the `fresh` oldest are replaced by songs never heard before."""
 
-    def __init__(self, size: int, make: Callable[[int], Item]) -> None:
+    def __init__(self, size: int, make: Callable[[int], Item], fresh: int = 1) -> None:
         self._size = size
+        self._fresh = fresh
         self._make = make
         self._items: dict[int, Item] = {}
 
     def at(self, step: int) -> list[Item]:
-        """The pool of a step: songs `step` to `step + size - 1`."""
-        wanted = range(step, step + self._size)
+        """The pool of a step: `size` songs from number `step * fresh` on."""
+        wanted = range(step * self._fresh, step * self._fresh + self._size)
         self._items = {index: self._items[index] if index in self._items else self._make(index) for index in wanted}
         return list(self._items.values())
