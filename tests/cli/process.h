@@ -62,6 +62,7 @@ class Process {
   Process(const Process&) = delete;
   Process& operator=(const Process&) = delete;
 
+  pid_t id() const { return pid_; }
   void send(int signal) const { ::kill(pid_, signal); }
   std::string err() const { return contents(err_); }
   bool running() {
