@@ -1,4 +1,4 @@
-// heartmula compare: figures, table and refusals.
+// heartmula compare and heartmula abx.
 #include <sys/stat.h>
 
 #include <cmath>
@@ -13,6 +13,7 @@ using nlohmann::json;
 using testing::AllOf;
 using testing::HasSubstr;
 using testing::Not;
+using testing::StartsWith;
 
 json compared(const fs::path& a, const fs::path& b) {
   return json::parse(succeeds({"compare", a, b, "--json"}).out);
@@ -144,6 +145,25 @@ TEST(Compare, songs_and_their_codes) {
   EXPECT_THAT(refused({"compare", codes_one, one}, 2), AllOf(HasSubstr("codes file"), HasSubstr("heartmula decode")));
   const fs::path broken = folder.write("broken.safetensors", "no codes");
   EXPECT_THAT(refused({"compare", broken, codes_one}, 2), HasSubstr("broken.safetensors"));
+}
+
+TEST(Abx, writes_a_page_and_warns_of_what_would_give_the_answer_away) {
+  const TemporaryFolder folder;
+  for (const auto& [system, amplitude] : {std::pair("base", 0.1), {"tuned", 0.2}}) {
+    fs::create_directories(folder.path() / "pieces" / system);
+    write_wav(folder.path() / "pieces" / system / "one.wav", {sine(amplitude, 997, 1)});
+  }
+  write_wav(folder / "pieces/base/two.wav", {sine(0.1, 997, 1)});
+  const Finished made = succeeds({"abx", folder / "pieces", "--output", folder / "page.html", "--trials", "4"});
+  EXPECT_THAT(made.out, AllOf(HasSubstr("page.html"), HasSubstr("4 trials with 1 piece of base and tuned")));
+  EXPECT_THAT(made.err, AllOf(HasSubstr("6.0 LU louder"), HasSubstr("two.wav: left out")));
+  EXPECT_THAT(contents(folder / "page.html"), StartsWith("<!DOCTYPE html>"));
+  succeeds({"abx", "pieces"}, folder.path());
+  EXPECT_TRUE(fs::exists(folder / "abx.html"));
+
+  EXPECT_THAT(refused({"abx", folder / "nowhere"}, 2), HasSubstr("nowhere"));
+  EXPECT_THAT(refused({"abx", folder / "pieces", "--output", folder / "no/page.html"}, 2), HasSubstr("no folder"));
+  EXPECT_THAT(refused({"abx", folder / "pieces", "--trials", "0"}, 2), HasSubstr("--trials"));
 }
 
 }  // namespace
