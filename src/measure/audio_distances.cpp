@@ -17,7 +17,7 @@ constexpr size_t kMelBands = 80;
 constexpr double kMelLowHz = 40;
 constexpr double kMelHighHz = 20000;
 constexpr double kMelFloor = 1e-10;  // of power
-constexpr float kMagnitudeFloor = 1e-3f;
+constexpr double kMagnitudeFloor = 1e-3;
 constexpr double kNormFloor = 1e-5;
 
 constexpr double kEnvelopeSeconds = 0.08;
@@ -46,23 +46,44 @@ struct SpectralSums {
   double log_mel_db = 0;
 };
 
-/// Sum of |ln((a + floor) / (b + floor))|.
-double sum_of_log_ratios(std::span<const float> a, std::span<const float> b) {
-  // A logarithm costs as much as twenty products: eight ratios share one. Magnitudes of 1e38 do not overflow so.
+/// Adds a window's magnitudes.
+void add_magnitudes(std::span<const float> a, std::span<const float> b, SpectralSums& sums) {
+  // Lanes fill vectors, and a logarithm, which costs as much as twenty products, is shared by as many ratios in each:
+  // magnitudes of 1e38 do not overflow so.
+  constexpr size_t kLanes = 8;
   constexpr size_t kShare = 8;
-  double sum = 0;
-  for (size_t first = 0; first < a.size(); first += kShare) {
-    double above = 1;
-    double below = 1;
-    for (size_t i = first; i < std::min(first + kShare, a.size()); ++i) {
-      const double x = a[i] + kMagnitudeFloor;
-      const double y = b[i] + kMagnitudeFloor;
-      above *= std::max(x, y);
-      below *= std::min(x, y);
+  using Lanes = std::array<double, kLanes>;
+  Lanes difference = {};
+  Lanes reference = {};
+  size_t first = 0;
+  for (; first + kLanes * kShare <= a.size(); first += kLanes * kShare) {
+    Lanes above;
+    Lanes below;
+    above.fill(1);
+    below.fill(1);
+    for (size_t share = 0; share < kShare; ++share) {
+      for (size_t lane = 0; lane < kLanes; ++lane) {
+        const double x = a[first + share * kLanes + lane];
+        const double y = b[first + share * kLanes + lane];
+        above[lane] *= std::max(x, y) + kMagnitudeFloor;
+        below[lane] *= std::min(x, y) + kMagnitudeFloor;
+        difference[lane] += (x - y) * (x - y);
+        reference[lane] += y * y;
+      }
     }
-    sum += std::log(above / below);
+    for (size_t lane = 0; lane < kLanes; ++lane) sums.log_magnitude += std::log(above[lane] / below[lane]);
   }
-  return sum;
+  for (size_t k = first; k < a.size(); ++k) {
+    const double x = a[k];
+    const double y = b[k];
+    sums.log_magnitude += std::fabs(std::log((x + kMagnitudeFloor) / (y + kMagnitudeFloor)));
+    sums.squared_difference += (x - y) * (x - y);
+    sums.squared_reference += y * y;
+  }
+  for (size_t lane = 0; lane < kLanes; ++lane) {
+    sums.squared_difference += difference[lane];
+    sums.squared_reference += reference[lane];
+  }
 }
 
 /// What one thread computes with.
@@ -105,13 +126,7 @@ SpectralSums spectral_sums(const Channels& piece, const Channels& reference, siz
     for (size_t i = first; i < std::min(first + kWindowsPerChunk, windows); ++i) {
       work->spectrum.magnitudes(piece[channel], i * hop, work->a);
       work->spectrum.magnitudes(reference[channel], i * hop, work->b);
-      sums.log_magnitude += sum_of_log_ratios(work->a, work->b);
-      for (size_t k = 0; k < work->a.size(); ++k) {
-        const double b = work->b[k];
-        const double difference = work->a[k] - b;
-        sums.squared_difference += difference * difference;
-        sums.squared_reference += b * b;
-      }
+      add_magnitudes(work->a, work->b, sums);
       if (mel != nullptr) add_log_mel(*work, *mel, sums);
     }
     parts[index] = sums;
@@ -225,12 +240,13 @@ AudioDistances audio_distances(const Audio& piece, const Audio& reference, const
     const size_t window = kSpectralWindows[i];
     const bool is_last = i + 1 == kSpectralWindows.size();
     const SpectralSums sums = spectral_sums(a, b, window, is_last ? &mel : nullptr, pool);
-    const auto windows = static_cast<double>(a.size() * (1 + distances.frames / (window / 4)));
+    const size_t bins = window / 2 + 1;
+    const size_t windows = a.size() * (1 + distances.frames / (window / 4));
     distances.spectral[i] = {
         .window = window,
-        .log_magnitude = sums.log_magnitude / (windows * static_cast<double>(window / 2 + 1)),
+        .log_magnitude = sums.log_magnitude / static_cast<double>(windows * bins),
         .convergence = std::sqrt(sums.squared_difference) / (std::sqrt(sums.squared_reference) + kNormFloor)};
-    if (is_last) distances.log_mel_db = sums.log_mel_db / (windows * static_cast<double>(kMelBands));
+    if (is_last) distances.log_mel_db = sums.log_mel_db / static_cast<double>(windows * kMelBands);
   }
   distances.si_sdr_db = si_sdr_db(a, b);
   const std::vector<double> levels_a = envelope_db(a, piece.rate_hz);
