@@ -14,6 +14,8 @@ namespace heartmula {
 using Run = std::function<int()>;
 
 void add_generate(CLI::App& app, Run& run);
+void add_abx(CLI::App& app, Run& run);
+void add_compare(CLI::App& app, Run& run);
 void add_convert(CLI::App& app, Run& run);
 void add_decode(CLI::App& app, Run& run);
 void add_inspect(CLI::App& app, Run& run);

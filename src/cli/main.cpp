@@ -48,6 +48,8 @@ int run_program(int argc, char** argv) {
   add_decode(app, run);
   add_convert(app, run);
   add_inspect(app, run);
+  add_compare(app, run);
+  add_abx(app, run);
   add_tokenize(app, run);
   add_verify(app, run);
   add_bench(app, run);

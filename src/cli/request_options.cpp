@@ -14,6 +14,7 @@
 #include "base/error.h"
 #include "cli/commands.h"
 #include "cli/interrupt.h"
+#include "measure/song_picture.h"
 #include "song/codes_file.h"
 #include "text/text_source.h"
 
@@ -83,6 +84,25 @@ void assign(T& target, const std::optional<T>& value) {
 
 double megabytes(const nlohmann::json& bytes) {
   return bytes.get<double>() * 1e-6;
+}
+
+void check_other_file(const char* flag, const std::string& path,
+                      std::initializer_list<std::pair<const char*, std::string>> others) {
+  for (const auto& [other, other_path] : others) {
+    std::error_code ignored;
+    if (path == other_path || std::filesystem::equivalent(path, other_path, ignored)) {
+      throw user_error("{} and {} are the same file: {}", flag, other, path);
+    }
+  }
+}
+
+/// The song is on the disk by now: it is not lost with its picture.
+void write_picture(SongPicture& picture) {
+  try {
+    picture.write();
+  } catch (const std::exception& error) {
+    spdlog::warn("--spectrogram: {}", error.what());
+  }
 }
 
 void print_summary(const nlohmann::json& json) {
@@ -186,6 +206,7 @@ void RequestOptions::add_output(CLI::App& command) {
   option("--sample_format", sample_format, "s16, s24 or f32, of WAV and FLAC (s16)");
   option("--progress", progress, "auto, bar, lines, json or none, on standard error (auto)");
   command.add_option("--profile", profile, "Write a trace of every operation here, for Perfetto");
+  command.add_option("--spectrogram", spectrogram, "Draw the song's wave and spectrogram here, a PNG picture");
   command.add_flag("--json", json, "Print the song's JSON on standard output instead of a summary");
 }
 
@@ -257,6 +278,15 @@ int run_song_command(const RequestOptions& options, CheckpointParts parts,
   const bool silent = reporter.mode() == ProgressMode::kNone || reporter.mode() == ProgressMode::kJson;
   std::optional<Profile> profile;
   if (!options.profile.empty()) profile.emplace(options.profile, DeviceLimits::measure(request.threads, request.cpus));
+  std::optional<SongPicture> picture;
+  if (!options.spectrogram.empty()) {
+    check_other_file("--spectrogram", options.spectrogram,
+                     {{"--save_path", request.save_path},
+                      {"--save_codes", request.save_codes},
+                      {"--load_codes", request.load_codes},
+                      {"--profile", options.profile}});
+    picture.emplace(options.spectrogram);
+  }
   const SongFileHooks hooks = {
       .progress = [&](std::string_view stage, int64_t done, int64_t total,
                       double seconds) { reporter.report(stage, done, total, seconds); },
@@ -269,6 +299,10 @@ int run_song_command(const RequestOptions& options, CheckpointParts parts,
           [&](const nlohmann::json& cancelled) {
             if (options.json) print_out(cancelled.dump(2) + "\n");
           },
+      .audio =
+          [&](std::span<const float> left, std::span<const float> right) {
+            if (picture) picture->add(left, right);
+          },
   };
   nlohmann::json json;
   try {
@@ -278,6 +312,7 @@ int run_song_command(const RequestOptions& options, CheckpointParts parts,
     throw;
   }
   reporter.finish();
+  if (picture) write_picture(*picture);
   if (options.json) {
     print_out(json.dump(2) + "\n");
   } else if (!silent) {

@@ -29,6 +29,7 @@ struct RequestOptions {
   bool mlock = false;
   std::string progress = "auto";
   std::string profile;
+  std::string spectrogram;
   bool json = false;
 
   void add_checkpoint(CLI::App& command);

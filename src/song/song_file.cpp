@@ -274,6 +274,13 @@ ProgressSink progress_with_profile(const SongFileHooks& hooks) {
   };
 }
 
+AudioSink audio_sink(SongOutput& output, const SongFileHooks& hooks) {
+  return [&](std::span<const float> left, std::span<const float> right) {
+    output.write(left, right);
+    if (hooks.audio) hooks.audio(left, right);
+  };
+}
+
 double seconds_since(Clock::time_point begin) {
   return std::chrono::duration<double>(Clock::now() - begin).count();
 }
@@ -311,7 +318,7 @@ nlohmann::json make_song_file(Request request, const SongFileHooks& hooks, const
               writer.append(frame);
               frames = index + 1;
             },
-        .audio = [&](std::span<const float> left, std::span<const float> right) { output.write(left, right); },
+        .audio = audio_sink(output, hooks),
     };
     const SongOutcome outcome = generate_song(models, request, prompt, begin, song_hooks, cancel);
     nlohmann::json json = {
@@ -363,7 +370,7 @@ nlohmann::json decode_song_file(Request request, const SongFileHooks& hooks, con
   const SongHooks song_hooks = {
       .progress = progress_with_profile(hooks),
       .frame = {},
-      .audio = [&](std::span<const float> left, std::span<const float> right) { output.write(left, right); },
+      .audio = audio_sink(output, hooks),
   };
   const SongOutcome outcome = decode_song(models, request, codes.frames, song_hooks);
   nlohmann::json json = {{"request", to_json(request)},

@@ -16,6 +16,7 @@ struct SongFileHooks {
   Profile* profile = nullptr;                              // hears of every operation
   /// What make_song_file() would have returned for a song that was cancelled, if frames of it are on the disk.
   std::function<void(const nlohmann::json& json)> cancelled = {};
+  AudioSink audio = {};  // what goes into the audio file, too
 };
 
 /// Makes the song of `request` and returns what is written beside it: {"request": ..., "result": ...}.

@@ -1,0 +1,22 @@
+// Reads whole audio files.
+#pragma once
+
+#include <filesystem>
+#include <vector>
+
+namespace heartmula {
+
+/// A piece of music in memory; full scale is 1.
+struct Audio {
+  int rate_hz = 0;
+  std::vector<std::vector<float>> channels;  ///< one (mono) or two (stereo), all of the same length
+
+  size_t frames() const { return channels.empty() ? 0 : channels.front().size(); }
+  double duration_s() const { return static_cast<double>(frames()) / rate_hz; }
+};
+
+/// Whatever libsndfile reads: WAV, FLAC, Ogg Vorbis and Opus, MP3, AIFF and more. Throws Error(kUser) with the path and
+/// what is wrong: missing, not a regular file, not audio, more than two channels, a sample that is not finite.
+Audio read_audio(const std::filesystem::path& path);
+
+}  // namespace heartmula

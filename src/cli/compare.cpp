@@ -1,0 +1,32 @@
+// heartmula compare: how far one song is from another.
+#include "measure/compare.h"
+
+#include <CLI/CLI.hpp>
+#include <nlohmann/json.hpp>
+
+#include "cli/commands.h"
+
+namespace heartmula {
+
+void add_compare(CLI::App& app, Run& run) {
+  struct Options {
+    std::string a;
+    std::string b;
+    bool json = false;
+  };
+  CLI::App* command = app.add_subcommand("compare", "Measure how far one audio or codes file is from another");
+  auto options = std::make_shared<Options>();
+  command->add_option("A", options->a, "The reference: an audio file, or codes as from --save_codes")->required();
+  command->add_option("B", options->b, "Another of the same kind")->required();
+  command->add_flag("--json", options->json, "For programs");
+  command->callback([options, &run] {
+    run = [options] {
+      const nlohmann::json json = compare_files(options->a, options->b);
+      constexpr auto kReplace = nlohmann::json::error_handler_t::replace;  // a file name may be no UTF-8
+      print_out(options->json ? json.dump(2, ' ', false, kReplace) + "\n" : describe_comparison(json));
+      return 0;
+    };
+  });
+}
+
+}  // namespace heartmula
