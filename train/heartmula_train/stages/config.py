@@ -85,6 +85,8 @@ class LanguageModel(Training):
     drop_text: float = 0.1
     depth_frames: int = 512  # frames a step for which the depth decoder is trained
     codebook_decay: float = 0.7  # each codebook weighs so much of the one before: the last ones are nearly noise
+    noisy_songs: float = 0.5  # part of the songs in whose past up to `noise` of the frames are exchanged
+    noise: float = 0.3
     tokenizer_songs: int = 400
 
 

@@ -70,10 +70,27 @@ class LanguageModelTask(Task):
         pool = sorted(self._pool.at(step), key=lambda example: len(example.prompt.text_ids) + len(example.codes))
         begin = self.settings.batch * int(rng.integers(max(1, len(pool) // self.settings.batch)))
         songs = pool[begin : begin + self.settings.batch]
-        return self._losses(songs, rng, self.settings.drop_text, self.settings.depth_frames)
+        return self._losses(songs, rng, self.settings.drop_text, self.settings.depth_frames, self.settings.noisy_songs)
+
+    def _past(self, codes: Tensor, rng: np.random.Generator, noisy_songs: float) -> Tensor:
+        """What the model hears of its own song: in some songs, frames from elsewhere among its own.
+
+        Else it would trust the past alone, where every tempo shows, and not the tags.
+        """
+        past = codes[:-1]
+        if rng.random() >= noisy_songs:
+            return past
+        exchanged = rng.random(len(past)) < rng.uniform(0, self.settings.noise)
+        others = past[torch.from_numpy(rng.permutation(len(past))).to(past.device)]
+        return torch.where(torch.from_numpy(exchanged).to(past.device)[:, None], others, past)
 
     def _losses(
-        self, examples: list[Example], rng: np.random.Generator, drop_text: float, depth_frames: int
+        self,
+        examples: list[Example],
+        rng: np.random.Generator,
+        drop_text: float,
+        depth_frames: int,
+        noisy_songs: float = 0.0,
     ) -> dict[str, Tensor]:
         model, device = self.module, self.module.audio_head.device
         rows, lengths = [], []
@@ -82,7 +99,7 @@ class LanguageModelTask(Task):
             conditional = bool(rng.random() >= drop_text)
             prompt = model.embed_prompt(text_ids, example.prompt.reference_index, conditional)
             codes = example.codes[: self.settings.max_frames].to(device)
-            rows.append(torch.cat((prompt, model.embed_frames(codes[:-1]))))
+            rows.append(torch.cat((prompt, model.embed_frames(self._past(codes, rng, noisy_songs)))))
             lengths.append((len(text_ids), codes))
         hidden = model.backbone(torch.nn.utils.rnn.pad_sequence(rows, batch_first=True))  # [B, T, D]
         # The prompt's last position predicts the first frame.
