@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 
 from heartmula_train.stages.config import read_config
-from heartmula_train.stages.run import STAGES, export
+from heartmula_train.stages.run import STAGES, export, start_from
 
 _DTYPES = {"bf16": torch.bfloat16, "f32": torch.float32}
 
@@ -18,10 +18,11 @@ _DTYPES = {"bf16": torch.bfloat16, "f32": torch.float32}
 def main(arguments: list[str] | None = None) -> int:
     """Trains a stage, all of them, or exports."""
     parser = argparse.ArgumentParser(prog="python -m heartmula_train", description="Trains a small HeartMuLa")
-    parser.add_argument("stage", choices=[*STAGES, "all", "export"])
+    parser.add_argument("stage", choices=[*STAGES, "all", "start", "export"])
     parser.add_argument("--config", type=Path, required=True, help="a TOML file, see configs/")
     parser.add_argument("--out", type=Path, required=True, help="the run's folder: a folder a stage")
     parser.add_argument("--to", type=Path, help="export: the checkpoint's folder (OUT/checkpoint)")
+    parser.add_argument("--from", dest="origin", type=Path, help="start: the checkpoint to go on from")
     parser.add_argument("--dtype", choices=_DTYPES, default="bf16", help="export: how weights are stored")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--threads", type=int, help="CPU threads")
@@ -30,6 +31,11 @@ def main(arguments: list[str] | None = None) -> int:
         torch.set_num_threads(options.threads)
     try:
         config = read_config(options.config)
+        if options.stage == "start":
+            if options.origin is None:
+                raise ValueError("start needs --from CHECKPOINT")
+            start_from(config, options.origin, options.out)
+            return 0
         if options.stage == "export":
             folder = options.to or options.out / "checkpoint"
             export(config, options.out, folder, _DTYPES[options.dtype])

@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ import torch
 from torch import Tensor
 
 from heartmula_train.__main__ import main
+from heartmula_train.music.render import render
 from heartmula_train.sampling.sampler import SamplingSettings, seeded_noise
 from heartmula_train.song.checkpoint import load_checkpoint
 from heartmula_train.song.frame_loop import generate_frames
@@ -30,6 +32,7 @@ from heartmula_train.stages.run import (
     load_tokenizer,
 )
 from heartmula_train.stages.rvq import RvqTask
+from heartmula_train.stages.songs import held_out_plan
 from heartmula_train.text.prompt import make_prompt
 
 CONFIG = Path(__file__).with_name("minute.toml")
@@ -161,6 +164,24 @@ def test_export_and_reload_agree(
         songs.append(checkpoint.codec.decode(frames, checkpoint.codec.seeded_noise(1), steps=2))
     assert songs[0].shape == (2, int(len(frames) / 12.5 * 48000))
     assert (songs[0] == songs[1]).all()
+
+
+def test_language_model_goes_on_from_a_checkpoint(
+    config: Config, trained: tuple[Path, dict[str, tuple[float, float]]], tmp_path: Path
+) -> None:
+    export(config, trained[0], tmp_path / "checkpoint", torch.float32)
+    arguments = ["--config", str(CONFIG), "--out", str(tmp_path / "run"), "--from", str(tmp_path / "checkpoint")]
+    assert main(["start", *arguments]) == 0
+    assert main(["start", *arguments]) == 2  # not over a run that there is
+    song = render(held_out_plan(config, 0))
+    codes = [load_quantizer(config, run).encode(song) for run in (trained[0], tmp_path / "run")]
+    assert torch.equal(*codes)
+    still = replace(config.language_model, steps=1, learning_rate=0.0)
+    STAGES["language_model"](replace(config, language_model=still), tmp_path / "run", CPU)
+    before, after = assemble(config, trained[0]), assemble(config, tmp_path / "run")
+    for ours, theirs in ((before.lm, after.lm), (before.codec, after.codec)):
+        for name, tensor in ours.state_dict().items():
+            assert torch.equal(tensor, theirs.state_dict()[name]), name
 
 
 @pytest.mark.skipif("HEARTMULA" not in os.environ, reason="HEARTMULA names no program")

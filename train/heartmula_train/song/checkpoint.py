@@ -52,11 +52,16 @@ def read_tensors(folder: Path) -> dict[str, Tensor]:
     return tensors
 
 
+def write_file(path: Path, tensors: dict[str, Tensor]) -> None:
+    """One safetensors file, readable by everybody (save_file leaves it to its owner)."""
+    save_file(tensors, path, {"format": "pt"})
+    path.chmod(0o644)
+
+
 def write_tensors(folder: Path, tensors: dict[str, Tensor], shard_bytes: int | None = None) -> None:
     """One file, or shards of at most `shard_bytes` (but never less than a tensor) with an index."""
-    metadata = {"format": "pt"}
     if shard_bytes is None:
-        save_file(tensors, folder / WEIGHTS_NAME, metadata)
+        write_file(folder / WEIGHTS_NAME, tensors)
         return
     shards: list[dict[str, Tensor]] = [{}]
     held = 0
@@ -68,7 +73,7 @@ def write_tensors(folder: Path, tensors: dict[str, Tensor], shard_bytes: int | N
         held += tensor.nbytes
     names = [f"model-{i + 1:05}-of-{len(shards):05}.safetensors" for i in range(len(shards))]
     for name, shard in zip(names, shards, strict=True):
-        save_file(shard, folder / name, metadata)
+        write_file(folder / name, shard)
     weight_map = {key: name for name, shard in zip(names, shards, strict=True) for key in shard}
     total = sum(tensor.nbytes for tensor in tensors.values())
     write_json(folder / INDEX_NAME, {"metadata": {"total_size": total}, "weight_map": weight_map})

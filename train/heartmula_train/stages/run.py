@@ -2,16 +2,28 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
 import torch
+from safetensors.torch import load_file
 from tokenizers import Tokenizer
 from torch import nn
 
 from heartmula_train.codec.heartcodec import FlowMatching, HeartCodec
 from heartmula_train.lm.heartmula import HeartMuLa
-from heartmula_train.song.checkpoint import Checkpoint, save_checkpoint
+from heartmula_train.song.checkpoint import (
+    CODEC_FOLDER,
+    Checkpoint,
+    lm_folder,
+    load_codec,
+    load_lm,
+    load_weights,
+    save_checkpoint,
+    stored_tensors,
+    write_file,
+)
 from heartmula_train.stages.autoencoder import AutoencoderTask, WaveAutoencoder
 from heartmula_train.stages.config import Config
 from heartmula_train.stages.flow import FlowTask
@@ -21,6 +33,9 @@ from heartmula_train.stages.rvq import FeatureQuantizer, RvqTask
 from heartmula_train.text.train_tokenizer import special_ids
 
 TOKENIZER = "tokenizer.json"
+QUANTIZER = "quantizer.safetensors"  # beside an exported checkpoint: what makes codes of music, which no song needs
+START = "start.pt"
+CODEC = "codec"
 Figures = dict[str, float]
 
 
@@ -50,7 +65,26 @@ def train_language_model(config: Config, run: Path, device: torch.device) -> Fig
     if not (folder / TOKENIZER).exists():
         make_tokenizer(config).save(str(folder / TOKENIZER))
     task = LanguageModelTask(config, load_quantizer(config, run).to(device), load_tokenizer(run))
+    if (folder / START).exists():
+        task.module.load_state_dict(torch.load(folder / START, map_location="cpu", weights_only=True))
     return train(task, config.language_model, folder, config.seed, device)
+
+
+def start_from(config: Config, checkpoint: Path, run: Path) -> None:
+    """A new run whose language model goes on from an exported checkpoint, with the codec as it is there.
+
+    Its encoder is not exported, so autoencoder and flow cannot go on.
+    """
+    if (run / "language_model").exists():
+        raise ValueError(f"{run}: this run has a language model already")
+    for stage in ("rvq", "language_model"):
+        (run / stage).mkdir(parents=True)
+    quantizer = FeatureQuantizer(config)
+    load_weights(quantizer, load_file(checkpoint / QUANTIZER), checkpoint / QUANTIZER)
+    torch.save(quantizer.state_dict(), run / "rvq" / FINAL)
+    shutil.copytree(checkpoint / CODEC_FOLDER, run / CODEC)
+    shutil.copy(checkpoint / TOKENIZER, run / "language_model" / TOKENIZER)
+    torch.save(load_lm(checkpoint / lm_folder()).state_dict(), run / "language_model" / START)
 
 
 STAGES: dict[str, Callable[[Config, Path, torch.device], Figures]] = {
@@ -77,7 +111,9 @@ def load_tokenizer(run: Path) -> Tokenizer:
 
 
 def assemble_codec(config: Config, run: Path) -> HeartCodec:
-    """Stages autoencoder, rvq and flow in the codec that a checkpoint ships."""
+    """Stages autoencoder, rvq and flow in the codec that a checkpoint ships, or the one that the run started with."""
+    if (run / CODEC).exists():
+        return load_codec(run / CODEC)
     codec = HeartCodec(config.codec)
     codec.flow_matching = _load(FlowMatching(config.codec), run / "flow")
     codec.scalar_model.decoder = load_autoencoder(config, run).decoder
@@ -93,8 +129,9 @@ def assemble(config: Config, run: Path) -> Checkpoint:
 
 
 def export(config: Config, run: Path, out: Path, dtype: torch.dtype = torch.bfloat16) -> None:
-    """Writes the official layout."""
+    """Writes the official layout, and beside it the quantizer."""
     save_checkpoint(assemble(config, run), out, dtype)
+    write_file(out / QUANTIZER, stored_tensors(load_quantizer(config, run), torch.float32))
 
 
 def _load(module: nn.Module, folder: Path) -> nn.Module:
