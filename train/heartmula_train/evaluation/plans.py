@@ -8,7 +8,7 @@ from itertools import count, product
 from heartmula_train.music.plan import BEAT_CODES, MIN_SECONDS, MODES, SongPlan, draw_plan
 
 EVALUATION_SEED = 3000  # trainings have small seeds, the analyzer 1000 and 2000
-MAX_SECONDS = 32.0  # the longest songs that the language model of configs/demo.toml learns from
+MAX_SECONDS = 24.0  # the longest songs that the language model of configs/demo.toml learns from
 
 # Every fifth of the twelve combinations, so that the first few songs differ in everything.
 _COMBINATIONS = list(product(BEAT_CODES, MODES, (False, True)))
