@@ -52,7 +52,7 @@ def changed_settings(config: Path, kits: Path) -> dict[str, Any]:
     return {name: theirs.get(name) for name in {**ours, **theirs} if theirs.get(name) != ours.get(name)}
 
 
-def training_record(config: Path, run: Path, trained_at: str, machine: str) -> dict[str, Any]:
+def training_record(config: Path, run: Path, trained_at: str, machine: str, note: str) -> dict[str, Any]:
     """What is kept of a run: its configuration, and figures and curves of each stage."""
     folders = {stage: run / stage / FIGURES for stage in STAGES}
     return {
@@ -61,6 +61,7 @@ def training_record(config: Path, run: Path, trained_at: str, machine: str) -> d
         "changed_settings": changed_settings(config, CONFIGS / config.name),
         "commit": trained_at,
         "machine": machine,
+        "note": note,
         "versions": {"python": platform.python_version(), "torch": torch.__version__},
         "figures": {stage: read_json(path) for stage, path in folders.items() if path.exists()},
         "curves": read_curves(run, list(STAGES)),
@@ -103,6 +104,7 @@ def readme(folder: Path, training: dict[str, Any], results: str) -> str:
     where = f" on {training['machine']}" if training["machine"] else ""
     changes = ", ".join(f"{name} = {value}" for name, value in training["changed_settings"].items())
     changed = f"\nThis run's configuration had {changes} instead of what the file says.\n" if changes else ""
+    note = f"\n{training['note']}\n" if training.get("note") else ""
     return f"""# A small HeartMuLa, trained on synthetic songs
 
 The official architecture and file layout at a small size, trained from nothing by [the kit](../train/README.md) on
@@ -132,7 +134,7 @@ In `train/`, at commit {training["commit"] or "unknown"}, with {versions}{where}
 ```sh
 {commands}
 ```
-{changed}
+{changed}{note}
 {stage_table(training)}
 
 A stage whose minutes end it before its steps do does not end at the same weights when it is trained again.
@@ -158,6 +160,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--to", type=Path, required=True, help="the exported checkpoint's folder")
     parser.add_argument("--commit", help="that the run was trained at (the repository's present one)")
     parser.add_argument("--machine", default="", help="what it was trained on, in words")
+    parser.add_argument("--note", default="", help="what else a reader must know of the run: a paragraph")
     options = parser.parse_args(arguments)
     if options.run and not options.config:
         parser.error("--run needs --config")
@@ -165,7 +168,8 @@ def main(arguments: list[str] | None = None) -> int:
         if options.run:
             trained_at = commit() if options.commit is None else options.commit
             write_compact(
-                options.to / TRAINING, training_record(options.config, options.run, trained_at, options.machine)
+                options.to / TRAINING,
+                training_record(options.config, options.run, trained_at, options.machine, options.note),
             )
         training = read_json(options.to / TRAINING)
         results = report(read_results(sorted((options.to / RESULTS).glob("*.json"))))
