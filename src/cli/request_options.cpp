@@ -12,6 +12,7 @@
 #include <type_traits>
 
 #include "base/error.h"
+#include "base/same_file.h"
 #include "cli/commands.h"
 #include "cli/interrupt.h"
 #include "measure/song_picture.h"
@@ -89,8 +90,7 @@ double megabytes(const nlohmann::json& bytes) {
 void check_other_file(const char* flag, const std::string& path,
                       std::initializer_list<std::pair<const char*, std::string>> others) {
   for (const auto& [other, other_path] : others) {
-    std::error_code ignored;
-    if (path == other_path || std::filesystem::equivalent(path, other_path, ignored)) {
+    if (same_file(path, other_path)) {
       throw user_error("{} and {} are the same file: {}", flag, other, path);
     }
   }
@@ -254,8 +254,7 @@ Request RequestOptions::resolve(CheckpointParts parts) const {
   if (compat) r.compat = true;
   if (mlock) r.mlock = true;
   for (const auto& [flag, path] : {std::pair("--lyrics", lyrics), std::pair("--tags", tags)}) {
-    std::error_code ignored;
-    if (path && std::filesystem::equivalent(*path, r.save_path, ignored)) {
+    if (path && same_file(*path, r.save_path)) {
       throw user_error("{} and --save_path are the same file: {}", flag, *path);
     }
   }
@@ -277,13 +276,22 @@ int run_song_command(const RequestOptions& options, CheckpointParts parts,
   ProgressReporter reporter(parse_progress_mode(options.progress));
   const bool silent = reporter.mode() == ProgressMode::kNone || reporter.mode() == ProgressMode::kJson;
   std::optional<Profile> profile;
-  if (!options.profile.empty()) profile.emplace(options.profile, DeviceLimits::measure(request.threads, request.cpus));
+  if (!options.profile.empty()) {
+    check_other_file("--profile", options.profile,
+                     {{"--save_path", request.save_path},
+                      {"--save_codes", request.save_codes},
+                      {"--load_codes", request.load_codes}});
+    profile.emplace(options.profile, DeviceLimits::measure(request.threads, request.cpus));
+  }
   std::optional<SongPicture> picture;
   if (!options.spectrogram.empty()) {
     check_other_file("--spectrogram", options.spectrogram,
                      {{"--save_path", request.save_path},
                       {"--save_codes", request.save_codes},
                       {"--load_codes", request.load_codes},
+                      {"--lyrics", options.lyrics.value_or("")},
+                      {"--tags", options.tags.value_or("")},
+                      {"--request", options.request_file.value_or("")},
                       {"--profile", options.profile}});
     picture.emplace(options.spectrogram);
   }

@@ -15,6 +15,7 @@
 #include "audio/audio_reader.h"
 #include "base/error.h"
 #include "base/file.h"
+#include "base/same_file.h"
 #include "measure/abx_page.h"
 #include "measure/loudness.h"
 
@@ -152,6 +153,12 @@ AbxPage write_abx_page(const fs::path& folder, const fs::path& output, int trial
   if (page.audio_bytes > kMostAbxBytes) {
     throw user_error("{}: the pieces have {} MB, and a page can hold {} MB: make them FLAC or Opus, shorter, or fewer",
                      folder.string(), page.audio_bytes >> 20, kMostAbxBytes >> 20);
+  }
+  for (const Pieces& versions : pieces) {
+    for (const auto& [name, path] : versions) {
+      if (same_file(output, path))
+        throw user_error("{}: is one of the pieces: write the page elsewhere", output.string());
+    }
   }
   if (check_writable(output) != OutputKind::kRegular) {
     throw user_error("{}: the page can only be written to a regular file", output.string());

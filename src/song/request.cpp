@@ -14,6 +14,7 @@
 #include "base/error.h"
 #include "base/file.h"
 #include "base/json_fields.h"
+#include "base/same_file.h"
 #include "text/unicode.h"
 
 namespace heartmula {
@@ -78,11 +79,10 @@ void validate(const Request& r) {
   resolve_sample_format(format, r.sample_format);
   const std::string sidecar = r.save_path + ".json";
   for (const auto& [flag, path] : {std::pair("--load_codes", r.load_codes), std::pair("--save_codes", r.save_codes)}) {
-    std::error_code error;
-    if (path == r.save_path || std::filesystem::equivalent(path, r.save_path, error)) {
+    if (same_file(path, r.save_path)) {
       throw user_error("{} and --save_path are the same file: {}", flag, path);
     }
-    if (path == sidecar || std::filesystem::equivalent(path, sidecar, error)) {
+    if (same_file(path, sidecar)) {
       throw user_error("{} is the file that describes the song beside --save_path: {}", flag, path);
     }
   }
