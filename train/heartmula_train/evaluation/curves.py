@@ -29,8 +29,12 @@ def read_curves(run: Path, stages: list[str]) -> Curves:
         names = [tag for tag in events.Tags()["scalars"] if tag.startswith(_PREFIX)]
         found: dict[str, Curve] = {tag: thinned([(e.step, e.value) for e in events.Scalars(tag)]) for tag in names}
         if found:
-            columns = {tag.removeprefix(_PREFIX): [value for _, value in curve] for tag, curve in found.items()}
-            curves[stage] = {"step": [step for step, _ in found[names[0]]], **columns}
+            steps = sorted({step for curve in found.values() for step, _ in curve})
+            # A figure that a run learned to tell on its way has none before.
+            columns = {
+                tag.removeprefix(_PREFIX): [dict(curve).get(step) for step in steps] for tag, curve in found.items()
+            }
+            curves[stage] = {"step": steps, **columns}
     return curves
 
 
@@ -44,7 +48,7 @@ def thinned(points: Curve) -> Curve:
 def draw_curves(curves: Curves) -> str:
     """SVG: a panel a figure, steps to the right."""
     panels = [
-        (stage, name, list(zip(figures["step"], values, strict=True)))
+        (stage, name, [point for point in zip(figures["step"], values, strict=True) if point[1] is not None])
         for stage, figures in curves.items()
         for name, values in figures.items()
         if name != "step"

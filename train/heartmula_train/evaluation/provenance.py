@@ -114,7 +114,7 @@ words; what it makes sounds like the kit's songs through a small codec.
 ```sh
 build/release/heartmula generate --model_path demo --tags_text fast,happy,rock,guitar,drums,bass \\
   --lyrics_text "$(printf '[intro]\\n\\n[verse]\\nblue moon over the sea\\nsing to me again\\n\\n[outro]\\n')" \\
-  --seed 1 --save_path song.wav
+  --temperature 0.8 --seed 1 --save_path song.wav
 ```
 
 {sizes(folder)}
