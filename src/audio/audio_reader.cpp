@@ -21,8 +21,8 @@ struct CloseDecoder {
 }  // namespace
 
 Audio read_audio(const std::filesystem::path& path) {
-  MappedFile::open(
-      path);  // says of a missing file, a folder or a pipe what is wrong with it, which libsndfile does not
+  // Says of a missing file, a folder or a pipe what is wrong with it, which libsndfile does not.
+  MappedFile::open(path);
   SF_INFO info = {};
   const std::unique_ptr<SNDFILE, CloseDecoder> file(sf_open(path.c_str(), SFM_READ, &info));
   if (file == nullptr) {

@@ -59,8 +59,12 @@ SampleFormat parse_sample_format(std::string_view name) {
   throw user_error("unknown sample format '{}': use s16, s24 or f32", name);
 }
 
+std::string lower_extension(const std::filesystem::path& path) {
+  return lower_ascii(path.extension().string());
+}
+
 AudioFormat audio_format_of(const std::filesystem::path& path) {
-  const std::string extension = lower_ascii(path.extension().string());
+  const std::string extension = lower_extension(path);
   if (extension == ".wav" || extension == ".wave") return AudioFormat::kWav;
   if (extension == ".flac") return AudioFormat::kFlac;
   if (extension == ".ogg" || extension == ".oga") return AudioFormat::kOgg;

@@ -24,6 +24,9 @@ std::string_view sample_format_name(SampleFormat format);
 AudioFormat parse_audio_format(std::string_view name);
 SampleFormat parse_sample_format(std::string_view name);
 
+/// Of a file name, with its dot, ASCII letters in lower case: ".png" of "Song.PNG".
+std::string lower_extension(const std::filesystem::path& path);
+
 /// By the extension of `path`: .wav, .wave, .flac, .ogg, .oga or .mp3, upper or lower case. Throws Error(kUser) for any
 /// other, or none.
 AudioFormat audio_format_of(const std::filesystem::path& path);

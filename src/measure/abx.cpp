@@ -13,6 +13,7 @@
 #include <utility>
 
 #include "audio/audio_reader.h"
+#include "audio/format.h"
 #include "base/error.h"
 #include "base/file.h"
 #include "base/same_file.h"
@@ -34,9 +35,7 @@ std::string mime_type(const fs::path& path) {
                                                                           {".oga", "audio/ogg"},
                                                                           {".opus", "audio/ogg"},
                                                                           {".mp3", "audio/mpeg"}}};
-  std::string extension = path.extension().string();
-  std::transform(extension.begin(), extension.end(), extension.begin(),
-                 [](char c) { return c >= 'A' && c <= 'Z' ? static_cast<char>(c - 'A' + 'a') : c; });
+  const std::string extension = lower_extension(path);
   for (const auto& [name, type] : kTypes) {
     if (extension == name) return type;
   }

@@ -69,10 +69,7 @@ SongPicture::SongPicture(std::filesystem::path path)
       spectrum_(kWindow),
       wave_(kMostExtremes),
       powers_(kMostPowers) {
-  std::string extension = path_.extension().string();
-  std::transform(extension.begin(), extension.end(), extension.begin(),
-                 [](char c) { return c >= 'A' && c <= 'Z' ? static_cast<char>(c - 'A' + 'a') : c; });
-  if (extension != ".png")
+  if (lower_extension(path_) != ".png")
     throw user_error("{}: a spectrogram is a PNG picture: let the name end in .png", path_.string());
   kind_ = check_writable(path_);
   magnitudes_.resize(spectrum_.bins());

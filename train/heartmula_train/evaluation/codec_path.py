@@ -9,7 +9,6 @@ autoencoder alone, the best that any flow could reach. Targets: each attribute r
 
 from __future__ import annotations
 
-import argparse
 import sys
 import tempfile
 from collections.abc import Sequence
@@ -23,7 +22,14 @@ import torch
 from heartmula_train.codec.distances import log_mel_distance_db
 from heartmula_train.evaluation.hearing import ATTRIBUTES, agreement, hear, heard_attributes
 from heartmula_train.evaluation.program import Program, ProgramError, read_wav, write_codes, write_wav
-from heartmula_train.evaluation.record import add_program, program_provenance, provenance, share, write_result
+from heartmula_train.evaluation.record import (
+    add_program,
+    command_parser,
+    program_provenance,
+    provenance,
+    share,
+    write_result,
+)
 from heartmula_train.music.plan import SongPlan
 from heartmula_train.music.render import render
 from heartmula_train.song.checkpoint import CODEC_FOLDER, save_codec
@@ -73,13 +79,13 @@ def measure_song(
     program: Program,
     model_path: Path,
     plan: SongPlan,
+    original: np.ndarray,
     codes: np.ndarray,
     autoencoder: WaveAutoencoder | None,
     folder: Path,
     number: int,
 ) -> dict[str, Any]:
-    """codes [T, 8] of held-out song `number` -> one row of the result; files go below `folder`."""
-    original = render(plan)
+    """Held-out song `number` [2, samples] and its codes [T, 8] -> one row of the result; files go below `folder`."""
     name = f"held-out-{number:03d}"
     codes_path, decoded_path = folder / "codes" / f"{name}.safetensors", folder / "decoded" / f"{name}.wav"
     write_codes(codes, codes_path)
@@ -108,11 +114,7 @@ def export_codec(config: Config, run: Path, folder: Path) -> Path:
 def main(arguments: list[str] | None = None) -> int:
     """Command line; 1 if a target is missed."""
     arguments = sys.argv[1:] if arguments is None else arguments
-    parser = argparse.ArgumentParser(
-        prog="python -m heartmula_train.evaluation.codec_path",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = command_parser("codec_path", __doc__)
     parser.add_argument("--config", type=Path, required=True, help="the run's configuration")
     parser.add_argument("--run", type=Path, required=True, help="the run's folder")
     parser.add_argument("--model_path", type=Path, help="a checkpoint to decode with (the run's stages)")
@@ -138,8 +140,9 @@ def main(arguments: list[str] | None = None) -> int:
             result = {**provenance("codec_path", arguments), **program_provenance(program, model_path)}
             for number in range(options.first, options.first + options.songs):
                 plan = held_out_plan(config, number)
-                codes = quantizer.encode(render(plan)).numpy()
-                rows.append(measure_song(program, model_path, plan, codes, autoencoder, Path(folder), number))
+                original = render(plan)
+                codes = quantizer.encode(original).numpy()
+                rows.append(measure_song(program, model_path, plan, original, codes, autoencoder, Path(folder), number))
                 print(_line(rows[-1]), flush=True)
     except (ProgramError, ValueError, OSError) as error:
         print(f"codec_path: {error}", file=sys.stderr)

@@ -12,7 +12,6 @@ the distance of the first set to other songs of its kind.
 
 from __future__ import annotations
 
-import argparse
 import re
 import sys
 from collections.abc import Iterable, Iterator
@@ -24,7 +23,7 @@ import numpy as np
 from heartmula_train.codec.config import SAMPLE_RATE
 from heartmula_train.evaluation.plans import EVALUATION_SEED, evaluation_plan
 from heartmula_train.evaluation.program import read_wav
-from heartmula_train.evaluation.record import provenance, write_result
+from heartmula_train.evaluation.record import command_parser, provenance, write_result
 from heartmula_train.music.render import render
 from heartmula_train.music.spectra import mel_filters, power_frames
 
@@ -99,11 +98,7 @@ def vectors_of(songs: Iterable[np.ndarray]) -> np.ndarray:
 def main(arguments: list[str] | None = None) -> int:
     """Command line."""
     arguments = sys.argv[1:] if arguments is None else arguments
-    parser = argparse.ArgumentParser(
-        prog="python -m heartmula_train.evaluation.frechet",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = command_parser("frechet", __doc__)
     parser.add_argument("first", help="a folder of WAV files, or plans:FIRST:COUNT")
     parser.add_argument("second", help="likewise")
     parser.add_argument("--yardstick", help="songs of the first set's kind")

@@ -27,7 +27,14 @@ from typing import Any
 from heartmula_train.evaluation.hearing import ATTRIBUTES, agreement, hear, heard_attributes, vowel_errors
 from heartmula_train.evaluation.plans import EVALUATION_SEED, MAX_SECONDS, evaluation_plan
 from heartmula_train.evaluation.program import Program, ProgramError, Sampling, read_wav
-from heartmula_train.evaluation.record import add_program, program_provenance, provenance, share, write_result
+from heartmula_train.evaluation.record import (
+    add_program,
+    command_parser,
+    program_provenance,
+    provenance,
+    share,
+    write_result,
+)
 from heartmula_train.music.plan import BARS_PER_LINE, BEAT_CODES, SongPlan
 from heartmula_train.song.frame_loop import FRAME_MS
 
@@ -117,11 +124,7 @@ def missed(rows: Sequence[dict[str, Any]], wanted: dict[str, int]) -> list[str]:
 def main(arguments: list[str] | None = None) -> int:
     """Command line; 1 if a requirement is missed."""
     arguments = sys.argv[1:] if arguments is None else arguments
-    parser = argparse.ArgumentParser(
-        prog="python -m heartmula_train.evaluation.prompt_following",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = command_parser("prompt_following", __doc__)
     parser.add_argument("--model_path", type=Path, required=True, help="the checkpoint")
     parser.add_argument("--songs", type=int, default=60)
     parser.add_argument("--first", type=int, default=0, help="number of the first song")

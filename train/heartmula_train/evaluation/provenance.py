@@ -9,7 +9,6 @@ latter, from what is there.
 
 from __future__ import annotations
 
-import argparse
 import platform
 import sys
 import tomllib
@@ -21,7 +20,7 @@ import torch
 from safetensors import safe_open
 
 from heartmula_train.evaluation.curves import draw_curves, read_curves
-from heartmula_train.evaluation.record import checkpoint_hash, commit, write_compact
+from heartmula_train.evaluation.record import checkpoint_hash, command_parser, commit, write_compact
 from heartmula_train.evaluation.report import read_results, report, table
 from heartmula_train.song.checkpoint import read_json
 from heartmula_train.stages.loop import FIGURES
@@ -150,11 +149,7 @@ Apache License 2.0, as the repository: code, music and weights are all made here
 
 def main(arguments: list[str] | None = None) -> int:
     """Command line."""
-    parser = argparse.ArgumentParser(
-        prog="python -m heartmula_train.evaluation.provenance",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = command_parser("provenance", __doc__)
     parser.add_argument("--config", type=Path, help="the run's configuration; needed with --run")
     parser.add_argument("--run", type=Path, help="the run's folder")
     parser.add_argument("--to", type=Path, required=True, help="the exported checkpoint's folder")

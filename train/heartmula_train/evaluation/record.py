@@ -25,6 +25,15 @@ _Z_95 = 1.959963984540054
 _LINE = 120
 
 
+def command_parser(name: str, description: str) -> argparse.ArgumentParser:
+    """Of `python -m heartmula_train.evaluation.NAME`, with the module's text as its help."""
+    return argparse.ArgumentParser(
+        prog=f"python -m heartmula_train.evaluation.{name}",
+        description=description,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+
+
 def add_program(parser: argparse.ArgumentParser) -> None:
     """Flags of every evaluation that runs the C++ program."""
     parser.add_argument("--program", default=DEFAULT_PROGRAM, help="the built heartmula (HEARTMULA, or of the PATH)")

@@ -9,7 +9,6 @@ levels (rounded latents) that change comes from the kit's own modules, with nois
 
 from __future__ import annotations
 
-import argparse
 import sys
 import tempfile
 from collections.abc import Sequence
@@ -28,7 +27,7 @@ from heartmula_train.codec.windows import OVERLAP_LATENTS
 from heartmula_train.evaluation.plans import evaluation_plan
 from heartmula_train.evaluation.program import Program, ProgramError, Sampling, read_codes, read_wav
 from heartmula_train.evaluation.prompt_following import length_limit_ms
-from heartmula_train.evaluation.record import add_program, program_provenance, provenance, write_result
+from heartmula_train.evaluation.record import add_program, command_parser, program_provenance, provenance, write_result
 from heartmula_train.song.checkpoint import CODEC_FOLDER, load_codec
 
 REFERENCE_STEPS = 50
@@ -99,11 +98,7 @@ def generate_codes(program: Program, model_path: Path, number: int, folder: Path
 def main(arguments: list[str] | None = None) -> int:
     """Command line."""
     arguments = sys.argv[1:] if arguments is None else arguments
-    parser = argparse.ArgumentParser(
-        prog="python -m heartmula_train.evaluation.solver_steps",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = command_parser("solver_steps", __doc__)
     parser.add_argument("--model_path", type=Path, required=True, help="the checkpoint; its codec if --codes are given")
     parser.add_argument("--songs", type=int, default=6, help="evaluation songs to make codes of")
     parser.add_argument("--codes", type=Path, nargs="+", default=[], help="codes files instead, of codec_path --keep")
