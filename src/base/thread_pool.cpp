@@ -5,6 +5,7 @@
 #include <chrono>
 #include <exception>
 #include <mutex>
+#include <span>
 #include <system_error>
 #include <thread>
 #include <utility>
@@ -58,6 +59,41 @@ uint32_t wait_until(const std::atomic<uint32_t>& word, std::chrono::microseconds
   return value;
 }
 
+/// The chunks of one worker that nobody has claimed yet. He takes them from the front and who has none left from the
+/// back, so that from one operation to the next a worker gets the same chunks, whose data his caches still hold.
+class alignas(kCacheLine) Share {
+ public:
+  /// While nobody claims.
+  void assign(uint32_t begin, uint32_t end) { range_.store(pack(begin, end), std::memory_order_relaxed); }
+  bool empty() const { return empty(range_.load(std::memory_order_relaxed)); }
+
+  /// A chunk, or -1 if there is none left.
+  int64_t take_first() {
+    return take([](uint32_t& begin, uint32_t&) { return begin++; });
+  }
+  int64_t take_last() {
+    return take([](uint32_t&, uint32_t& end) { return --end; });
+  }
+
+ private:
+  static uint64_t pack(uint32_t begin, uint32_t end) { return uint64_t{begin} << 32 | end; }
+  static bool empty(uint64_t range) { return range >> 32 == (range & 0xFFFFFFFFu); }
+
+  template <typename Choose>
+  int64_t take(Choose choose) {
+    uint64_t range = range_.load(std::memory_order_relaxed);
+    while (!empty(range)) {
+      auto begin = static_cast<uint32_t>(range >> 32);
+      auto end = static_cast<uint32_t>(range);
+      const uint32_t chunk = choose(begin, end);
+      if (range_.compare_exchange_weak(range, pack(begin, end), std::memory_order_relaxed)) return chunk;
+    }
+    return -1;
+  }
+
+  std::atomic<uint64_t> range_{0};
+};
+
 Error cannot_pin(int cpu) {
   return failure("cannot keep a thread on cpu {}: the system refuses; leave out --cpus", cpu);
 }
@@ -77,6 +113,7 @@ struct ThreadPool::State {
       : cpus(std::move(pinned_to)),
         limit(thread_count),
         active(thread_count),
+        shares(static_cast<size_t>(thread_count)),
         computed(static_cast<size_t>(thread_count)) {
     try {
       for (int worker = 1; worker < thread_count; ++worker) {
@@ -131,18 +168,26 @@ struct ThreadPool::State {
     return false;
   }
 
+  int64_t claim(int worker) {
+    const auto own = static_cast<size_t>(worker);
+    int64_t chunk = shares[own].take_first();
+    for (size_t i = 1; chunk < 0 && i < sharers; ++i) chunk = shares[(own + i) % sharers].take_last();
+    return chunk;
+  }
+
   /// Claims and computes chunks until there are none or somebody stopped the job.
   void work(int worker) {
     while (!abandoned.load(std::memory_order_relaxed)) {
       if (token != nullptr && token->cancelled()) {
-        if (next_chunk.load(std::memory_order_relaxed) < chunks) {
+        const std::span<const Share> open(shares.data(), sharers);
+        if (!std::all_of(open.begin(), open.end(), [](const Share& share) { return share.empty(); })) {
           cancelled.store(true, std::memory_order_relaxed);
           abandoned.store(true, std::memory_order_relaxed);
         }
         return;
       }
-      const int64_t chunk = next_chunk.fetch_add(1, std::memory_order_relaxed);
-      if (chunk >= chunks) return;
+      const int64_t chunk = claim(worker);
+      if (chunk < 0) return;
       try {
         function(context, chunk, worker);
         ++computed[static_cast<size_t>(worker)].chunks;
@@ -157,7 +202,7 @@ struct ThreadPool::State {
   // The job. Written by the caller while the gate is closed and empty.
   ChunkFunction function = nullptr;
   const void* context = nullptr;
-  int64_t chunks = 0;
+  size_t sharers = 1;  // workers that the chunks were shared out to
   const CancelToken* token = nullptr;
   std::mutex error_mutex;
   std::exception_ptr first_error;
@@ -168,10 +213,10 @@ struct ThreadPool::State {
   std::atomic<bool> stopping{false};
   alignas(kCacheLine) std::atomic<int> active;        // workers that take part; the others wait for it to change
   alignas(kCacheLine) std::atomic<uint32_t> gate{0};  // kOpen and the number of workers inside
-  alignas(kCacheLine) std::atomic<int64_t> next_chunk{0};
   alignas(kCacheLine) std::atomic<bool> abandoned{false};
   std::atomic<bool> cancelled{false};
 
+  std::vector<Share> shares;       // one for each worker
   std::vector<Computed> computed;  // each written by its worker only
   std::vector<std::thread> workers;
 };
@@ -208,13 +253,16 @@ void ThreadPool::run(int64_t chunks, ChunkFunction function, const void* context
   if (!state.cpus.empty() && !pin_thread(state.cpus[0])) throw cannot_pin(state.cpus[0]);
   state.function = function;
   state.context = context;
-  state.chunks = chunks;
-  state.next_chunk.store(0, std::memory_order_relaxed);
   state.abandoned.store(false, std::memory_order_relaxed);
   state.cancelled.store(false, std::memory_order_relaxed);
 
   const int workers = state.limit.load(std::memory_order_relaxed);
   const bool shared = chunks > 1 && workers > 1;
+  state.sharers = shared ? static_cast<size_t>(workers) : 1;
+  for (int64_t i = 0, count = shared ? workers : 1; i < count; ++i) {
+    state.shares[static_cast<size_t>(i)].assign(static_cast<uint32_t>(chunks * i / count),
+                                                static_cast<uint32_t>(chunks * (i + 1) / count));
+  }
   if (shared) {
     if (state.active.load(std::memory_order_relaxed) != workers) state.set_active(workers);
     state.gate.store(State::kOpen, std::memory_order_release);

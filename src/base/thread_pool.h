@@ -9,8 +9,9 @@
 
 namespace heartmula {
 
-/// The calling thread is worker 0 and takes part. Chunks are claimed one by one, so that cores of different speed end
-/// together; who computes a chunk never changes its result. One parallel_for at a time.
+/// The calling thread is worker 0 and takes part. Each worker has an equal share of the chunks, the same in every
+/// parallel_for of as many, and who is done with his takes from the others', one by one, so that cores of different
+/// speed end together. Who computes a chunk never changes its result. One parallel_for at a time.
 class ThreadPool {
  public:
   /// `threads` >= 1, the caller included. Worker i stays on the i-th of `cpus`, of which there are none or at least

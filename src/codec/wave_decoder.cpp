@@ -12,10 +12,6 @@ constexpr std::array<int64_t, 5> kDilations = {1, 3, 5, 7, 9};
 constexpr float kLevels = 9.0f;
 const std::string kPrefix = "scalar_model.decoder.";
 
-std::string phase_name(int64_t phase) {
-  return ".phase" + std::to_string(phase);
-}
-
 struct WeightNormNames {
   std::string magnitude;  // empty without weight norm
   std::string direction;
@@ -59,12 +55,11 @@ class Conv {
     };
   }
 
-  /// A matrix [n, k] made of the weight; `part` tells it from others made of the same.
-  MatrixSource source(int64_t n, int64_t k, std::function<void(int64_t, float*)> read_row,
-                      const std::string& part = "") const {
+  /// A matrix [n, k] made of the weight.
+  MatrixSource source(int64_t n, int64_t k, std::function<void(int64_t, float*)> read_row) const {
     std::vector<std::string> tensors = {names_.direction};
     if (!names_.magnitude.empty()) tensors.push_back(names_.magnitude);
-    return {n, k, std::move(read_row), name_ + part, tensors};
+    return {n, k, std::move(read_row), name_, tensors};
   }
 
  private:
@@ -108,16 +103,18 @@ Matrix pack_conv(const WeightLoader& load, const Conv& conv) {
   return load.pack(conv.source(conv.first, conv.taps * conv.second, read_row));
 }
 
-// Output s j + r of a transposed convolution [in, out, 2 s] is W[:, :, r + s]^T x[j - 1] + W[:, :, r]^T x[j].
-Matrix pack_phase(const WeightLoader& load, const Conv& conv, int64_t phase) {
+// Output s j + r of a transposed convolution [in, out, 2 s] is W[:, :, r + s]^T x[j - 1] + W[:, :, r]^T x[j]: all of
+// them as [s * out, 2 * in], row r * out + o.
+Matrix pack_transposed(const WeightLoader& load, const Conv& conv) {
   const int64_t factor = conv.taps / 2;
-  const auto read_row = [&conv, phase, factor](int64_t output, float* row) {
+  const auto read_row = [&conv, factor](int64_t output, float* row) {
     const auto at = conv.reader();
+    const int64_t phase = output / conv.second;
     for (const int64_t tap : {phase + factor, phase}) {
-      for (int64_t channel = 0; channel < conv.first; ++channel) *row++ = at(channel, output, tap);
+      for (int64_t channel = 0; channel < conv.first; ++channel) *row++ = at(channel, output % conv.second, tap);
     }
   };
-  return load.pack(conv.source(conv.second, 2 * conv.first, read_row, phase_name(phase)));
+  return load.pack(conv.source(factor * conv.second, 2 * conv.first, read_row));
 }
 
 // Of a signal whose samples stand n times each, output n t + r of a causal convolution needs x[t - taps + 1] to x[t]:
@@ -126,19 +123,33 @@ int64_t repeated_taps(int64_t kernel, int64_t repeats) {
   return (kernel - 1 + repeats - 1) / repeats + 1;
 }
 
-Matrix pack_repeated(const WeightLoader& load, const Conv& conv, int64_t repeats, int64_t phase) {
+Matrix pack_repeated(const WeightLoader& load, const Conv& conv, int64_t repeats) {
   const int64_t taps = repeated_taps(conv.taps, repeats);
-  const auto read_row = [&conv, repeats, phase, taps](int64_t output, float* row) {
+  const auto read_row = [&conv, repeats, taps](int64_t output, float* row) {
     const auto at = conv.reader();
+    const int64_t phase = output / conv.first;
     std::fill(row, row + taps * conv.second, 0.0f);
     for (int64_t j = 0; j < conv.taps; ++j) {
       const int64_t tap = ((taps - 1) * repeats + phase - (conv.taps - 1) + j) / repeats;
       for (int64_t channel = 0; channel < conv.second; ++channel) {
-        row[tap * conv.second + channel] += at(output, channel, j);
+        row[tap * conv.second + channel] += at(output % conv.first, channel, j);
       }
     }
   };
-  return load.pack(conv.source(conv.first, taps * conv.second, read_row, phase_name(phase)));
+  return load.pack(conv.source(repeats * conv.first, taps * conv.second, read_row));
+}
+
+// The bias of `count` outputs that stand beside each other.
+Tensor bias_of_each(const WeightLoader& load, const std::string& name, int64_t count) {
+  const std::vector<float> one = load.values(name);
+  std::vector<float> all;
+  for (int64_t i = 0; i < count; ++i) all.insert(all.end(), one.begin(), one.end());
+  return load.upload(all, 1);
+}
+
+// `rows` rows at the beginning of memory that holds them without gaps.
+View first_rows(const Tensor& memory, int64_t rows, int64_t cols) {
+  return memory.slice_cols(0, rows * cols).split_rows(rows);
 }
 
 // The last convolution [1, channels, taps] as a product for each tap: [taps, channels].
@@ -161,12 +172,11 @@ std::string unit_name(size_t stage, size_t unit) {
 }  // namespace
 
 struct WaveDecoder::StageState {
-  int64_t tile = 0;             // input rows a tile
-  Tensor in;                    // [1 + tile, input channels]: a row of history, then the tile; weights' dtype
-  Tensor x;                     // [tile * factor, channels]
-  Tensor conv_in;               // [longest history + tile * factor, channels]; weights' dtype
-  Tensor conv_out;              // [tile * factor, channels]; weights' dtype
-  std::vector<Tensor> history;  // of each unit, [(taps - 1) * dilation, channels]; weights' dtype
+  int64_t tile = 0;                   // input rows a tile
+  Tensor in;                          // [1 + tile, input channels]: a row of history, then the tile; weights' dtype
+  Tensor x;                           // tile * factor rows of channels without gaps
+  std::array<Tensor, 2> unit_inputs;  // [longest history + tile * factor, channels], in turn; weights' dtype
+  std::vector<Tensor> history;        // of each unit, [(taps - 1) * dilation, channels]; weights' dtype
 };
 
 struct WaveDecoder::State {
@@ -175,9 +185,9 @@ struct WaveDecoder::State {
   Tensor top;     // [tile, top channels]; weights' dtype
   std::vector<StageState> stages;
   Tensor repeat_in;   // [taps - 1 + rows, channels]; weights' dtype
-  Tensor repeat_out;  // [rows * num_samples, channels]; weights' dtype
+  Tensor repeat_out;  // rows * num_samples rows of channels without gaps; weights' dtype
   Tensor taps;        // [kernel - 1 + rows * num_samples, kernel]
-  Tensor wave;        // [rows * num_samples, 1]
+  Tensor wave;        // [1, rows * num_samples]
   std::span<float> samples;
   size_t written = 0;
 };
@@ -218,17 +228,18 @@ WaveDecoder WaveDecoder::load(Ops& ops, const WeightStore& store, const CodecCon
     stage.factor = config.upsample_factors[i];
     const Conv up(load, store, stage_name(i) + "up_conv.layer.");
     stage.channels = up.second;
-    for (int64_t phase = 0; phase < stage.factor; ++phase) stage.phases.push_back(pack_phase(load, up, phase));
-    stage.bias = load.vector(stage_name(i) + "up_conv.layer.bias");
+    stage.up = pack_transposed(load, up);
+    stage.bias = bias_of_each(load, stage_name(i) + "up_conv.layer.bias", stage.factor);
     for (size_t j = 0; j < kDilations.size(); ++j) {
       const std::string name = unit_name(i, j);
-      Unit unit;
+      ResidualUnit unit;
       unit.conv1 = pack_conv(load, Conv(load, store, name + "conv1."));
       unit.bias1 = load.vector(name + "conv1.bias");
       unit.slope1 = load.values(name + "activation1.weight")[0];
       unit.conv2 = pack_conv(load, Conv(load, store, name + "conv2."));
       unit.bias2 = load.vector(name + "conv2.bias");
       unit.slope2 = load.values(name + "activation2.weight")[0];
+      unit.taps = config.res_kernel;
       unit.dilation = kDilations[j];
       stage.units.push_back(std::move(unit));
     }
@@ -237,10 +248,8 @@ WaveDecoder WaveDecoder::load(Ops& ops, const WeightStore& store, const CodecCon
   const std::string repeat = stage_name(config.upsample_factors.size());
   const Conv plain = Conv::plain(load, store, repeat + "conv.");
   decoder.repeat_taps_ = repeated_taps(config.kernel, config.num_samples);
-  for (int64_t phase = 0; phase < config.num_samples; ++phase) {
-    decoder.repeat_phases_.push_back(pack_repeated(load, plain, config.num_samples, phase));
-  }
-  decoder.repeat_bias_ = load.vector(repeat + "conv.bias");
+  decoder.repeat_ = pack_repeated(load, plain, config.num_samples);
+  decoder.repeat_bias_ = bias_of_each(load, repeat + "conv.bias", config.num_samples);
   decoder.repeat_slope_ = load.values(repeat + "activation.weight")[0];
   const std::string last = stage_name(config.upsample_factors.size() + 1);
   decoder.last_ = pack_taps(load, Conv(load, store, last));
@@ -257,24 +266,23 @@ std::shared_ptr<WaveDecoder::State> WaveDecoder::make_state(Ops& ops, int64_t fr
     s.tile = std::max<int64_t>(1, tile_rows / stage.factor);
     const int64_t rows = s.tile * stage.factor;
     s.in = ops.allocate(dtype_, 1 + s.tile, channels);
-    s.x = ops.allocate(DType::kF32, rows, stage.channels);
-    s.conv_in = ops.allocate(dtype_, longest + rows, stage.channels);
-    s.conv_out = ops.allocate(dtype_, rows, stage.channels);
-    for (const Unit& unit : stage.units) {
+    s.x = ops.allocate(DType::kF32, 1, rows * stage.channels);
+    for (Tensor& input : s.unit_inputs) input = ops.allocate(dtype_, longest + rows, stage.channels);
+    for (const ResidualUnit& unit : stage.units) {
       s.history.push_back(ops.allocate(dtype_, (config_.res_kernel - 1) * unit.dilation, stage.channels));
     }
     state->stages.push_back(std::move(s));
     channels = stage.channels;
   }
-  const int64_t rows = state->stages.back().x.rows();
+  const int64_t rows = state->stages.back().tile * stages_.back().factor;
   const int64_t repeated = rows * config_.num_samples;
   state->levels = ops.allocate(DType::kF32, frames, config_.latent_dim);
   state->padded = ops.allocate(dtype_, frames + config_.delay_kernel - 1, config_.latent_dim);
   state->top = ops.allocate(dtype_, state->stages.front().tile, config_.top_channels());
   state->repeat_in = ops.allocate(dtype_, repeat_taps_ - 1 + rows, channels);
-  state->repeat_out = ops.allocate(dtype_, repeated, channels);
+  state->repeat_out = ops.allocate(dtype_, 1, repeated * channels);
   state->taps = ops.allocate(DType::kF32, config_.kernel - 1 + repeated, config_.kernel);
-  state->wave = ops.allocate(DType::kF32, repeated, 1);
+  state->wave = ops.allocate(DType::kF32, 1, repeated);
   return state;
 }
 
@@ -304,7 +312,7 @@ void WaveDecoder::forward(Ops& ops, std::span<float> samples, ConstView latents,
 // of its input that the next tile looks back on, so the result does not depend on the tiles.
 void WaveDecoder::run_stage(Ops& ops, size_t index, ConstView in, State& state) const {
   if (index == stages_.size()) {
-    finish(ops, in, state);
+    finish(ops, in.rows, state);
     return;
   }
   const Stage& stage = stages_[index];
@@ -312,45 +320,50 @@ void WaveDecoder::run_stage(Ops& ops, size_t index, ConstView in, State& state) 
   for (int64_t first = 0; first < in.rows; first += s.tile) {
     const int64_t count = std::min(s.tile, in.rows - first);
     const View padded = s.in.slice_rows(0, 1 + count);
-    const View x = s.x.slice_rows(0, count * stage.factor);
     ops.copy(padded.slice_rows(1, count), in.slice_rows(first, count));
-    for (int64_t phase = 0; phase < stage.factor; ++phase) {
-      ops.conv1d(x.every(phase, stage.factor, count), padded, stage.phases[static_cast<size_t>(phase)], 2, 1,
-                 {.bias = stage.bias});
-    }
+    const View outputs = first_rows(s.x, count, stage.factor * stage.channels);
+    ops.conv1d(outputs, padded, stage.up, 2, 1, {.bias = stage.bias});
     ops.copy(padded.slice_rows(0, 1), padded.slice_rows(count, 1));
-    for (size_t i = 0; i < stage.units.size(); ++i) run_unit(ops, stage.units[i], x, s.history[i], s);
+    const View x = outputs.split_rows(stage.factor);
+    run_units(ops, index, x, state);
     run_stage(ops, index + 1, x, state);
   }
 }
 
-void WaveDecoder::run_unit(Ops& ops, const Unit& unit, View x, View history, const StageState& s) const {
-  const View in = s.conv_in.slice_rows(0, history.rows + x.rows);
-  const View out = s.conv_out.slice_rows(0, x.rows);
-  ops.copy(in.slice_rows(0, history.rows), history);
-  ops.copy(in.slice_rows(history.rows, x.rows), x);
-  ops.copy(history, in.slice_rows(x.rows, history.rows));
-  ops.conv1d(out, in, unit.conv1, config_.res_kernel, unit.dilation, {.bias = unit.bias1, .prelu = &unit.slope1});
-  ops.conv1d(x, out, unit.conv2, 1, 1, {.bias = unit.bias2, .prelu = &unit.slope2, .add = true});
+// Each unit writes the next one's input; the last stage's last one writes that of finish.
+void WaveDecoder::run_units(Ops& ops, size_t index, View x, State& state) const {
+  const Stage& stage = stages_[index];
+  const StageState& s = state.stages[index];
+  const auto input_of = [&](size_t unit) { return s.unit_inputs[unit % 2].slice_rows(s.history[unit].rows(), x.rows); };
+  ops.copy(input_of(0), x);
+  for (size_t i = 0; i < stage.units.size(); ++i) {
+    const View history = s.history[i];
+    const View padded = s.unit_inputs[i % 2].slice_rows(0, history.rows + x.rows);
+    View next;
+    if (i + 1 < stage.units.size()) {
+      next = input_of(i + 1);
+    } else if (index + 1 == stages_.size()) {
+      next = state.repeat_in.slice_rows(repeat_taps_ - 1, x.rows);
+    }
+    ops.copy(padded.slice_rows(0, history.rows), history);
+    ops.residual_unit(x, next, padded, stage.units[i]);
+    ops.copy(history, padded.slice_rows(x.rows, history.rows));
+  }
 }
 
-// Repeat, convolution, PReLU, and the last convolution to one channel.
-void WaveDecoder::finish(Ops& ops, ConstView x, State& state) const {
+// Repeat, convolution, PReLU, and the last convolution to one channel, of `rows` rows in repeat_in.
+void WaveDecoder::finish(Ops& ops, int64_t rows, State& state) const {
   const int64_t before = repeat_taps_ - 1;
-  const int64_t repeated = x.rows * config_.num_samples;
-  const View in = state.repeat_in.slice_rows(0, before + x.rows);
-  const View out = state.repeat_out.slice_rows(0, repeated);
-  ops.copy(in.slice_rows(before, x.rows), x);
-  for (int64_t phase = 0; phase < config_.num_samples; ++phase) {
-    ops.conv1d(out.every(phase, config_.num_samples, x.rows), in, repeat_phases_[static_cast<size_t>(phase)],
-               repeat_taps_, 1, {.bias = repeat_bias_, .prelu = &repeat_slope_});
-  }
-  for (int64_t row = 0; row < before; ++row) ops.copy(in.slice_rows(row, 1), in.slice_rows(x.rows + row, 1));
+  const int64_t repeated = rows * config_.num_samples;
+  const View in = state.repeat_in.slice_rows(0, before + rows);
+  const View outputs = first_rows(state.repeat_out, rows, repeat_.n());
+  ops.conv1d(outputs, in, repeat_, repeat_taps_, 1, {.bias = repeat_bias_, .prelu = &repeat_slope_});
+  for (int64_t row = 0; row < before; ++row) ops.copy(in.slice_rows(row, 1), in.slice_rows(rows + row, 1));
 
   const int64_t past = config_.kernel - 1;
   const View taps = state.taps.slice_rows(0, past + repeated);
-  const View wave = state.wave.slice_rows(0, repeated);
-  ops.linear(taps.slice_rows(past, repeated), out, last_);
+  const View wave = state.wave.slice_cols(0, repeated);
+  ops.linear(taps.slice_rows(past, repeated), outputs.split_rows(config_.num_samples), last_);
   ops.diagonal_sum(wave, taps, last_bias_);
   for (int64_t row = 0; row < past; ++row) ops.copy(taps.slice_rows(row, 1), taps.slice_rows(repeated + row, 1));
   ops.download(state.samples.subspan(state.written, static_cast<size_t>(repeated)), wave);

@@ -20,7 +20,7 @@ class WaveDecoder {
   /// `tile_rows`: rows of a stage's output that its units work through at a time, while they are in the cache.
   struct State;
   std::shared_ptr<State> make_state(Ops& ops, int64_t frames, int64_t tile_rows = kTileRows) const;
-  static constexpr int64_t kTileRows = 480;
+  static constexpr int64_t kTileRows = 1440;
 
   /// samples [frames * 1920] (host memory, f32) of latents [frames, latent_dim] (f32). Latents are rounded to ninths.
   void forward(Ops& ops, std::span<float> samples, ConstView latents, State& state) const;
@@ -29,27 +29,18 @@ class WaveDecoder {
   static float level(float latent);
 
  private:
-  struct Unit {  // x += PReLU2(conv1x1(PReLU1(conv_d(x))))
-    Matrix conv1;
-    Tensor bias1;
-    float slope1 = 0;
-    Matrix conv2;
-    Tensor bias2;
-    float slope2 = 0;
-    int64_t dilation = 1;
-  };
-  struct Stage {  // a transposed convolution as one product a phase, then residual units
+  struct Stage {  // a transposed convolution, then residual units
     int64_t factor = 1;
     int64_t channels = 0;
-    std::vector<Matrix> phases;  // [channels, 2 * input channels]: the taps of x[j - 1] and x[j]
-    Tensor bias;
-    std::vector<Unit> units;
+    Matrix up;  // [factor * channels, 2 * input channels]: all outputs of an input, from the taps of x[j - 1] and x[j]
+    Tensor bias;  // [1, factor * channels]
+    std::vector<ResidualUnit> units;
   };
   struct StageState;
 
   void run_stage(Ops& ops, size_t index, ConstView in, State& state) const;
-  void run_unit(Ops& ops, const Unit& unit, View x, View history, const StageState& s) const;
-  void finish(Ops& ops, ConstView x, State& state) const;
+  void run_units(Ops& ops, size_t index, View x, State& state) const;
+  void finish(Ops& ops, int64_t rows, State& state) const;
 
   CodecConfig config_;
   DType dtype_ = DType::kF32;
@@ -57,8 +48,8 @@ class WaveDecoder {
   Tensor delay_bias_;
   std::vector<Stage> stages_;
   int64_t repeat_taps_ = 0;
-  std::vector<Matrix> repeat_phases_;  // the repeat of each sample, folded into the convolution after it
-  Tensor repeat_bias_;
+  Matrix repeat_;       // [num_samples * channels, repeat_taps * channels]: repeat and convolution
+  Tensor repeat_bias_;  // [1, num_samples * channels]
   float repeat_slope_ = 0;
   Matrix last_;  // [taps, channels]: each tap's product, summed along the diagonal afterwards
   Tensor last_bias_;

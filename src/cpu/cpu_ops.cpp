@@ -5,6 +5,7 @@
 #include "base/error.h"
 #include "cpu/attention.h"
 #include "cpu/products.h"
+#include "cpu/residual_unit.h"
 #include "cpu/stream_threads.h"
 
 namespace heartmula {
@@ -84,6 +85,9 @@ class CpuOps final : public Ops {
                  .add = epilogue.add},
                 out, x, weight);
   }
+  void residual_unit(View out, View copy, ConstView x, const ResidualUnit& unit) override {
+    run_residual_unit(device_, out, copy, x, unit);
+  }
 
   void rms_norm(View out, ConstView x, ConstView gain, float eps) override {
     rms_norm_modulated(out, x, gain, {}, {}, eps);
@@ -158,11 +162,13 @@ class CpuOps final : public Ops {
     });
   }
   void diagonal_sum(View out, ConstView x, ConstView bias) override {
-    device_.for_each(out.rows, 4 * x.cols, [&](int64_t row, int) {
+    const float* diagonal = floats_of(x);
+    auto* sums = static_cast<float*>(out.data);
+    const float start = bias.data != nullptr ? *floats_of(bias) : 0.0F;
+    device_.for_each(out.cols, x.cols, [&](int64_t t, int) {
       float sum = 0.0F;
-      for (int64_t j = 0; j < x.cols; ++j) sum += load_as_f32(x.data, x.dtype, (row + j) * x.stride + j);
-      if (bias.data != nullptr) sum += *floats_of(bias);
-      device_.kernels.copy(row_of(out, row), {&sum}, 1);
+      for (int64_t j = 0; j < x.cols; ++j) sum += diagonal[(t + j) * x.stride + j];
+      sums[t] = sum + start;
     });
   }
 

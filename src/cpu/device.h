@@ -71,7 +71,8 @@ struct Device {
   std::atomic<int> limit;  // of threads, for all operations
   int stream_threads;      // as many as read memory fastest
   std::vector<Scratch> scratch_of_worker;
-  Scratch shared;  // written by one parallel_for and read by the next
+  Scratch shared;   // written by one parallel_for and read by the next
+  Scratch between;  // the same, between two products of one operation
   bool lock_weights = false;
 };
 

@@ -32,10 +32,8 @@ ProductCut cut_product(const Kernels& kernels, int threads, int64_t rows, int64_
   return cut;
 }
 
-void run_product(Device& device, Product product, View out, ConstView x, const Matrix& weight) {
+Product with_operands(Product product, View out, ConstView x, const Matrix& weight) {
   const auto& packed = static_cast<const PackedMatrix&>(weight.storage());
-  if (out.rows == 0) return;
-  device.use_threads_for(out.rows);
   product.a = x.data;
   product.a_stride = x.stride;
   product.weights = packed.words.get();
@@ -43,6 +41,14 @@ void run_product(Device& device, Product product, View out, ConstView x, const M
   product.gated = packed.gated;
   product.out = {out.data, element_of(out.dtype)};
   product.out_stride = out.stride;
+  return product;
+}
+
+void run_product(Device& device, Product product, View out, ConstView x, const Matrix& weight) {
+  const auto& packed = static_cast<const PackedMatrix&>(weight.storage());
+  if (out.rows == 0) return;
+  device.use_threads_for(out.rows);
+  product = with_operands(product, out, x, weight);
 
   const Element element = element_of(weight.dtype());
   const int64_t words = element == Element::kF32 ? weight.k() : divide_up(weight.k(), 2);

@@ -14,7 +14,10 @@ struct ProductCut {
 
 ProductCut cut_product(const Kernels& kernels, int threads, int64_t rows, int64_t panels, int64_t words);
 
-/// Computes `product`, whose weights and columns are taken from `weight`, for out.rows rows.
+/// `product` with its operands, for out.rows rows.
+Product with_operands(Product product, View out, ConstView x, const Matrix& weight);
+
+/// Computes with_operands(product, ...).
 void run_product(Device& device, Product product, View out, ConstView x, const Matrix& weight);
 
 }  // namespace heartmula::cpu

@@ -89,6 +89,14 @@ class MeteredOps final : public Ops {
               const ConvEpilogue& epilogue) override {
     timed(product("conv1d", out, x, weight), [&] { inner_->conv1d(out, x, weight, taps, dilation, epilogue); });
   }
+  void residual_unit(View out, View copy, ConstView x, const ResidualUnit& unit) override {
+    OpRecord record = product("residual_unit", out, x, unit.conv1);
+    const OpRecord second = product("", out, out, unit.conv2);
+    record.flop += second.flop;
+    record.stored_bytes += second.stored_bytes;
+    record.activation_bytes += bytes_of(out) + bytes_of(copy);
+    timed(record, [&] { inner_->residual_unit(out, copy, x, unit); });
+  }
 
   void rms_norm(View out, ConstView x, ConstView gain, float eps) override {
     timed(elementwise("rms_norm", out, x), [&] { inner_->rms_norm(out, x, gain, eps); });

@@ -98,6 +98,18 @@ struct ConvEpilogue {
   bool add = false;              // add to what is in `out`
 };
 
+/// A residual unit of two convolutions, the second with one tap; both have as many outputs as their input has columns.
+struct ResidualUnit {
+  Matrix conv1;
+  Tensor bias1;  // [1, n]
+  float slope1 = 0;
+  Matrix conv2;
+  Tensor bias2;  // [1, n]
+  float slope2 = 0;
+  int64_t taps = 1;  // of conv1
+  int64_t dilation = 1;
+};
+
 class Ops {
  public:
   virtual ~Ops() = default;
@@ -146,6 +158,9 @@ class Ops {
   /// x has out.rows + (taps - 1) * dilation rows: what stands before and after the signal is up to the caller.
   virtual void conv1d(View out, ConstView x, const Matrix& weight, int64_t taps, int64_t dilation,
                       const ConvEpilogue& epilogue) = 0;
+  /// out += prelu(conv2(prelu(conv1(x)))), f32, with conv1 as in conv1d and its result rounded to the weights' dtype;
+  /// then copy = out in its own dtype, unless it is empty.
+  virtual void residual_unit(View out, View copy, ConstView x, const ResidualUnit& unit) = 0;
 
   // ---- norms, row by row
   /// out = x / sqrt(mean(x^2) + eps) * gain, gain [1, D]
@@ -187,7 +202,7 @@ class Ops {
   virtual void silu(View out, ConstView x) = 0;
   /// out = round_half_even(levels * x) / levels
   virtual void round_levels(View out, ConstView x, float levels) = 0;
-  /// out[t] = sum over j < taps of x[t + j, j]                           out [rows, 1], x [rows + taps - 1, taps]
+  /// out[t] = sum over j < taps of x[t + j, j] + bias               out [1, rows], x [rows + taps - 1, taps], f32
   virtual void diagonal_sum(View out, ConstView x, ConstView bias) = 0;
 };
 

@@ -28,6 +28,7 @@ class LoadingOps : public Ops {
   void linear_add_scaled(View, ConstView, const Matrix&, ConstView) override { compute(); }
   void linear_silu_gate(View, ConstView, const Matrix&) override { compute(); }
   void conv1d(View, ConstView, const Matrix&, int64_t, int64_t, const ConvEpilogue&) override { compute(); }
+  void residual_unit(View, View, ConstView, const ResidualUnit&) override { compute(); }
   void rms_norm(View, ConstView, ConstView, float) override { compute(); }
   void rms_norm_modulated(View, ConstView, ConstView, ConstView, ConstView, float) override { compute(); }
   void layer_norm_modulated(View, ConstView, ConstView, ConstView, float) override { compute(); }

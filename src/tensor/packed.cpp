@@ -10,7 +10,7 @@ namespace heartmula {
 namespace {
 
 constexpr const char* kFormat = "heartmula-packed";
-constexpr const char* kVersion = "1";
+constexpr const char* kVersion = "2";
 constexpr const char* kGateUp = "halves";  // of each panel
 constexpr std::string_view kMatrixPrefix = "packed:";
 constexpr std::string_view kGapPrefix = "gap:";

@@ -4,12 +4,14 @@
 #include <sched.h>
 
 #include <algorithm>
+#include <array>
 #include <atomic>
 #include <chrono>
 #include <cstdlib>
 #include <new>
 #include <stdexcept>
 #include <thread>
+#include <utility>
 #include <vector>
 
 #include "base/affinity.h"
@@ -135,11 +137,12 @@ TEST_P(EveryThreadCount, an_exception_of_a_body_reaches_the_caller) {
   ThreadPool pool(GetParam());
   for (int round = 0; round < 20; ++round) {
     std::atomic<int> inside{0};
+    std::atomic<int> begun{0};
     std::atomic<int> done{0};
     try {
-      pool.parallel_for(10'000, [&](int64_t chunk, int) {
+      pool.parallel_for(10'000, [&](int64_t, int) {
         ++inside;
-        if (chunk >= 5) {
+        if (begun++ >= 5) {
           --inside;
           throw std::runtime_error("chunk");
         }
@@ -171,6 +174,23 @@ TEST_P(EveryThreadCount, a_hundred_thousand_calls_take_moments) {
   EXPECT_EQ(sum, kCalls * int64_t{6});
   EXPECT_LT(elapsed.count(), 60);
   RecordProperty("microseconds_per_call", std::to_string(elapsed.count() * 1e6 / kCalls));
+}
+
+TEST_P(EveryThreadCount, workers_who_are_in_time_get_the_same_chunks_again) {
+  const int threads = GetParam();
+  ThreadPool pool(threads);
+  for (int round = 0; round < 20; ++round) {
+    std::atomic<int> came{0};
+    std::vector<int64_t> first(static_cast<size_t>(threads), -1);
+    pool.parallel_for(10 * threads, [&](int64_t chunk, int worker) {
+      int64_t& mine = first[static_cast<size_t>(worker)];
+      if (mine >= 0) return;
+      mine = chunk;
+      ++came;
+      EXPECT_TRUE(eventually([&] { return came == threads; }));
+    });
+    for (int worker = 0; worker < threads; ++worker) EXPECT_EQ(first[static_cast<size_t>(worker)], 10 * worker);
+  }
 }
 
 TEST(ThreadPool, others_do_the_work_of_a_slow_worker) {
@@ -267,15 +287,16 @@ TEST(ThreadPool, only_as_many_threads_take_part_as_are_asked_for) {
   ThreadPool pool(4);
   const auto greatest_worker = [&](bool all_must_come) {
     std::atomic<int> greatest{0};
-    std::atomic<int> inside{0};
+    std::atomic<int> came{0};
+    std::array<bool, 4> here{};
     const int wanted = all_must_come ? 4 : 2;
-    pool.parallel_for(64, [&](int64_t chunk, int worker) {
+    pool.parallel_for(64, [&](int64_t, int worker) {
       for (int seen = greatest; seen < worker && !greatest.compare_exchange_weak(seen, worker);) {
       }
-      inside.fetch_add(1);
-      // The first chunks stay until as many workers are here as can be, so that none is late.
-      if (chunk < wanted) {
-        EXPECT_TRUE(eventually([&] { return inside >= wanted; }));
+      // Each worker's first chunk stays until as many are here as can be, so that none is late.
+      if (!std::exchange(here[static_cast<size_t>(worker)], true)) {
+        ++came;
+        EXPECT_TRUE(eventually([&] { return came >= wanted; }));
       }
     });
     return greatest.load();

@@ -282,6 +282,53 @@ TEST_P(EveryIsa, conv1d_of_any_number_of_rows_gives_the_same_bits) {
   }
 }
 
+// As two convolutions, which tests above compare with float64: weights that one thread's cache holds, and such as it
+// does not, where the threads meet in between.
+TEST_P(EveryIsa, residual_unit_is_two_convolutions) {
+  for (const DType dtype : kWeightTypes) {
+    for (const ConvShape& shape : {ConvShape{1, 24, 24, 7, 3}, ConvShape{250, 40, 40, 7, 5}, ConvShape{250, 5, 5, 3, 9},
+                                   ConvShape{100, 64, 64, 1, 1}, ConvShape{60, 300, 300, 7, 2}}) {
+      const int64_t n = shape.n;
+      const Array signal = random_array(shape.rows + (shape.taps - 1) * shape.dilation, n, 1);
+      const Array w1 = random_array(n, shape.taps * n, 2);
+      const Array w2 = random_array(n, n, 3);
+      const Array before = random_array(shape.rows, n, 4);
+      for (const int threads : {1, 3}) {
+        SCOPED_TRACE(testing::Message() << dtype_name(dtype) << " rows " << shape.rows << " channels " << n << " taps "
+                                        << shape.taps << " threads " << threads);
+        const auto ops = ops_for(GetParam(), threads);
+        ResidualUnit unit{.conv1 = ops->pack(source(w1), dtype),
+                          .bias1 = ops->allocate(DType::kF32, 1, n),
+                          .slope1 = 0.25F,
+                          .conv2 = ops->pack(source(w2), dtype),
+                          .bias2 = ops->allocate(DType::kF32, 1, n),
+                          .slope2 = 0.125F,
+                          .taps = shape.taps,
+                          .dilation = shape.dilation};
+        ops->upload(unit.bias1, floats(random_array(1, n, 5)));
+        ops->upload(unit.bias2, floats(random_array(1, n, 6)));
+        const View x = place(*ops, signal, dtype);
+        const View want = place(*ops, before, DType::kF32);
+        const View between = place(*ops, before, dtype);
+        ops->conv1d(between, x, unit.conv1, shape.taps, shape.dilation, {.bias = unit.bias1, .prelu = &unit.slope1});
+        ops->conv1d(want, between, unit.conv2, 1, 1, {.bias = unit.bias2, .prelu = &unit.slope2, .add = true});
+
+        const View out = place(*ops, before, DType::kF32, 1, 2);
+        const View copy = place(*ops, Array(shape.rows, n), dtype, 3, 1);
+        ops->residual_unit(out, copy, x, unit);
+        ASSERT_TRUE(same_bits(read(*ops, out), read(*ops, want)));
+        const View rounded_out = place(*ops, Array(shape.rows, n), dtype);
+        ops->copy(rounded_out, want);
+        ASSERT_TRUE(same_bits(read(*ops, copy), read(*ops, rounded_out)));
+
+        ops->upload(out, floats(before));
+        ops->residual_unit(out, {}, x, unit);
+        ASSERT_TRUE(same_bits(read(*ops, out), read(*ops, want)));
+      }
+    }
+  }
+}
+
 TEST(Products, work_is_shared_even_when_there_are_few_outputs) {
   for (const std::string& isa : available_isas()) {
     const cpu::Kernels& kernels = *cpu::choose_isa(isa).kernels;

@@ -185,15 +185,15 @@ TEST_P(EveryIsa, embed_sum_adds_entries_in_order) {
 TEST_P(EveryIsa, diagonal_sum_agrees_with_float64) {
   const auto ops = ops_for(GetParam());
   const Array x = random_array(40, 7, 1);
-  Array want(34, 1), bound(34, 1);
+  Array want(1, 34), bound(1, 34);
   for (int64_t t = 0; t < 34; ++t) {
-    want.at(t, 0) = 0.5;
-    bound.at(t, 0) = 8;
-    for (int64_t j = 0; j < 7; ++j) want.at(t, 0) += x.at(t + j, j);
+    want.at(0, t) = 0.5;
+    bound.at(0, t) = 8;
+    for (int64_t j = 0; j < 7; ++j) want.at(0, t) += x.at(t + j, j);
   }
   Array half(1, 1);
   half.at(0, 0) = 0.5;
-  const View out = place(*ops, Array(34, 1), DType::kF32);
+  const View out = place(*ops, Array(1, 34), DType::kF32);
   ops->diagonal_sum(out, place(*ops, x, DType::kF32), place(*ops, half, DType::kF32));
   expect_near(read_array(*ops, out), want, bound, 0, 1e-6);
 }

@@ -174,8 +174,8 @@ TEST(BrokenPacked, missing_metadata_is_named) {
 
 TEST(BrokenPacked, a_later_format_is_refused) {
   PackedFile file(kPairs);
-  file.metadata["format_version"] = "2";
-  EXPECT_THAT(file.error(), AllOf(HasSubstr("format \"2\""), HasSubstr("convert again")));
+  file.metadata["format_version"] = "3";
+  EXPECT_THAT(file.error(), AllOf(HasSubstr("format \"3\""), HasSubstr("convert again")));
 }
 
 TEST(BrokenPacked, senseless_layouts_are_refused) {

@@ -27,7 +27,7 @@ struct ConstStrip {
 /// W is packed as [panels][words][panel width] of 32-bit words: one k in f32, the pair (k, k + 1) in bf16, zero where
 /// there is no output or no k. k counts tap by tap, k = tap * channels + channel.
 /// epilogue(s) = [out +] [gain *] prelu(s + bias), or silu(gate) * up: then the first half of each panel's lanes is
-/// gate and the second half up.
+/// gate and the second half up. What goes to out goes to copy, too, if there is one, which overlaps nothing else.
 struct Product {
   const void* a = nullptr;  // rows of the element type of the weights
   int64_t a_stride = 0;     // elements
@@ -40,6 +40,8 @@ struct Product {
 
   Strip out = {};
   int64_t out_stride = 0;  // elements
+  Strip copy = {};
+  int64_t copy_stride = 0;  // elements
   const float* bias = nullptr;
   const float* gain = nullptr;
   const float* prelu = nullptr;

@@ -133,17 +133,14 @@ HWY_NOINLINE void tile(const Walk<W>& walk, const typename W::Stored* w, float* 
   const int64_t column = (walk.first_panel + panel) * width;
   const bool in_registers = !p.gated && column + P * kPanel <= p.columns;
   if (walk.last && in_registers) {
-    typed(p.out, [&](auto* out) HWY_ATTR {
-      finish_registers(acc, p, out + (walk.first_row + row) * p.out_stride + column, column);
-    });
+    typed(p.out, [&](auto* out) HWY_ATTR { finish_registers(acc, p, out, walk.first_row + row, column); });
     return;
   }
   for_each_sum(acc, [&](F& sum, int r, int v) HWY_ATTR { store(sum, place(r, v)); });
   if (!walk.last) return;
   for (int i = 0; i < P; ++i) {
     typed(p.out, [&](auto* out) HWY_ATTR {
-      finish_sums(p, sums + i * walk.rows * kPanel, out + (walk.first_row + row) * p.out_stride + column + i * width, R,
-                  column + i * width);
+      finish_sums(p, sums + i * walk.rows * kPanel, out, walk.first_row + row, R, column + i * width);
     });
   }
 }

@@ -6,9 +6,10 @@
 HWY_BEFORE_NAMESPACE();
 namespace heartmula::cpu::HEARTMULA_KERNELS {
 
-/// Of `rows` rows of one panel, from sums [rows][kPanel]; `out` points to the first row and to column `column`.
+/// Of `rows` rows of one panel, from sums [rows][kPanel]; `row` and `column` are the first of the output.
 template <typename Out>
-HWY_NOINLINE void finish_sums(const Product& p, const float* sums, Out* out, int64_t rows, int64_t column) {
+HWY_NOINLINE void finish_sums(const Product& p, const float* sums, Out* out, int64_t row, int64_t rows,
+                              int64_t column) {
   constexpr int kHalf = kPanel / 2;
   const int width = p.gated ? kHalf : kPanel;
   for (int lane = 0; lane < width; lane += kLanes) {
@@ -19,13 +20,16 @@ HWY_NOINLINE void finish_sums(const Product& p, const float* sums, Out* out, int
     const F slope = p.prelu != nullptr ? set(*p.prelu) : zero();
     for (int64_t r = 0; r < rows; ++r) {
       F sum = load(sums + r * kPanel + lane);
-      Out* to = out + r * p.out_stride + lane;
+      Out* to = out + (row + r) * p.out_stride + column + lane;
       if (p.gated) sum = hn::Mul(silu(sum), load(sums + r * kPanel + kHalf + lane));
       if (p.bias != nullptr) sum = hn::Add(sum, bias);
       if (p.prelu != nullptr) sum = hn::IfThenElse(hn::Lt(sum, zero()), hn::Mul(sum, slope), sum);
       if (p.gain != nullptr) sum = hn::Mul(sum, gain);
       if (p.add) sum = hn::Add(load_first(to, count), sum);
       store_first(sum, to, count);
+      if (p.copy.data == nullptr) continue;
+      typed(p.copy,
+            [&](auto* copy) HWY_ATTR { store_first(sum, copy + (row + r) * p.copy_stride + column + lane, count); });
     }
   }
 }
@@ -42,7 +46,8 @@ HWY_INLINE void for_each_sum(F (&acc)[R][V], const Body& body) {
 
 /// The same, of whole panels and without a gate, while the sums are still in registers.
 template <int R, int V, typename Out>
-HWY_INLINE void finish_registers(F (&acc)[R][V], const Product& p, Out* out, int64_t column) {
+HWY_INLINE void finish_registers(F (&acc)[R][V], const Product& p, Out* out, int64_t row, int64_t column) {
+  out += row * p.out_stride + column;
   if (p.bias != nullptr) {
     for_each_sum(acc, [&](F& sum, int, int v) HWY_ATTR { sum = hn::Add(sum, load(p.bias + column + v * kLanes)); });
   }
@@ -59,6 +64,11 @@ HWY_INLINE void finish_registers(F (&acc)[R][V], const Product& p, Out* out, int
                  [&](F& sum, int r, int v) HWY_ATTR { sum = hn::Add(load(out + r * p.out_stride + v * kLanes), sum); });
   }
   for_each_sum(acc, [&](F& sum, int r, int v) HWY_ATTR { store(sum, out + r * p.out_stride + v * kLanes); });
+  if (p.copy.data == nullptr) return;
+  typed(p.copy, [&](auto* copy) HWY_ATTR {
+    copy += row * p.copy_stride + column;
+    for_each_sum(acc, [&](F& sum, int r, int v) HWY_ATTR { store(sum, copy + r * p.copy_stride + v * kLanes); });
+  });
 }
 
 }  // namespace heartmula::cpu::HEARTMULA_KERNELS
