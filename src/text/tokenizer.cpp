@@ -9,6 +9,8 @@
 
 #include "base/error.h"
 #include "base/file.h"
+#include "text/byte_alphabet.h"
+#include "text/byte_pairs.h"
 #include "text/hash_index.h"
 #include "text/split_expression.h"
 #include "text/tokenizer_file.h"
@@ -19,39 +21,6 @@ namespace {
 
 constexpr size_t kMaxFileBytes = size_t{1} << 28;
 constexpr int32_t kNone = HashIndex::kNone;
-
-/// GPT-2's character of each byte, as code points below 0x144: printable bytes stand for themselves, the others follow
-/// from U+0100 on.
-std::array<char32_t, 256> make_byte_characters() {
-  std::array<char32_t, 256> characters = {};
-  char32_t next = 0x100;
-  for (char32_t byte = 0; byte < 256; ++byte) {
-    const bool is_printable = (byte >= 0x21 && byte <= 0x7E) || (byte >= 0xA1 && byte <= 0xAC) || byte >= 0xAE;
-    characters[byte] = is_printable ? byte : next++;
-  }
-  return characters;
-}
-
-struct ByteAlphabet {
-  std::array<std::string, 256> characters;
-  std::unordered_map<std::string_view, char> bytes;
-
-  ByteAlphabet() {
-    const std::array<char32_t, 256> code_points = make_byte_characters();
-    for (size_t byte = 0; byte < 256; ++byte) {
-      const char32_t c = code_points[byte];
-      std::string& character = characters[byte];
-      if (c >= 0x80) character += static_cast<char>(0xC0 | (c >> 6));
-      character += static_cast<char>(c < 0x80 ? c : 0x80 | (c & 0x3F));
-      bytes.emplace(character, static_cast<char>(byte));
-    }
-  }
-};
-
-const ByteAlphabet& byte_alphabet() {
-  static const ByteAlphabet kAlphabet;
-  return kAlphabet;
-}
 
 size_t index_of(char byte) {
   return static_cast<unsigned char>(byte);
@@ -97,114 +66,6 @@ class AddedTokenFinder {
   }
 
   std::array<std::vector<Token>, 256> by_first_byte_;  // longest first
-};
-
-struct Merge {
-  int32_t left;
-  int32_t right;
-  int32_t merged;
-};
-
-/// Merges by rank.
-class MergeTable {
-  static uint64_t hash(int32_t left, int32_t right) {
-    const uint64_t key = (static_cast<uint64_t>(left) << 32) | static_cast<uint32_t>(right);
-    const uint64_t product = key * 0x9E3779B97F4A7C15;
-    return product ^ (product >> 32);
-  }
-
-  auto is_same(int32_t left, int32_t right) const {
-    return [this, left, right](int32_t rank) {
-      const Merge& merge = merges_[static_cast<size_t>(rank)];
-      return merge.left == left && merge.right == right;
-    };
-  }
-
- public:
-  explicit MergeTable(size_t count) : index_(count) { merges_.reserve(count); }
-
-  /// A pair that comes again counts with its later rank, as in the library.
-  void add(const Merge& merge) {
-    const int32_t rank = static_cast<int32_t>(merges_.size());
-    merges_.push_back(merge);
-    index_.set(hash(merge.left, merge.right), rank, is_same(merge.left, merge.right));
-  }
-
-  /// The rank of the pair, or kNone.
-  int32_t find(int32_t left, int32_t right) const { return index_.find(hash(left, right), is_same(left, right)); }
-  int32_t merged(int32_t rank) const { return merges_[static_cast<size_t>(rank)].merged; }
-
- private:
-  std::vector<Merge> merges_;
-  HashIndex index_;
-};
-
-/// Merges the pair of lowest rank, leftmost first, until none is left: O(n log n) in the length of the piece.
-class Merger {
- public:
-  explicit Merger(const MergeTable& table) : table_(table) {}
-
-  /// Appends what `symbols` become to `ids`.
-  void merge(const std::vector<int32_t>& symbols, std::vector<int32_t>& ids) {
-    const int32_t count = static_cast<int32_t>(symbols.size());
-    nodes_.clear();
-    for (int32_t i = 0; i < count; ++i) {
-      nodes_.push_back({symbols[static_cast<size_t>(i)], i - 1, i + 1 < count ? i + 1 : kNone});
-    }
-    for (int32_t i = 0; i + 1 < count; ++i) consider(i);
-    while (!candidates_.empty()) {
-      std::pop_heap(candidates_.begin(), candidates_.end(), comes_later);
-      const Candidate best = candidates_.back();
-      candidates_.pop_back();
-      if (rank_at(best.left) == best.rank) apply(best);
-    }
-    for (int32_t i = 0; i != kNone && count > 0; i = node(i).next) ids.push_back(node(i).id);
-  }
-
- private:
-  struct Node {
-    int32_t id;  // kNone once it is part of its left neighbour
-    int32_t previous;
-    int32_t next;
-  };
-  struct Candidate {
-    int32_t rank;
-    int32_t left;  // index of a node
-  };
-
-  static bool comes_later(const Candidate& a, const Candidate& b) {
-    return std::pair(a.rank, a.left) > std::pair(b.rank, b.left);
-  }
-
-  Node& node(int32_t i) { return nodes_[static_cast<size_t>(i)]; }
-
-  /// The rank of the pair that begins at `left`, or kNone.
-  int32_t rank_at(int32_t left) {
-    const Node& l = node(left);
-    return l.id == kNone || l.next == kNone ? kNone : table_.find(l.id, node(l.next).id);
-  }
-
-  void consider(int32_t left) {
-    const int32_t rank = rank_at(left);
-    if (rank == kNone) return;
-    candidates_.push_back({rank, left});
-    std::push_heap(candidates_.begin(), candidates_.end(), comes_later);
-  }
-
-  void apply(const Candidate& candidate) {
-    Node& left = node(candidate.left);
-    Node& right = node(left.next);
-    left.id = table_.merged(candidate.rank);
-    left.next = right.next;
-    right.id = kNone;
-    if (left.next != kNone) node(left.next).previous = candidate.left;
-    if (left.previous != kNone) consider(left.previous);
-    consider(candidate.left);
-  }
-
-  const MergeTable& table_;
-  std::vector<Node> nodes_;
-  std::vector<Candidate> candidates_;
 };
 
 /// An entry as JSON shows it, for messages.
