@@ -73,15 +73,15 @@ std::vector<float> time_features(float t) {
 }  // namespace
 
 struct VelocityTransformer::StackBuffers {
-  Tensor x;                 // [batch * frames, D]
-  Tensor normed;            // [batch * frames, D]   weights' dtype, as everything that feeds a product
-  Tensor qkv;               // [batch * frames, 3 D]
-  Tensor mixed;             // [batch * frames, D]   weights' dtype; also between the two layers of a projection
-  Tensor hidden;            // [batch * frames, F]   weights' dtype
-  Tensor time_in;           // [1, D]                weights' dtype
-  Tensor time;              // [1, D]                the time's embedding
-  Tensor modulation;        // [1, 6 D]              of this time
-  Tensor block_modulation;  // [6, D]
+  View x;                 // [batch * frames, D]
+  View normed;            // [batch * frames, D]   weights' dtype, as everything that feeds a product
+  View qkv;               // [batch * frames, 3 D]
+  View mixed;             // [batch * frames, D]   weights' dtype; also between the two layers of a projection
+  View hidden;            // [batch * frames, F]   weights' dtype
+  View time_in;           // [1, D]                weights' dtype
+  View time;              // [1, D]                the time's embedding
+  View modulation;        // [1, 6 D]              of this time
+  View block_modulation;  // [6, D]
 };
 
 struct VelocityTransformer::Buffers {
@@ -91,8 +91,9 @@ struct VelocityTransformer::Buffers {
   Tensor last;      // [batch * (frames + 2), 2 D]               weights' dtype
   Tensor out;       // [frames, out_channels]                    weights' dtype
   Tensor features;  // [1, 512]                                  weights' dtype
-  StackBuffers first;
+  std::vector<Tensor> stack_memory;
   StackBuffers second;
+  StackBuffers first;  // the first columns of the second's, which comes after it
 };
 
 std::vector<ExpectedTensor> VelocityTransformer::expected_tensors(const CodecConfig& c) {
@@ -159,27 +160,39 @@ VelocityTransformer VelocityTransformer::load(Ops& ops, const WeightStore& store
 
 std::shared_ptr<VelocityTransformer::Buffers> VelocityTransformer::make_buffers(Ops& ops, int64_t batch) const {
   const int64_t rows = batch * frames_;
-  const auto stack_buffers = [&](int64_t width) {
-    return StackBuffers{
-        .x = ops.allocate(DType::kF32, rows, width),
-        .normed = ops.allocate(dtype_, rows, width),
-        .qkv = ops.allocate(DType::kF32, rows, 3 * width),
-        .mixed = ops.allocate(dtype_, rows, width),
-        .hidden = ops.allocate(dtype_, rows, CodecConfig::mlp_width(width)),
-        .time_in = ops.allocate(dtype_, 1, width),
-        .time = ops.allocate(DType::kF32, 1, width),
-        .modulation = ops.allocate(DType::kF32, 1, 6 * width),
-        .block_modulation = ops.allocate(DType::kF32, 6, width),
-    };
-  };
   auto buffers = std::make_shared<Buffers>();
   buffers->batch = batch;
   buffers->joined = ops.allocate(dtype_, batch * (frames_ + 2), config_.in_channels + config_.width());
   buffers->last = ops.allocate(dtype_, batch * (frames_ + 2), config_.width_2());
   buffers->out = ops.allocate(dtype_, frames_, config_.out_channels);
   buffers->features = ops.allocate(dtype_, 1, 2 * kTimeFrequencies);
-  buffers->first = stack_buffers(config_.width());
-  buffers->second = stack_buffers(config_.width_2());
+  const auto allocate = [&](DType dtype, int64_t allocated_rows, int64_t cols) -> View {
+    return buffers->stack_memory.emplace_back(ops.allocate(dtype, allocated_rows, cols));
+  };
+  const int64_t wide = config_.width_2();
+  const StackBuffers b = buffers->second = {
+      .x = allocate(DType::kF32, rows, wide),
+      .normed = allocate(dtype_, rows, wide),
+      .qkv = allocate(DType::kF32, rows, 3 * wide),
+      .mixed = allocate(dtype_, rows, wide),
+      .hidden = allocate(dtype_, rows, CodecConfig::mlp_width(wide)),
+      .time_in = allocate(dtype_, 1, wide),
+      .time = allocate(DType::kF32, 1, wide),
+      .modulation = allocate(DType::kF32, 1, 6 * wide),
+      .block_modulation = allocate(DType::kF32, 6, wide),
+  };
+  const int64_t width = config_.width();
+  buffers->first = {
+      .x = b.x.slice_cols(0, width),
+      .normed = b.normed.slice_cols(0, width),
+      .qkv = b.qkv.slice_cols(0, 3 * width),
+      .mixed = b.mixed.slice_cols(0, width),
+      .hidden = b.hidden.slice_cols(0, CodecConfig::mlp_width(width)),
+      .time_in = b.time_in.slice_cols(0, width),
+      .time = b.time.slice_cols(0, width),
+      .modulation = b.modulation.slice_cols(0, 6 * width),
+      .block_modulation = b.block_modulation.slice_cols(0, width),
+  };
   return buffers;
 }
 

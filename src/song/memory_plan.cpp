@@ -11,7 +11,7 @@ namespace {
 
 // tokenizer.json takes about six times its size in tables.
 constexpr int64_t kTokenizerFactor = 6;
-constexpr int64_t kPageBytes = 4096;
+constexpr int64_t kFaultBytes = 64 << 10;  // what the system maps around a row that is read
 // A weight that is stored as direction and magnitude is put together in memory, beside what is stored.
 constexpr int64_t kCodecCopies = 2;
 
@@ -19,10 +19,10 @@ double gigabytes(int64_t bytes) {
   return static_cast<double>(bytes) * 1e-9;
 }
 
-// Pages of an embedding table that `rows` random rows touch.
+// What `rows` random rows of an embedding table take.
 int64_t touched_bytes(const Table& table, int64_t rows) {
   const int64_t row = table.rows.cols * static_cast<int64_t>(dtype_size(table.rows.dtype));
-  return std::min(table.rows.rows * row, rows * (row + kPageBytes));
+  return std::min(table.rows.rows * row, rows * (row + kFaultBytes));
 }
 
 // What makes the plan fit, or else what makes it smaller.
@@ -68,7 +68,7 @@ StageMemory plan_lm_memory(const Ops& device, const WeightStore& store, const Lm
   const HeartMula model = HeartMula::load(loading, store, config, dtype);
   CountingOps working(device);
   const LmSession session(working, model, streams, context);
-  const int64_t embeddings = touched_bytes(model.audio_embeddings, context * kCodebooks);
+  const int64_t embeddings = touched_bytes(model.audio_embeddings, std::min(context, kEmbeddingFrames) * kCodebooks);
   return {.weights = loading.matrix_bytes() + loading.mapped_bytes() + loading.tensor_bytes(),
           .mapped = loading.mapped_bytes(),
           .cache = working.cache_bytes(),

@@ -123,6 +123,12 @@ const HeartCodec& Models::codec() {
   return *codec_;
 }
 
+void Models::release_embeddings() {
+  for (const char* name : {"text_embeddings.weight", "audio_embeddings.weight"}) {
+    lm_store().release(lm_store().get(name));
+  }
+}
+
 void Models::unload_lm() {
   lm_.reset();
   lm_store_.reset();

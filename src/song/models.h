@@ -26,6 +26,9 @@ struct ModelOptions {
   Profile* profile = nullptr;  // hears of every operation; must outlive the models
 };
 
+/// So often a song calls Models::release_embeddings.
+constexpr int64_t kEmbeddingFrames = 64;
+
 /// Language model and codec have an Ops each, so that one thread may use the one while another uses the other.
 class Models {
  public:
@@ -56,6 +59,8 @@ class Models {
   const WeightStore& codec_store();
   const HeartMula& lm();
   const HeartCodec& codec();
+  /// Gives back the memory of the embeddings' rows that were read so far; the file still has them.
+  void release_embeddings();
   void unload_lm();
   void unload_codec();
 
