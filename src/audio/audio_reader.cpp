@@ -1,9 +1,12 @@
 #include "audio/audio_reader.h"
 
 #include <sndfile.h>
+#include <spdlog/spdlog.h>
 
 #include <cmath>
+#include <cstring>
 #include <memory>
+#include <span>
 
 #include "audio/format.h"
 #include "base/error.h"
@@ -18,11 +21,22 @@ struct CloseDecoder {
   void operator()(SNDFILE* file) const { sf_close(file); }
 };
 
+// libsndfile takes a WAV file that was cut short for a whole one. The field of a stream, whose length nobody knew when
+// it was written, is zero or close to the greatest number.
+bool is_cut_wav(std::span<const std::byte> bytes) {
+  constexpr uint32_t kStream = 0x7FFF0000;
+  uint32_t after_field = 0;
+  constexpr size_t kField = 4;
+  if (bytes.size() < kField + sizeof after_field || std::memcmp(bytes.data(), "RIFF", kField) != 0) return false;
+  std::memcpy(&after_field, bytes.data() + kField, sizeof after_field);
+  return after_field < kStream && kField + sizeof after_field + after_field > bytes.size();
+}
+
 }  // namespace
 
 Audio read_audio(const std::filesystem::path& path) {
   // Says of a missing file, a folder or a pipe what is wrong with it, which libsndfile does not.
-  MappedFile::open(path);
+  const bool is_cut = is_cut_wav(MappedFile::open(path)->bytes());
   SF_INFO info = {};
   const std::unique_ptr<SNDFILE, CloseDecoder> file(sf_open(path.c_str(), SFM_READ, &info));
   if (file == nullptr) {
@@ -51,6 +65,9 @@ Audio read_audio(const std::filesystem::path& path) {
   }
   if (sf_error(file.get()) != SF_ERR_NO_ERROR) {
     throw user_error("{}: is damaged after {:.2f} s: {}", path.string(), audio.duration_s(), sf_strerror(file.get()));
+  }
+  if (is_cut || (info.frames < SF_COUNT_MAX && static_cast<sf_count_t>(audio.frames()) < info.frames)) {
+    spdlog::warn("{}: is cut short after {:.2f} s: less than its header says", path.string(), audio.duration_s());
   }
   if (audio.frames() == 0) throw user_error("{}: holds no samples", path.string());
   return audio;

@@ -16,7 +16,8 @@ struct Audio {
 };
 
 /// Whatever libsndfile reads: WAV, FLAC, Ogg Vorbis and Opus, MP3, AIFF and more. Throws Error(kUser) with the path and
-/// what is wrong: missing, not a regular file, not audio, more than two channels, a sample that is not finite.
+/// what is wrong: missing, not a regular file, not audio, more than two channels, a sample that is not finite. Warns of
+/// a file that is shorter than its header says.
 Audio read_audio(const std::filesystem::path& path);
 
 }  // namespace heartmula

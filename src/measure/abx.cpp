@@ -25,6 +25,8 @@ namespace fs = std::filesystem;
 namespace {
 
 constexpr double kAudibleLoudnessDifference = 0.5;  // LU
+constexpr double kAudibleLengthDifference = 0.1;    // seconds
+constexpr double kBothSides = 3.01;                 // LU: a mono file is played on the left and on the right
 
 /// What browsers play.
 std::string mime_type(const fs::path& path) {
@@ -88,9 +90,23 @@ void warn_of_unpaired(const Pieces& pieces, const Pieces& others) {
   }
 }
 
+double played_loudness(const Audio& audio) {
+  return integrated_loudness(audio) + (audio.channels.size() == 1 ? kBothSides : 0);
+}
+
 void check_versions(const fs::path& a, const fs::path& b) {
-  const double loudness_a = integrated_loudness(read_audio(a));
-  const double loudness_b = integrated_loudness(read_audio(b));
+  const Audio audio_a = read_audio(a);
+  const Audio audio_b = read_audio(b);
+  if (audio_a.channels == audio_b.channels) {
+    spdlog::warn("{} and {} are the same: nobody can tell them apart", a.string(), b.string());
+  }
+  const double longer_by = audio_a.duration_s() - audio_b.duration_s();
+  if (std::fabs(longer_by) > kAudibleLengthDifference) {
+    spdlog::warn("{} is {:.2f} s longer than {}: that alone may tell them apart", (longer_by > 0 ? a : b).string(),
+                 std::fabs(longer_by), (longer_by > 0 ? b : a).string());
+  }
+  const double loudness_a = played_loudness(audio_a);
+  const double loudness_b = played_loudness(audio_b);
   const double difference = std::fabs(loudness_a - loudness_b);
   if (difference > kAudibleLoudnessDifference) {
     spdlog::warn("{} is {:.1f} LU louder than {}: that alone may tell them apart",

@@ -3,6 +3,7 @@
 
 #include <cmath>
 
+#include "audio/audio_writer.h"
 #include "cli/testing.h"
 #include "measure/signals.h"
 
@@ -113,6 +114,26 @@ TEST(Compare, what_cannot_be_compared_is_refused) {
   EXPECT_THAT(refuses(pieces.loud, pieces.folder / "tiny.wav"), AllOf(HasSubstr("tiny.wav"), HasSubstr("48 samples")));
 }
 
+TEST(Compare, a_file_that_was_cut_short_is_told) {
+  const Pieces pieces;
+  for (const char* name : {"whole.wav", "whole.flac"}) {
+    const fs::path whole = pieces.folder / name;
+    if (whole.extension() == ".wav") {
+      write_wav(whole, {sine(0.1, 440, 1)});
+    } else {
+      AudioWriter writer(whole, AudioFormat::kFlac, SampleFormat::kS16);
+      const Samples samples = noise(0.1, 48000, 1);
+      writer.write(samples, samples);
+      writer.finish({});
+    }
+    EXPECT_EQ(succeeds({"compare", whole, whole}).err, "");
+    const std::string bytes = contents(whole);
+    const fs::path cut = pieces.folder.write("cut" + whole.extension().string(), bytes.substr(0, bytes.size() / 2));
+    const Finished finished = succeeds({"compare", whole, cut});
+    EXPECT_THAT(finished.err, AllOf(HasSubstr(cut.string()), HasSubstr("is cut short after 0.")));
+  }
+}
+
 TEST(Compare, songs_and_their_codes) {
   const TemporaryFolder folder;
   const auto make = [&](const char* seed, int64_t ms) {
@@ -154,9 +175,14 @@ TEST(Abx, writes_a_page_and_warns_of_what_would_give_the_answer_away) {
     write_wav(folder.path() / "pieces" / system / "one.wav", {sine(amplitude, 997, 1)});
   }
   write_wav(folder / "pieces/base/two.wav", {sine(0.1, 997, 1)});
+  for (const char* system : {"base", "tuned"}) write_wav(folder / "pieces" / system / "same.wav", {sine(0.1, 997, 1)});
+  write_wav(folder / "pieces/base/mono.wav", {sine(0.1, 997, 1)});
+  write_wav(folder / "pieces/tuned/mono.wav", {sine(0.1, 997, 1.5), sine(0.1, 997, 1.5)});
   const Finished made = succeeds({"abx", folder / "pieces", "--output", folder / "page.html", "--trials", "4"});
-  EXPECT_THAT(made.out, AllOf(HasSubstr("page.html"), HasSubstr("4 trials with 1 piece of base and tuned")));
-  EXPECT_THAT(made.err, AllOf(HasSubstr("6.0 LU louder"), HasSubstr("two.wav: left out")));
+  EXPECT_THAT(made.out, AllOf(HasSubstr("page.html"), HasSubstr("4 trials with 3 pieces of base and tuned")));
+  EXPECT_THAT(made.err, AllOf(HasSubstr("6.0 LU louder"), HasSubstr("two.wav: left out"),
+                              HasSubstr("tuned/mono.wav is 0.50 s longer"), HasSubstr("same.wav are the same"),
+                              Not(HasSubstr("mono.wav is 3.0 LU"))));
   EXPECT_THAT(contents(folder / "page.html"), StartsWith("<!DOCTYPE html>"));
   succeeds({"abx", "pieces"}, folder.path());
   EXPECT_TRUE(fs::exists(folder / "abx.html"));
