@@ -23,7 +23,8 @@ std::shared_ptr<void> allocate_aligned(size_t bytes) {
   const size_t size = (bytes + alignment) / alignment * alignment;  // never 0
   void* data = std::aligned_alloc(alignment, size);
   if (data == nullptr) throw failure("out of memory: {} bytes asked for", bytes);
-  if (big) madvise(data, size, MADV_HUGEPAGE);  // advice: no harm where there are none
+  // Advice: no harm where there are none. The rest in small pages, for a huge one counts as a whole.
+  if (big) madvise(data, bytes / kHugePage * kHugePage, MADV_HUGEPAGE);
   return {data, std::free};
 }
 

@@ -39,7 +39,8 @@ struct LmTaps {
 /// prefill, then for each frame: first_logits, next_logits seven times, feed.
 class LmSession {
  public:
-  /// `capacity` is the longest sequence: prompt and frames. `piece` is the most prompt positions a pass takes.
+  /// `capacity` is the longest sequence: prompt and frames. `piece` is the most rows of a prompt, or of frames to go
+  /// on from, a pass takes.
   LmSession(Ops& ops, const HeartMula& model, int64_t streams, int64_t capacity, int64_t piece = kDefaultPiece);
 
   /// Reads the prompt (text_ids [P] with the reference embedding at `reference_index`) and the frames that the song
@@ -81,7 +82,7 @@ class LmSession {
 
   TransformerCache cache_;
   TransformerBuffers buffers_;
-  Tensor x_;       // [piece * streams, D]
+  Tensor x_;       // [most rows of a pass, D]
   Tensor hidden_;  // [streams, D], weights' dtype
   TransformerCache depth_cache_;
   TransformerBuffers depth_buffers_;

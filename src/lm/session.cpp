@@ -3,6 +3,14 @@
 #include "lm/heartmula.h"
 
 namespace heartmula {
+namespace {
+
+// Of a pass: a piece of the prompt and the row that stands for the other one, or a frame for each stream.
+int64_t most_rows(int64_t piece, int64_t streams) {
+  return std::max(piece + 1, streams);
+}
+
+}  // namespace
 
 LmSession::LmSession(Ops& ops, const HeartMula& model, int64_t streams, int64_t capacity, int64_t piece)
     : ops_(ops),
@@ -10,8 +18,8 @@ LmSession::LmSession(Ops& ops, const HeartMula& model, int64_t streams, int64_t 
       streams_(streams),
       piece_(piece),
       cache_(model.backbone.make_cache(ops, streams, capacity)),
-      buffers_(model.backbone.make_buffers(ops, piece * streams)),
-      x_(ops.allocate(DType::kF32, piece * streams, model.config.backbone.embed_dim)),
+      buffers_(model.backbone.make_buffers(ops, most_rows(piece, streams))),
+      x_(ops.allocate(DType::kF32, most_rows(piece, streams), model.config.backbone.embed_dim)),
       hidden_(ops.allocate(model.dtype, streams, model.config.backbone.embed_dim)),
       depth_cache_(model.decoder.make_cache(ops, streams, kCodebooks)),
       depth_buffers_(model.decoder.make_buffers(ops, 2 * streams)),
@@ -20,8 +28,8 @@ LmSession::LmSession(Ops& ops, const HeartMula& model, int64_t streams, int64_t 
       depth_hidden_(ops.allocate(model.dtype, streams, model.config.decoder.embed_dim)),
       logits_(ops.allocate(DType::kF32, streams, model.config.audio_vocab_size)),
       host_logits_(static_cast<size_t>(streams * model.config.audio_vocab_size)) {
-  rows_.reserve(static_cast<size_t>(piece * streams));
-  ids_.reserve(static_cast<size_t>(piece * streams * kCodebooks));
+  rows_.reserve(static_cast<size_t>(most_rows(piece, streams)));
+  ids_.reserve(static_cast<size_t>(most_rows(piece, streams) * kCodebooks));
 }
 
 // The prompt's unconditional inputs are all equal, so its hidden states are too, in every layer: one row stands for
@@ -48,8 +56,9 @@ void LmSession::prefill(std::span<const int32_t> text_ids, int64_t reference_ind
   position_ = prompt;
 
   const auto kept = static_cast<int64_t>(frames.size());
-  for (int64_t first = 0; first < kept; first += piece_) {
-    const int64_t count = std::min(piece_, kept - first);
+  const int64_t frames_a_pass = std::max<int64_t>(1, piece_ / streams_);
+  for (int64_t first = 0; first < kept; first += frames_a_pass) {
+    const int64_t count = std::min(frames_a_pass, kept - first);
     take(frames.subspan(static_cast<size_t>(first), static_cast<size_t>(count)), first + count == kept);
   }
 }
