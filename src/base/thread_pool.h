@@ -33,7 +33,7 @@ class ThreadPool {
   /// Looked at before each chunk is claimed; null for none.
   void set_cancel_token(const CancelToken* token);
 
-  /// Calls body(chunk, worker) for every chunk in [0, chunks), worker in [0, threads()).
+  /// Calls body(chunk, worker) for every chunk in [0, chunks), worker in [0, threads()); chunks < 2^32.
   /// Throws Error(kCancelled) if the token was raised before every chunk was done, and the first exception of a body;
   /// in both cases no body runs any more when it throws.
   template <typename Body>

@@ -64,9 +64,9 @@ std::optional<uint64_t> parse_seed(const std::string& text) {
   return seed;
 }
 
-// CLI11 takes an empty number for one that was not given.
+// CLI11 takes an empty value for one that was not given.
 std::string check_not_empty(const std::string& value) {
-  return value.empty() ? "a number is missing" : "";
+  return value.empty() ? "a value is missing" : "";
 }
 
 template <typename Target>
@@ -96,12 +96,12 @@ void check_other_file(const char* flag, const std::string& path,
   }
 }
 
-/// The song is on the disk by now: it is not lost with its picture.
+/// The song is on the disk by now: it is not lost with its picture. An error, for no --progress hides those.
 void write_picture(SongPicture& picture) {
   try {
     picture.write();
   } catch (const std::exception& error) {
-    spdlog::warn("--spectrogram: {}", error.what());
+    spdlog::error("--spectrogram: {}", error.what());
   }
 }
 
@@ -205,8 +205,10 @@ void RequestOptions::add_output(CLI::App& command) {
   option("--format", format, "wav, flac, ogg or mp3; by default by the extension of --save_path");
   option("--sample_format", sample_format, "s16, s24 or f32, of WAV and FLAC (s16)");
   option("--progress", progress, "auto, bar, lines, json or none, on standard error (auto)");
-  command.add_option("--profile", profile, "Write a trace of every operation here, for Perfetto");
-  command.add_option("--spectrogram", spectrogram, "Draw the song's wave and spectrogram here, a PNG picture");
+  command.add_option("--profile", profile, "Write a trace of every operation here, for Perfetto")
+      ->check(check_not_empty);
+  command.add_option("--spectrogram", spectrogram, "Draw the song's wave and spectrogram here, a PNG picture")
+      ->check(check_not_empty);
   command.add_flag("--json", json, "Print the song's JSON on standard output instead of a summary");
 }
 

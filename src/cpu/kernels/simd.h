@@ -77,21 +77,25 @@ HWY_INLINE F high_f32(U pair) {
 HWY_INLINE void store(F v, float* p) {
   hn::StoreU(v, DF(), p);
 }
-/// Rounds to nearest even, a NaN to a quiet NaN, as f32_to_bf16 does (Highway 1.0 would truncate).
-HWY_INLINE void store(F v, uint16_t* bf16) {
+/// The nearest bf16 of each lane in the lower half of a word, ties to even, a NaN as a quiet NaN: as f32_to_bf16 does
+/// (Highway 1.0 would truncate, and the instruction for it loses subnormal numbers).
+HWY_INLINE U bf16_words(F v) {
   const U bits = hn::BitCast(DU(), v);
   const U lowest = hn::And(hn::ShiftRight<16>(bits), hn::Set(DU(), 1));
   const U rounded = hn::Add(bits, hn::Add(lowest, hn::Set(DU(), 0x7FFF)));
   const U quiet = hn::Or(bits, hn::Set(DU(), 0x400000));
-  const U high = hn::ShiftRight<16>(hn::IfThenElse(hn::RebindMask(DU(), hn::Eq(v, v)), rounded, quiet));
-  hn::StoreU(hn::DemoteTo(DH(), hn::BitCast(DI(), high)), DH(), bf16);
+  return hn::ShiftRight<16>(hn::IfThenElse(hn::RebindMask(DU(), hn::Eq(v, v)), rounded, quiet));
+}
+HWY_INLINE void store_words(U bf16_words, uint16_t* bf16) {
+  hn::StoreU(hn::DemoteTo(DH(), hn::BitCast(DI(), bf16_words)), DH(), bf16);
+}
+HWY_INLINE void store(F v, uint16_t* bf16) {
+  store_words(bf16_words(v), bf16);
 }
 
 /// Rounded to bf16 and widened again.
 HWY_INLINE F round_bf16(F v) {
-  HWY_ALIGN uint16_t rounded[kLanes];
-  store(v, rounded);
-  return load(rounded);
+  return low_f32(bf16_words(v));
 }
 
 /// The first `count` lanes, zero beyond; the memory beyond is not touched.

@@ -34,8 +34,16 @@ HWY_INLINE F store_weight(F weight, float* to) {
   return weight;
 }
 [[maybe_unused]] HWY_INLINE F store_weight(F weight, uint16_t* to) {  // not where bf16 is widened
-  store(weight, to);
-  return load(to);
+#if HEARTMULA_BF16_DOT && !HWY_ARCH_ARM
+  // The instruction would lose subnormal numbers, which a weight never is.
+  const auto rounded = reinterpret_cast<__m256i>(_mm512_cvtneps_pbh(weight.raw));
+  _mm256_storeu_si256(reinterpret_cast<__m256i*>(to), rounded);
+  return low_f32(U{_mm512_cvtepu16_epi32(rounded)});
+#else
+  const U words = bf16_words(weight);
+  store_words(words, to);
+  return low_f32(words);
+#endif
 }
 
 /// weights = 2^(scores * scale - max) of one row; zero up to the next whole vector.
