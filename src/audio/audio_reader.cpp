@@ -21,15 +21,29 @@ struct CloseDecoder {
   void operator()(SNDFILE* file) const { sf_close(file); }
 };
 
-// libsndfile takes a WAV file that was cut short for a whole one. The field of a stream, whose length nobody knew when
-// it was written, is zero or close to the greatest number.
+// libsndfile takes a WAV file that was cut short for a whole one: its chunk of samples claims more than there is. In a
+// stream, whose length nobody knew when it was written, the claim is zero or close to the greatest number.
 bool is_cut_wav(std::span<const std::byte> bytes) {
   constexpr uint32_t kStream = 0x7FFF0000;
-  uint32_t after_field = 0;
-  constexpr size_t kField = 4;
-  if (bytes.size() < kField + sizeof after_field || std::memcmp(bytes.data(), "RIFF", kField) != 0) return false;
-  std::memcpy(&after_field, bytes.data() + kField, sizeof after_field);
-  return after_field < kStream && kField + sizeof after_field + after_field > bytes.size();
+  constexpr size_t kChunkHeader = 8;  // a name and a length
+  const auto is_at = [bytes](size_t at, const char* name) { return std::memcmp(bytes.data() + at, name, 4) == 0; };
+  size_t at = 12;
+  if (bytes.size() < at || !is_at(8, "WAVE") || !(is_at(0, "RIFF") || is_at(0, "RF64"))) return false;
+  uint64_t long_length = 0;  // of the samples, in an RF64 file
+  while (at + kChunkHeader <= bytes.size()) {
+    uint32_t length = 0;
+    std::memcpy(&length, bytes.data() + at + 4, sizeof length);
+    const size_t begin = at + kChunkHeader;
+    if (is_at(at, "data")) {
+      const uint64_t claimed = length == UINT32_MAX && long_length > 0 ? long_length : length;
+      return (claimed < kStream || claimed == long_length) && claimed > bytes.size() - begin;
+    }
+    if (is_at(at, "ds64") && begin + 16 <= bytes.size()) {
+      std::memcpy(&long_length, bytes.data() + begin + 8, sizeof long_length);
+    }
+    at = begin + length + length % 2;
+  }
+  return false;
 }
 
 }  // namespace

@@ -111,7 +111,7 @@ Stage measure_frame(Ops& ops, WorkMeter& meter, const HeartMula& model, int64_t 
   for (const char* part : {"backbone", "heads", "depth decoder", "sampling"}) {
     stage.parts.push_back(stage_of(part, model.dtype, ""));
   }
-  LmSession session(ops, model, kRowsOfSong * songs, context + repeats + 2, 1);
+  LmSession session(ops, model, kRowsOfSong * songs, frame_positions(context, repeats), 1);
   session.jump_to(context);
   session.feed({});
   FrameTimer timer(meter, session, model, songs);

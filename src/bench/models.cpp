@@ -5,6 +5,7 @@
 
 #include "base/error.h"
 #include "base/file.h"
+#include "bench/stages.h"
 #include "song/checkpoint.h"
 
 namespace heartmula::bench {
@@ -98,6 +99,19 @@ int64_t ModelSource::lm_bytes(DType dtype) const {
 
 int64_t ModelSource::codec_bytes(DType dtype) const {
   return elements(HeartCodec::expected_tensors(codec_config_, no_store())) * static_cast<int64_t>(dtype_size(dtype));
+}
+
+void ModelSource::check_positions(const StageChoice& choice, int64_t repeats) const {
+  const int64_t most = lm_config_.backbone.max_seq_len;
+  const int64_t frames = frame_positions(choice.context, repeats);
+  if (frames > most) {
+    throw user_error("--context {} with --repeats {} takes {} positions, but the model has {}", choice.context, repeats,
+                     frames, most);
+  }
+  if (choice.prompt + 1 > most) {
+    throw user_error("--prompt {} and what follows take {} positions, but the model has {}", choice.prompt,
+                     choice.prompt + 1, most);
+  }
 }
 
 const WeightStore& ModelSource::lm_store() {

@@ -35,6 +35,8 @@ class ModelSource {
 
   const LmConfig& lm_config() const { return lm_config_; }
   const CodecConfig& codec_config() const { return codec_config_; }
+  /// Throws Error(kUser) if the language model has fewer positions than frames and prefill would use.
+  void check_positions(const StageChoice& choice, int64_t repeats) const;
   /// Random weights all begin at the same address, and more of them than memory has are no harm until they are packed.
   const WeightStore& lm_store();
   const WeightStore& codec_store();

@@ -2,7 +2,10 @@
 
 #include <fmt/format.h>
 
+#include <cmath>
+#include <cstdio>
 #include <nlohmann/json.hpp>
+#include <optional>
 
 #include "base/error.h"
 #include "base/json_fields.h"
@@ -24,7 +27,9 @@ class Predictor {
         options_(options),
         source_(options.models),
         device_(make_cpu_ops({.threads = 1, .isa = {}})),
-        ops_(make_metered_ops(std::make_unique<DryOps>(*device_), meter_)) {}
+        ops_(make_metered_ops(std::make_unique<DryOps>(*device_), meter_)) {
+    source_.check_positions(options, 1);
+  }
 
   Prediction predict() {
     std::vector<Stage> stages;
@@ -91,6 +96,13 @@ class Predictor {
   std::unique_ptr<Ops> ops_;
 };
 
+/// Of the stages "frame" and "frame_4_songs"; 0 of all others.
+double songs_of(const std::string& stage) {
+  if (stage == "frame") return 1;
+  int songs = 0;
+  return std::sscanf(stage.c_str(), "frame_%d_songs", &songs) == 1 && songs > 0 ? songs : 0;
+}
+
 }  // namespace
 
 MachineDescription MachineDescription::read(const std::filesystem::path& path) {
@@ -118,11 +130,22 @@ MachineDescription MachineDescription::read(const std::filesystem::path& path) {
 }
 
 double MachineDescription::efficiency_of(const Stage& stage) const {
-  const auto by_dtype = efficiency.find(stage.name);
-  if (by_dtype != efficiency.end()) {
-    const auto found = by_dtype->second.find(stage.dtype);
-    if (found != by_dtype->second.end()) return found->second;
+  const double songs = songs_of(stage.name);
+  std::optional<double> nearest;
+  double least_distance = 0;
+  for (const auto& [known, by_dtype] : efficiency) {
+    const auto found = by_dtype.find(stage.dtype);
+    if (found == by_dtype.end()) continue;
+    if (known == stage.name) return found->second;
+    const double other = songs_of(known);
+    if (songs == 0 || other == 0) continue;
+    const double distance = std::fabs(std::log(songs / other));
+    if (!nearest || distance < least_distance) {
+      nearest = found->second;
+      least_distance = distance;
+    }
   }
+  if (nearest) return *nearest;
   throw user_error("the description of {} has no efficiency of {} with {} weights: `heartmula bench` prints it", name,
                    stage.name, stage.dtype);
 }

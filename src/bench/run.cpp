@@ -33,6 +33,7 @@ class Runner {
         throw user_error("there is no stage \"{}\", only {}", stage, fmt::join(kStageNames, ", "));
       }
     }
+    if (wants("frame") || wants("prefill") || wants("open")) source_.check_positions(options, options.repeats);
     ops_ = make_metered_ops(make_cpu_ops(cpu_options()), meter_);
     ops_->set_cancel_token(cancel);
   }
@@ -130,8 +131,11 @@ class Runner {
                      .cpus = options_.cpus,
                      .context = options_.context,
                      .repeats = few_repeats()};
-    const auto scratch = std::filesystem::temp_directory_path() / "heartmula-bench";
-    result_.stages.push_back(measure_open(options_.program, scratch, *ops_, source_, std::move(work), note_, cancel_));
+    std::error_code error;
+    const auto folder = std::filesystem::temp_directory_path(error);
+    if (error) throw user_error("TMPDIR is no folder: stage open needs one to write weights to");
+    result_.stages.push_back(
+        measure_open(options_.program, folder / "heartmula-bench", *ops_, source_, std::move(work), note_, cancel_));
   }
 
   void codec_stages(DType dtype) {

@@ -33,6 +33,11 @@ Work work_of(const std::vector<WorkMeter::Entry>& entries);
 /// Called before each sample; an Error(kCancelled) thrown by it ends the run.
 using Note = std::function<void(const std::string& text)>;
 
+/// That measure_frame uses: those before, a frame to begin with, one that warms up, and the repeats.
+inline int64_t frame_positions(int64_t context, int64_t repeats) {
+  return context + repeats + 2;
+}
+
 /// One frame: `songs` at once with two rows (guidance) each, `context` positions in the cache. Parts: backbone, heads,
 /// depth decoder, sampling.
 Stage measure_frame(Ops& ops, WorkMeter& meter, const HeartMula& model, int64_t songs, int64_t context,

@@ -34,7 +34,7 @@ void add_bench(CLI::App& app, Run& run) {
                    fmt::format("Stages, of {}; by default all", fmt::join(bench::kStageNames, ", ")))
       ->delimiter(',')
       ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
-  command->add_option("--threads", o.threads, kThreadsHelp);
+  command->add_option("--threads", o.threads, kThreadsHelp)->check(CLI::Range(0, 1024));
   command->add_option("--cpus", o.cpus, kCpusHelp);
   command->add_option("--repeats", o.repeats, "Samples of a stage; long stages take a third of them")
       ->check(CLI::Range(1, 1000))
@@ -50,9 +50,8 @@ void add_bench(CLI::App& app, Run& run) {
       if (!options->compare.empty()) old = read_json_object(options->compare);
       const auto note = [](const std::string& text) { fmt::print(stderr, "measuring {}\n", text); };
       const nlohmann::json result = bench::to_json(bench::run(options->run, note, &interrupt_token()));
-      std::string text = options->json ? result.dump(2) + "\n" : bench::to_table(result);
-      if (old) text += bench::to_comparison(*old, result, options->compare);
-      print_out(text);
+      print_out(options->json ? result.dump(2) + "\n" : bench::to_table(result));
+      if (old) print_comparison(bench::to_comparison(*old, result, options->compare), options->json);
       return 0;
     };
   });

@@ -30,10 +30,12 @@ void add_convert(CLI::App& app, Run& run) {
                       "Weights of the language model: bfloat16 (bf16) or float32 (fp32) (bfloat16)");
   command->add_option(both_spellings("--codec_dtype"), options->codec_dtype,
                       "Weights of the codec: float32 (fp32) or bfloat16 (bf16) (float32)");
-  command->add_option("--threads", options->threads, "Threads; by default as many as the process may use");
+  command->add_option("--threads", options->threads, "Threads; by default as many as the process may use")
+      ->check(CLI::Range(0, 1024));
   command->add_option("--progress", options->progress, "auto, bar, lines, json or none, on standard error (auto)");
   command->callback([options, &run] {
     run = [options] {
+      watch_signals();
       ProgressReporter reporter(parse_progress_mode(options->progress));
       const ModelOptions model = {.model_path = options->model_path,
                                   .version = options->version,

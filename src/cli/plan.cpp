@@ -45,9 +45,8 @@ void add_plan(CLI::App& app, Run& run) {
       if (!options->compare.empty()) measured = read_json_object(options->compare);
       const auto machine = bench::MachineDescription::read(options->machine);
       const nlohmann::json prediction = bench::to_json(bench::predict(machine, plan));
-      std::string text = options->json ? prediction.dump(2) + "\n" : bench::to_table(prediction);
-      if (measured) text += bench::to_comparison(*measured, prediction, options->compare);
-      print_out(text);
+      print_out(options->json ? prediction.dump(2) + "\n" : bench::to_table(prediction));
+      if (measured) print_comparison(bench::to_comparison(*measured, prediction, options->compare), options->json);
       return 0;
     };
   });

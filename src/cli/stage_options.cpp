@@ -48,4 +48,12 @@ std::vector<DType> StageOptions::parse(const char* flag, const std::vector<std::
   return dtypes;
 }
 
+void print_comparison(const std::string& text, bool json) {
+  if (json) {
+    std::fputs(text.c_str(), stderr);
+  } else {
+    print_out(text);
+  }
+}
+
 }  // namespace heartmula

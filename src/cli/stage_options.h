@@ -26,4 +26,7 @@ class StageOptions {
   std::vector<std::string> codec_dtypes_ = {"fp32"};
 };
 
+/// After the output itself: with `json`, which must stay JSON, on standard error.
+void print_comparison(const std::string& text, bool json);
+
 }  // namespace heartmula

@@ -17,7 +17,7 @@ void add_verify(CLI::App& app, Run& run) {
   CLI::App* command = app.add_subcommand("verify", "Compare every stage with what the reference recorded");
   auto options = std::make_shared<Options>();
   command->add_option("folder", options->folder, "The golden case")->required();
-  command->add_option("--threads", options->verify.threads, kThreadsHelp);
+  command->add_option("--threads", options->verify.threads, kThreadsHelp)->check(CLI::Range(0, 1024));
   command->add_option("--cpus", options->verify.cpus, kCpusHelp);
   command->add_flag("--json", options->json, "For programs");
   command->callback([options, &run] {

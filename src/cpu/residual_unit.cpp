@@ -1,5 +1,7 @@
 #include "cpu/residual_unit.h"
 
+#include <algorithm>
+
 #include "cpu/products.h"
 
 namespace heartmula::cpu {

@@ -108,7 +108,7 @@ void check_versions(const fs::path& a, const fs::path& b) {
   const double loudness_a = played_loudness(audio_a);
   const double loudness_b = played_loudness(audio_b);
   const double difference = std::fabs(loudness_a - loudness_b);
-  if (difference > kAudibleLoudnessDifference) {
+  if (std::isfinite(difference) && difference > kAudibleLoudnessDifference) {
     spdlog::warn("{} is {:.1f} LU louder than {}: that alone may tell them apart",
                  (loudness_a > loudness_b ? a : b).string(), difference, (loudness_a > loudness_b ? b : a).string());
   }

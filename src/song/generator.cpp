@@ -175,7 +175,7 @@ void generate(Models& models, const Request& request, const Prompt& prompt, std:
       generate_frames(session, prompt, begin, settings, noise, [&](int64_t index, const Frame& frame) {
         outcome.frames = index + 1;
         ++outcome.new_frames;
-        if ((index + 1) % kEmbeddingFrames == 0) models.release_embeddings();
+        if (outcome.new_frames % kEmbeddingFrames == 1) models.release_embeddings();
         if (hooks.frame) hooks.frame(index, frame);
         if (hooks.progress) hooks.progress("frames", index + 1, settings.max_frames(), seconds_since(start));
         sink(index, frame);

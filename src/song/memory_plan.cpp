@@ -63,12 +63,12 @@ int64_t MemoryPlan::peak() const {
 }
 
 StageMemory plan_lm_memory(const Ops& device, const WeightStore& store, const LmConfig& config, DType dtype,
-                           int64_t streams, int64_t context) {
+                           int64_t streams, int64_t context, int64_t frames_at_once) {
   CountingOps loading(device, &store);
   const HeartMula model = HeartMula::load(loading, store, config, dtype);
   CountingOps working(device);
   const LmSession session(working, model, streams, context);
-  const int64_t embeddings = touched_bytes(model.audio_embeddings, std::min(context, kEmbeddingFrames) * kCodebooks);
+  const int64_t embeddings = touched_bytes(model.audio_embeddings, std::min(context, frames_at_once) * kCodebooks);
   return {.weights = loading.matrix_bytes() + loading.mapped_bytes() + loading.tensor_bytes(),
           .mapped = loading.mapped_bytes(),
           .cache = working.cache_bytes(),
@@ -95,7 +95,8 @@ MemoryPlan plan_memory(Models& models, const Request& request, int64_t context) 
   plan.program = kProgramBytes;
   if (context > 0) {
     plan.lm = plan_lm_memory(models.lm_ops(), models.lm_store(), models.lm_config(), request.mula_dtype,
-                             request.frame_loop_settings(0).sampling.streams(), context);
+                             request.frame_loop_settings(0).sampling.streams(), context,
+                             request.load_codes.empty() ? kEmbeddingFrames : context);
     plan.program += kTokenizerFactor * static_cast<int64_t>(std::filesystem::file_size(models.paths().tokenizer));
   }
   plan.codec = plan_codec_memory(models.codec_ops(), models.codec_store(), models.codec_config(), request.codec_dtype,

@@ -35,9 +35,10 @@ struct MemoryPlan {
 /// The program itself, its libraries and the stacks of its threads.
 inline constexpr int64_t kProgramBytes = 32'000'000;
 
-/// Of the language model on `device`: `streams` rows a song with `context` positions.
+/// Of the language model on `device`: `streams` rows a song with `context` positions. A song that goes on from codes
+/// reads the embeddings of all of them before it gives any back: `frames_at_once`.
 StageMemory plan_lm_memory(const Ops& device, const WeightStore& store, const LmConfig& config, DType dtype,
-                           int64_t streams, int64_t context);
+                           int64_t streams, int64_t context, int64_t frames_at_once = kEmbeddingFrames);
 StageMemory plan_codec_memory(const Ops& device, const WeightStore& store, const CodecConfig& config, DType dtype,
                               const CodecSettings& settings);
 

@@ -24,30 +24,6 @@ void log_unused(const WeightStore& store) {
   for (const std::string& name : store.unused()) spdlog::debug("{}: {} is not used", store.path().string(), name);
 }
 
-/// A packed checkpoint that cannot be used as it lies is copied into memory: slower to open, and a surprise.
-void warn_of_repacking(const WeightStore& store, const Ops& ops, DType dtype) {
-  if (store.packed() == nullptr || store.packed()->layout == ops.packed_layout(dtype)) return;
-  const PackedLayout& layout = store.packed()->layout;
-  const std::string path = store.path().string();
-  if (layout.dtype == dtype) {
-    spdlog::warn(
-        "{}: packed in panels of {} by {}, but this machine's kernels want {} by {}: packed again in memory, "
-        "which takes time at each start; `heartmula convert` on this machine makes a checkpoint that fits",
-        path, layout.panel_width, layout.k_per_group, ops.packed_layout(dtype).panel_width,
-        ops.packed_layout(dtype).k_per_group);
-  } else if (dtype == DType::kBF16) {
-    spdlog::warn(
-        "{}: packed as float32 and asked for as bfloat16: packed again in memory, which takes time at each "
-        "start; `heartmula convert` with bfloat16 makes a checkpoint that fits",
-        path);
-  } else {
-    spdlog::warn(
-        "{}: its weights were rounded to bfloat16 when they were packed, and float32 does not bring back what "
-        "was lost; `heartmula convert` with float32 on the stock checkpoint keeps them as they are",
-        path);
-  }
-}
-
 }  // namespace
 
 Models::Models(const ModelOptions& options, CheckpointParts parts, const CancelToken* cancel)
@@ -70,6 +46,33 @@ Models::Models(const ModelOptions& options, CheckpointParts parts, const CancelT
 }
 
 Models::~Models() = default;
+
+// A packed checkpoint that cannot be used as it lies is copied into memory: slower to open, and a surprise.
+void Models::warn_of_repacking(const WeightStore& store, const Ops& ops, DType dtype) {
+  if (store.packed() == nullptr || store.packed()->layout == ops.packed_layout(dtype)) return;
+  const PackedLayout& layout = store.packed()->layout;
+  const std::string path = store.path().string();
+  std::string warning;
+  if (layout.dtype == dtype) {
+    warning = fmt::format(
+        "{}: packed in panels of {} by {}, but this machine's kernels want {} by {}: packed again in memory, "
+        "which takes time at each start; `heartmula convert` on this machine makes a checkpoint that fits",
+        path, layout.panel_width, layout.k_per_group, ops.packed_layout(dtype).panel_width,
+        ops.packed_layout(dtype).k_per_group);
+  } else if (dtype == DType::kBF16) {
+    warning = fmt::format(
+        "{}: packed as float32 and asked for as bfloat16: packed again in memory, which takes time at each "
+        "start; `heartmula convert` with bfloat16 makes a checkpoint that fits",
+        path);
+  } else {
+    warning = fmt::format(
+        "{}: its weights were rounded to bfloat16 when they were packed, and float32 does not bring back what "
+        "was lost; `heartmula convert` with float32 on the stock checkpoint keeps them as they are",
+        path);
+  }
+  spdlog::warn(warning);
+  warnings_.push_back(std::move(warning));
+}
 
 const Tokenizer& Models::tokenizer() {
   if (!tokenizer_) tokenizer_.emplace(Tokenizer::open(paths_.tokenizer));

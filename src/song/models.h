@@ -4,6 +4,7 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "codec/heartcodec.h"
 #include "lm/heartmula.h"
@@ -46,6 +47,9 @@ class Models {
   /// What computes, for the summary.
   std::string device() const { return (lm_ops_ ? lm_ops_ : codec_ops_)->description(); }
 
+  /// What the user should know of the checkpoint, as far as it was loaded.
+  const std::vector<std::string>& warnings() const { return warnings_; }
+
   /// What the operations of each model had to do so far.
   const WorkTotals& lm_totals() const { return lm_totals_; }
   const WorkTotals& codec_totals() const { return codec_totals_; }
@@ -65,6 +69,8 @@ class Models {
   void unload_codec();
 
  private:
+  void warn_of_repacking(const WeightStore& store, const Ops& ops, DType dtype);
+
   ModelOptions options_;
   const CancelToken* cancel_;
   CheckpointPaths paths_;
@@ -80,6 +86,7 @@ class Models {
   std::optional<WeightStore> codec_store_;
   std::optional<HeartMula> lm_;
   std::optional<HeartCodec> codec_;
+  std::vector<std::string> warnings_;
 };
 
 }  // namespace heartmula

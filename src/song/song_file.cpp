@@ -112,8 +112,8 @@ void set_aside(const fs::path& codes, const Request& request, const std::string&
   spdlog::warn("{}: codes of an earlier run, kept as {}", codes.string(), kept.string());
 }
 
-std::vector<std::string> warnings_of(const LevelMeter& meter, const SongOutcome& outcome) {
-  std::vector<std::string> warnings;
+std::vector<std::string> warnings_of(const LevelMeter& meter, const SongOutcome& outcome, const Models& models) {
+  std::vector<std::string> warnings = models.warnings();
   if (meter.silent()) warnings.emplace_back("silence: no sample is louder than -60 dB of full scale");
   if (meter.not_a_number() > 0) warnings.push_back(fmt::format("{} samples are not a number", meter.not_a_number()));
   if (meter.clipped() > 0) warnings.push_back(fmt::format("clipping: {} samples beyond full scale", meter.clipped()));
@@ -159,7 +159,7 @@ nlohmann::json result_of(const SongOutcome& outcome, const SongOutput& output, c
                            {"sample_peak", output.meter().peak()},
                            {"rms", output.meter().rms()},
                            {"dropped_codes", outcome.dropped_codes},
-                           {"warnings", warnings_of(output.meter(), outcome)},
+                           {"warnings", warnings_of(output.meter(), outcome, models)},
                            {"device", models.device()},
                            {"version", HEARTMULA_VERSION}};
   const bool is_long = outcome.frames_seconds + outcome.codec_seconds > kWorthALimit;
@@ -181,7 +181,7 @@ nlohmann::json cancelled_result(int64_t frames, const std::string& codes, const 
           {"seconds", {{"total", total_seconds}}},
           {"peak_memory_bytes", peak_memory_bytes()},
           {"memory_plan", to_json(plan)},
-          {"warnings", nlohmann::json::array()},
+          {"warnings", models.warnings()},
           {"device", models.device()},
           {"version", HEARTMULA_VERSION}};
 }

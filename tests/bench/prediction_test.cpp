@@ -104,6 +104,19 @@ TEST(Prediction, a_stage_takes_its_limit_over_its_efficiency) {
   EXPECT_NEAR(stage("song").seconds.median(), song, 0.05 * song);
 }
 
+TEST(Prediction, other_numbers_of_songs_take_the_nearest_efficiency) {
+  nlohmann::json json = description();
+  json["efficiency"]["frame_8_songs"] = {{"bf16", 0.25}};
+  const MachineDescription machine = read(json);
+  const auto efficiency = [&](const char* name) {
+    return machine.efficiency_of(bench::stage_of(name, DType::kBF16, ""));
+  };
+  EXPECT_EQ(efficiency("frame"), 0.5);
+  EXPECT_EQ(efficiency("frame_2_songs"), 0.5);
+  EXPECT_EQ(efficiency("frame_4_songs"), 0.25);
+  EXPECT_EQ(efficiency("frame_64_songs"), 0.25);
+}
+
 TEST(Prediction, one_model_at_a_time_takes_less_memory) {
   bench::PlanOptions options = short_plan();
   const bench::Prediction both = bench::predict(read(description()), options);

@@ -36,6 +36,22 @@ TEST(BenchCommand, open_says_where_it_cannot_write) {
       run_script("TMPDIR=/proc heartmula bench --synthetic " + kCheckpoint + " --stage open --threads 1");
   EXPECT_NE(finished.exit_code, 0);
   EXPECT_THAT(complaint(finished), HasSubstr("/proc/heartmula-bench"));
+  EXPECT_THAT(complaint(run_script("TMPDIR=/no/such heartmula bench --synthetic " + kCheckpoint + " --stage open")),
+              HasSubstr("TMPDIR is no folder"));
+}
+
+TEST(BenchCommand, more_positions_than_the_model_has_are_refused) {
+  const TemporaryFolder folder;
+  const std::string model = copy_of_checkpoint(folder);
+  edit_json(fs::path(model) / kLmFolder / "config.json", [](json& config) { config["backbone"]["max_seq_len"] = 16; });
+  const auto refuses = [&](const Arguments& flags) {
+    return refused(Arguments{"bench", "--synthetic", model, "--threads", "1"} + flags, 2);
+  };
+  EXPECT_THAT(refuses({"--stage", "frame", "--context", "10", "--repeats", "5"}),
+              AllOf(HasSubstr("--context 10 with --repeats 5 takes 17 positions"), HasSubstr("has 16")));
+  EXPECT_THAT(refuses({"--stage", "prefill", "--context", "1", "--prompt", "16"}), HasSubstr("--prompt 16"));
+  succeeds({"bench", "--synthetic", model, "--threads", "1", "--repeats", "1", "--stage", "frame,prefill", "--context",
+            "13", "--prompt", "15", "--songs", "1"});
 }
 
 TEST(PlanCommand, predicts_for_a_machine_and_compares_with_a_run) {
@@ -49,6 +65,10 @@ TEST(PlanCommand, predicts_for_a_machine_and_compares_with_a_run) {
   Arguments compared = plan;
   compared.insert(compared.end(), {"--compare", first});
   EXPECT_THAT(succeeds(compared).out, HasSubstr(" 1.000"));
+  compared.emplace_back("--json");
+  const Finished both = succeeds(compared);
+  EXPECT_TRUE(json::accept(both.out));
+  EXPECT_THAT(both.err, HasSubstr(" 1.000"));
 }
 
 TEST(PlanCommand, a_machine_that_is_no_description_is_refused) {

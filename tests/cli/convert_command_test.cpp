@@ -34,6 +34,14 @@ TEST(Convert, the_packed_checkpoint_makes_the_same_song) {
   EXPECT_TRUE(packed == samples_of(folder, kCheckpoint));
 }
 
+TEST(Convert, that_weights_were_rounded_stands_beside_the_song) {
+  const TemporaryFolder folder;
+  const std::string packed = folder / "packed";
+  succeeds({"convert", "--model_path", kCheckpoint, "--save_path", packed, "--codec_dtype", "bf16"});
+  samples_of(folder, packed);
+  EXPECT_THAT(json_of(folder / "song.wav.json")["result"]["warnings"].dump(), HasSubstr("rounded to bfloat16"));
+}
+
 TEST(Convert, a_full_disk_is_named_and_leaves_nothing_behind) {
   const TemporaryFolder folder;
   const Finished finished =

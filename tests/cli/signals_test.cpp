@@ -123,6 +123,16 @@ TEST_P(Signals, while_the_models_are_loaded_leave_nothing) {
   EXPECT_THAT(files_in(folder_.path()), IsEmpty());
 }
 
+TEST_P(Signals, in_convert_leave_nothing) {
+  const TemporaryFolder checkpoint;
+  Process process(program({"convert", "--model_path", bulky_checkpoint(checkpoint), "--save_path", folder_ / "packed",
+                           "--progress", "none"}));
+  const Finished finished = interrupted(process, GetParam(), [&] { return !files_in(folder_.path()).empty(); });
+  EXPECT_EQ(finished.exit_code, exit_code()) << finished.err;
+  EXPECT_EQ(complaint(finished), "cancelled");
+  EXPECT_THAT(files_in(folder_.path()), IsEmpty());
+}
+
 TEST_P(Signals, in_decode_leave_the_codes_alone) {
   succeeds(endless_song(song_, {"--save_codes", codes_}));
   const std::string codes = contents(codes_);
