@@ -258,10 +258,11 @@ void ThreadPool::run(int64_t chunks, ChunkFunction function, const void* context
 
   const int workers = state.limit.load(std::memory_order_relaxed);
   const bool shared = chunks > 1 && workers > 1;
-  state.sharers = shared ? static_cast<size_t>(workers) : 1;
-  for (int64_t i = 0, count = shared ? workers : 1; i < count; ++i) {
-    state.shares[static_cast<size_t>(i)].assign(static_cast<uint32_t>(chunks * i / count),
-                                                static_cast<uint32_t>(chunks * (i + 1) / count));
+  const int64_t sharers = shared ? workers : 1;
+  const auto share_begin = [&](int64_t worker) { return static_cast<uint32_t>(chunks * worker / sharers); };
+  state.sharers = static_cast<size_t>(sharers);
+  for (int64_t i = 0; i < sharers; ++i) {
+    state.shares[static_cast<size_t>(i)].assign(share_begin(i), share_begin(i + 1));
   }
   if (shared) {
     if (state.active.load(std::memory_order_relaxed) != workers) state.set_active(workers);

@@ -8,10 +8,6 @@ namespace {
 constexpr int64_t kOperationsAtOnce = 8;  // of attention, against what for_each counts
 constexpr int64_t kMostQueries = 48;      // of one call of the kernel: as many share each block of keys
 
-int64_t divide_up(int64_t value, int64_t step) {
-  return (value + step - 1) / step;
-}
-
 const float* floats_at(ConstView x, int64_t row, int64_t col) {
   return floats_of(x.slice_rows(row, 1).slice_cols(col, 1));
 }

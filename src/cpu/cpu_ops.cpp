@@ -37,11 +37,8 @@ class CpuOps final : public Ops {
   void set_cancel_token(const CancelToken* token) override { device_.pool.set_cancel_token(token); }
 
   Tensor allocate(DType dtype, int64_t rows, int64_t cols) override {
-    // Rows that lie a power of two apart would fall into the same sets of the cache: 16 words more than a full line.
-    const auto size = static_cast<int64_t>(dtype_size(dtype));
-    const int64_t line = 64 / size;
-    const int64_t stride = (cols + line - 1) / line * line + line;
-    const auto bytes = static_cast<size_t>(rows * stride * size);
+    const int64_t stride = row_stride(dtype, cols);
+    const size_t bytes = static_cast<size_t>(rows * stride) * dtype_size(dtype);
     std::shared_ptr<void> storage = allocate_aligned(bytes);
     std::memset(storage.get(), 0, bytes);
     return Tensor(std::move(storage), dtype, rows, cols, stride);

@@ -19,6 +19,17 @@ constexpr int64_t kChunkCost = 4096;
 /// Up to as many rows (a guidance pair, with a draft) memory is the limit of a product, beyond it soon arithmetic.
 constexpr int64_t kStreamRows = 4;
 
+inline int64_t divide_up(int64_t a, int64_t b) {
+  return (a + b - 1) / b;
+}
+
+/// Elements from one row of a matrix to the next: rows that lay a power of two apart would fall into the same sets of
+/// the cache, so 16 words more than full lines.
+inline int64_t row_stride(DType dtype, int64_t cols) {
+  const int64_t line = 64 / static_cast<int64_t>(dtype_size(dtype));
+  return divide_up(cols, line) * line + line;
+}
+
 struct Device {
   explicit Device(const CpuOptions& options)
       : isa(choose_isa(options.isa)),

@@ -6,10 +6,6 @@ namespace {
 constexpr int64_t kStreamBytes = 1024 << 10;  // of weights a chunk, where few rows stream them
 constexpr int64_t kChunksPerThread = 4;
 
-int64_t divide_up(int64_t a, int64_t b) {
-  return (a + b - 1) / b;
-}
-
 }  // namespace
 
 ProductCut cut_product(const Kernels& kernels, int threads, int64_t rows, int64_t panels, int64_t words) {

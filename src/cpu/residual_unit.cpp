@@ -12,21 +12,13 @@ namespace {
 constexpr int64_t kFusedBytes = 640 << 10;
 constexpr int64_t kChunksPerThread = 4;
 
-int64_t divide_up(int64_t a, int64_t b) {
-  return (a + b - 1) / b;
-}
-
-size_t round_up_to_line(size_t bytes) {
-  return (bytes + 63) / 64 * 64;
-}
-
-/// A view of memory in rows that do not lie a power of two apart.
 View view_of(void* data, DType dtype, int64_t rows, int64_t cols) {
-  return {data, dtype, rows, cols, cols + 64 / static_cast<int64_t>(dtype_size(dtype))};
+  return {data, dtype, rows, cols, row_stride(dtype, cols)};
 }
 
+/// Whole lines, so that what follows is aligned.
 size_t bytes_of(View x) {
-  return round_up_to_line(static_cast<size_t>(x.rows * x.stride) * dtype_size(x.dtype));
+  return static_cast<size_t>(x.rows * x.stride) * dtype_size(x.dtype);
 }
 
 }  // namespace
