@@ -3,7 +3,7 @@
 
 #include <algorithm>
 
-#include "song/loading_ops.h"
+#include "checkpoint/loading_ops.h"
 
 namespace heartmula::bench {
 

@@ -6,8 +6,8 @@
 #include <string>
 #include <vector>
 
+#include "checkpoint/profile.h"
 #include "cpu/machine_probe.h"
-#include "song/profile.h"
 #include "tensor/dtype.h"
 
 namespace heartmula::bench {

@@ -6,7 +6,7 @@
 #include "base/error.h"
 #include "base/file.h"
 #include "bench/stages.h"
-#include "song/checkpoint.h"
+#include "checkpoint/checkpoint.h"
 
 namespace heartmula::bench {
 namespace {

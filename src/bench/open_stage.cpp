@@ -13,8 +13,8 @@
 
 #include "base/error.h"
 #include "base/file.h"
+#include "checkpoint/packed_writer.h"
 #include "cpu/cpu_ops.h"
-#include "song/packed_writer.h"
 
 extern char** environ;
 

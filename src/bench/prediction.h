@@ -8,7 +8,7 @@
 
 #include "bench/measurement.h"
 #include "bench/models.h"
-#include "song/memory_plan.h"
+#include "checkpoint/memory_plan.h"
 
 namespace heartmula::bench {
 

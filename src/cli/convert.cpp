@@ -1,5 +1,5 @@
 // heartmula convert: a checkpoint packed for this machine, which opens at once.
-#include "song/convert.h"
+#include "checkpoint/convert.h"
 
 #include <CLI/CLI.hpp>
 
@@ -37,11 +37,10 @@ void add_convert(CLI::App& app, Run& run) {
     run = [options] {
       watch_signals();
       ProgressReporter reporter(parse_progress_mode(options->progress));
-      const ModelOptions model = {.model_path = options->model_path,
-                                  .version = options->version,
-                                  .mula_dtype = parse_weight_dtype("mula_dtype", options->mula_dtype),
-                                  .codec_dtype = parse_weight_dtype("codec_dtype", options->codec_dtype),
-                                  .threads = options->threads};
+      const ModelOptions model = {
+          .checkpoint = {options->model_path, options->version, parse_weight_dtype("mula_dtype", options->mula_dtype),
+                         parse_weight_dtype("codec_dtype", options->codec_dtype)},
+          .machine = {.threads = options->threads}};
       Converted converted;
       try {
         converted = convert_checkpoint(

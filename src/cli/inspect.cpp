@@ -1,10 +1,11 @@
 // heartmula inspect: what is in a checkpoint, a safetensors file or a codes file.
-#include "song/inspect.h"
+#include "checkpoint/inspect.h"
 
 #include <CLI/CLI.hpp>
 #include <nlohmann/json.hpp>
 
 #include "cli/commands.h"
+#include "song/inspect_codes.h"
 
 namespace heartmula {
 
@@ -19,10 +20,15 @@ void add_inspect(CLI::App& app, Run& run) {
   command->add_flag("--json", options->json, "For programs");
   command->callback([options, &run] {
     run = [options] {
-      const nlohmann::json json = inspect(options->path);
+      const bool codes = is_codes_file(options->path);
+      const nlohmann::json json = codes ? inspect_codes(options->path) : inspect(options->path);
       // A file name may be no UTF-8.
       constexpr auto kReplace = nlohmann::json::error_handler_t::replace;
-      print_out(options->json ? json.dump(2, ' ', false, kReplace) + "\n" : describe_inspection(json));
+      if (options->json) {
+        print_out(json.dump(2, ' ', false, kReplace) + "\n");
+      } else {
+        print_out(codes ? describe_codes(json) : describe_inspection(json));
+      }
       return 0;
     };
   });

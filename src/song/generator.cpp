@@ -1,14 +1,10 @@
 #include "song/generator.h"
 
 #include <chrono>
-#include <condition_variable>
-#include <exception>
-#include <mutex>
 #include <optional>
-#include <system_error>
-#include <thread>
 
-#include "base/error.h"
+#include "song/codec_stage.h"
+#include "song/codec_thread.h"
 #include "song/overlap.h"
 
 namespace heartmula {
@@ -19,149 +15,6 @@ using Clock = std::chrono::steady_clock;
 double seconds_since(Clock::time_point begin) {
   return std::chrono::duration<double>(Clock::now() - begin).count();
 }
-
-/// The codec's half: takes frames, hands on samples.
-class CodecStage {
- public:
-  CodecStage(Models& models, const Request& request, const SongHooks& hooks)
-      : noise_(*request.seed),
-        settings_(request.codec_settings()),
-        decoder_(models.codec_ops(), models.codec(), settings_, noise_,
-                 [&hooks](std::span<const float> left, std::span<const float> right) {
-                   if (hooks.audio) hooks.audio(left, right);
-                 }) {
-    decoder_.set_progress([this, &hooks](int64_t window, int64_t done, int64_t parts) {
-      if (between_pieces_) between_pieces_();
-      if (!hooks.progress) return;
-      const int64_t windows = plan_windows(expected_frames_, settings_.compat).windows;
-      hooks.progress("codec", window * parts + done, std::max(windows, window + 1) * parts,
-                     seconds_ + seconds_since(begin_));
-    });
-  }
-
-  /// Called between the pieces of the work.
-  void set_between_pieces(std::function<void()> call) { between_pieces_ = std::move(call); }
-  bool fills_window(int64_t more) const { return decoder_.fills_window(more); }
-  /// How many frames the song will have, as far as it is known: for progress only.
-  void expect(int64_t frames) { expected_frames_ = frames; }
-  void push(std::span<const Frame> frames) {
-    timed([&] { decoder_.push(frames); });
-  }
-  void finish() {
-    timed([&] { decoder_.finish(); });
-  }
-  double seconds() const { return seconds_; }
-  int64_t dropped_codes() const { return decoder_.dropped_codes(); }
-
- private:
-  template <typename Work>
-  void timed(const Work& work) {
-    begin_ = Clock::now();
-    work();
-    seconds_ += seconds_since(begin_);
-  }
-
-  PhiloxCodecNoise noise_;
-  CodecSettings settings_;
-  SongDecoder decoder_;
-  std::function<void()> between_pieces_;
-  int64_t expected_frames_ = 1;
-  Clock::time_point begin_;  // of the work in hand
-  double seconds_ = 0;       // of the work before it
-};
-
-/// Runs a CodecStage on a thread of its own, beside the frame loop.
-class CodecThread {
- public:
-  CodecThread(CodecStage& stage, Ops& ops, Overlap& overlap, const CancelToken* cancel)
-      : stage_(stage), ops_(ops), overlap_(overlap), cancel_(cancel) {
-    stage.set_between_pieces([this] { overlap_.begin_piece(stop_); });
-    try {
-      thread_ = std::thread([this] { run(); });
-    } catch (const std::system_error& error) {
-      throw failure("cannot start a thread: {}; close other programs, or use --lazy_load true", error.what());
-    }
-  }
-  /// Ends the thread at once if it was not joined.
-  ~CodecThread() {
-    if (thread_.joinable()) {
-      stop_.cancel();
-      close(0);
-      thread_.join();
-    }
-    ops_.set_cancel_token(cancel_);
-  }
-
-  /// Throws what the thread has failed with.
-  void push(const Frame& frame) {
-    const std::lock_guard lock(mutex_);
-    if (error_) std::rethrow_exception(error_);
-    queue_.push_back(frame);
-    changed_.notify_all();
-  }
-
-  /// Waits until all is decoded; passes a raised token on to the thread.
-  void join(int64_t frames) {
-    close(frames);
-    std::unique_lock lock(mutex_);
-    while (!done_) {
-      changed_.wait_for(lock, std::chrono::milliseconds(50));
-      if (cancel_ != nullptr && cancel_->cancelled()) stop_.cancel();
-    }
-    lock.unlock();
-    thread_.join();
-    if (error_) std::rethrow_exception(error_);
-  }
-
- private:
-  void close(int64_t frames) {
-    const std::lock_guard lock(mutex_);
-    closed_ = true;
-    if (frames > 0) final_frames_ = frames;
-    changed_.notify_all();
-  }
-
-  void run() {
-    ops_.set_cancel_token(&stop_);
-    try {
-      for (bool closed = false; !closed;) {
-        std::vector<Frame> frames;
-        {
-          std::unique_lock lock(mutex_);
-          changed_.wait(lock, [this] { return closed_ || !queue_.empty(); });
-          frames.swap(queue_);
-          closed = closed_;
-          if (final_frames_) stage_.expect(*final_frames_);
-        }
-        if (stage_.fills_window(static_cast<int64_t>(frames.size()))) overlap_.begin_piece(stop_);
-        stage_.push(frames);
-        if (!closed) overlap_.idle();
-      }
-      overlap_.begin_piece(stop_);
-      stage_.finish();
-    } catch (...) {
-      const std::lock_guard lock(mutex_);
-      error_ = std::current_exception();
-    }
-    const std::lock_guard lock(mutex_);
-    done_ = true;
-    changed_.notify_all();
-  }
-
-  CodecStage& stage_;
-  Ops& ops_;
-  Overlap& overlap_;
-  const CancelToken* cancel_;
-  CancelToken stop_;
-  std::mutex mutex_;
-  std::condition_variable changed_;
-  std::vector<Frame> queue_;
-  bool closed_ = false;
-  bool done_ = false;
-  std::optional<int64_t> final_frames_;
-  std::exception_ptr error_;
-  std::thread thread_;
-};
 
 // Prompt to frames.
 void generate(Models& models, const Request& request, const Prompt& prompt, std::span<const Frame> begin,

@@ -4,19 +4,13 @@
 #include <cstdint>
 #include <functional>
 #include <span>
-#include <string>
-#include <string_view>
-#include <vector>
 
+#include "base/progress.h"
+#include "checkpoint/models.h"
 #include "decode/frame_loop.h"
-#include "song/models.h"
 #include "song/request.h"
 
 namespace heartmula {
-
-/// How far a stage ("load", "frames", "codec") is: `done` of `total` parts (models, frames, parts of
-/// windows).
-using ProgressSink = std::function<void(std::string_view stage, int64_t done, int64_t total, double seconds)>;
 
 /// What a caller wants to hear of while a song is made. Audio and the codec's progress come from another thread than
 /// frames, unless the models are loaded one at a time.

@@ -39,13 +39,8 @@ struct Model::State {
 
   explicit State(const ModelSettings& s)
       : settings(s),
-        models({.model_path = s.model_path,
-                .version = s.version,
-                .mula_dtype = to_dtype(s.mula_type),
-                .codec_dtype = to_dtype(s.codec_type),
-                .threads = s.threads,
-                .cpus = s.cpus,
-                .mlock = s.mlock},
+        models({.checkpoint = {s.model_path, s.version, to_dtype(s.mula_type), to_dtype(s.codec_type)},
+                .machine = {.lazy_load = s.lazy_load, .threads = s.threads, .cpus = s.cpus, .mlock = s.mlock}},
                CheckpointParts::kAll, nullptr) {}
 
   Request base_request() const {

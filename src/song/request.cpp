@@ -45,6 +45,13 @@ CodecSettings Request::codec_settings() const {
   return {.flow = {codec_steps, static_cast<float>(codec_guidance_scale)}, .compat = compat};
 }
 
+SongSize Request::size(int64_t context) const {
+  return {.streams = frame_loop_settings(0).sampling.streams(),
+          .context = context,
+          .frames_at_once = load_codes.empty() ? kEmbeddingFrames : context,
+          .codec = codec_settings()};
+}
+
 uint64_t random_seed() {
   std::random_device device;
   return (uint64_t{device()} << 32) | device();

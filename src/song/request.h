@@ -8,6 +8,7 @@
 #include <string>
 
 #include "audio/format.h"
+#include "checkpoint/memory_plan.h"
 #include "codec/heartcodec.h"
 #include "decode/frame_loop.h"
 #include "tensor/dtype.h"
@@ -51,6 +52,7 @@ struct Request {
 
   FrameLoopSettings frame_loop_settings(int32_t audio_eos_id) const;
   CodecSettings codec_settings() const;
+  SongSize size(int64_t context) const;
 };
 
 /// From the system's entropy.

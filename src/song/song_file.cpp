@@ -18,8 +18,8 @@
 #include "base/cpu_info.h"
 #include "base/error.h"
 #include "base/file.h"
+#include "checkpoint/memory_plan.h"
 #include "song/codes_file.h"
-#include "song/memory_plan.h"
 #include "text/prompt.h"
 
 namespace heartmula {
@@ -125,17 +125,18 @@ std::vector<std::string> warnings_of(const LevelMeter& meter, const SongOutcome&
 
 // What the machine could do at most, and which part of that each stage reached.
 nlohmann::json limits_of(const SongOutcome& outcome, const Models& models) {
-  const DeviceLimits limits = DeviceLimits::measure(models.options().threads, models.options().cpus);
+  const DeviceLimits limits = DeviceLimits::measure(models.options().machine.threads, models.options().machine.cpus);
   const auto fraction = [&](const WorkTotals& totals, DType dtype, double seconds) {
     return limits.seconds(totals.stored_bytes(), totals.flop(), dtype) / seconds;
   };
-  nlohmann::json json = {
-      {"read_gb_s", limits.read_bytes_s * 1e-9},
-      {"f32_gflop_s", limits.f32_flop_s * 1e-9},
-      {"bf16_gflop_s", limits.bf16_flop_s * 1e-9},
-      {"codec_fraction", fraction(models.codec_totals(), models.options().codec_dtype, outcome.codec_seconds)}};
+  nlohmann::json json = {{"read_gb_s", limits.read_bytes_s * 1e-9},
+                         {"f32_gflop_s", limits.f32_flop_s * 1e-9},
+                         {"bf16_gflop_s", limits.bf16_flop_s * 1e-9},
+                         {"codec_fraction", fraction(models.codec_totals(), models.options().checkpoint.codec_dtype,
+                                                     outcome.codec_seconds)}};
   if (outcome.new_frames > 0) {
-    json["frames_fraction"] = fraction(models.lm_totals(), models.options().mula_dtype, outcome.frames_seconds);
+    json["frames_fraction"] =
+        fraction(models.lm_totals(), models.options().checkpoint.mula_dtype, outcome.frames_seconds);
   }
   return json;
 }
@@ -247,20 +248,19 @@ std::string shell_word(const std::string& text) {
 
 MemoryPlan checked_plan(Models& models, const Request& request, int64_t context, const SongFileHooks& hooks) {
   const uint64_t available = memory_info().available_bytes;
-  const MemoryPlan plan = plan_memory(models, request, context);
+  const MemoryPlan plan = plan_memory(models, request.size(context));
   if (hooks.plan) hooks.plan(describe(plan, available));
-  check_memory(plan, request, available);
+  check_memory(plan, models.options().checkpoint, available);
   return plan;
 }
 
 ModelOptions model_options(const Request& request, const SongFileHooks& hooks) {
-  return {.model_path = request.model_path,
-          .version = request.version,
-          .mula_dtype = request.mula_dtype,
-          .codec_dtype = request.codec_dtype,
-          .threads = request.threads,
-          .cpus = request.cpus,
-          .mlock = request.mlock,
+  return {.checkpoint = {request.model_path, request.version, request.mula_dtype, request.codec_dtype},
+          .machine = {.lazy_load = request.lazy_load,
+                      .threads = request.threads,
+                      .cpus = request.cpus,
+                      .mlock = request.mlock,
+                      .overlap = request.overlap},
           .profile = hooks.profile};
 }
 

@@ -2,7 +2,7 @@
 #include <cmath>
 
 #include "base/error.h"
-#include "song/models.h"
+#include "checkpoint/models.h"
 #include "verify/golden_case.h"
 
 namespace heartmula::detail {
@@ -187,9 +187,9 @@ void check_codec(const std::filesystem::path& folder, const VerifyOptions& optio
     const bool exact = dtype == DType::kF32;
     const Limits limits = exact ? kF32Limits : kBf16Limits;
     const std::string suffix = exact ? "" : " bf16";
-    Models models(
-        {.model_path = folder.string(), .codec_dtype = dtype, .threads = options.threads, .cpus = options.cpus},
-        CheckpointParts::kCodec, cancel);
+    Models models({.checkpoint = {.model_path = folder.string(), .codec_dtype = dtype},
+                   .machine = {.threads = options.threads, .cpus = options.cpus}},
+                  CheckpointParts::kCodec, cancel);
     for (const std::string& name : golden.prefixes()) {
       const std::string stage = fmt::format("codec {}{}", name, suffix);
       const Comparison velocities = compare_velocities(golden, models, name);

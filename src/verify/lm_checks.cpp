@@ -5,8 +5,8 @@
 
 #include "base/error.h"
 #include "base/json_fields.h"
+#include "checkpoint/models.h"
 #include "decode/frame_loop.h"
-#include "song/models.h"
 #include "verify/golden_case.h"
 
 namespace heartmula::detail {
@@ -19,7 +19,8 @@ constexpr double kBf16Most = 0.85;
 
 Models make_models(const std::filesystem::path& folder, DType dtype, const VerifyOptions& options,
                    const CancelToken* cancel) {
-  return Models({.model_path = folder.string(), .mula_dtype = dtype, .threads = options.threads, .cpus = options.cpus},
+  return Models({.checkpoint = {.model_path = folder.string(), .mula_dtype = dtype},
+                 .machine = {.threads = options.threads, .cpus = options.cpus}},
                 CheckpointParts::kAll, cancel);
 }
 
@@ -58,14 +59,14 @@ class ForcedRun {
     }});
     session.prefill(prompt, reference_index, {});
     for (size_t f = 0;; ++f) {
-      if (models_.options().mula_dtype == DType::kF32) {
+      if (models_.options().checkpoint.mula_dtype == DType::kF32) {
         compare("backbone.out", "backbone output", downloaded(models_.lm_ops(), session.hidden()));
       }
       compare_logits(0, session.first_logits());
       if (f == frames.size()) break;
       for (int64_t q = 1; q < kCodebooks; ++q) {
         const std::span<const float> logits = session.next_logits(q, frames[f][static_cast<size_t>(q - 1)]);
-        if (models_.options().mula_dtype == DType::kF32) {
+        if (models_.options().checkpoint.mula_dtype == DType::kF32) {
           compare("decoder.step" + std::to_string(q), "depth decoder",
                   downloaded(models_.lm_ops(), session.depth_hidden()));
         }

@@ -1,8 +1,8 @@
 #include <gtest/gtest.h>
 
 #include "base/error.h"
+#include "checkpoint/models.h"
 #include "codec/heartcodec.h"
-#include "song/models.h"
 
 namespace heartmula {
 namespace {

@@ -4,8 +4,8 @@
 #include <atomic>
 #include <cstddef>
 
+#include "checkpoint/models.h"
 #include "decode/frame_loop.h"
-#include "song/models.h"
 
 #if defined(__GLIBC__) && !defined(HEARTMULA_SANITIZED)
 #define HEARTMULA_COUNTS_ALLOCATIONS 1

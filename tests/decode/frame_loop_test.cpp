@@ -4,7 +4,7 @@
 
 #include "base/error.h"
 #include "base/testing.h"
-#include "song/models.h"
+#include "checkpoint/models.h"
 
 namespace heartmula {
 namespace {

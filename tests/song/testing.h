@@ -57,8 +57,9 @@ struct MadeSong {
 };
 
 inline std::unique_ptr<Models> models_for(const Request& request) {
-  const ModelOptions options = {request.model_path, request.version, request.mula_dtype, request.codec_dtype,
-                                request.threads};
+  const ModelOptions options = {
+      .checkpoint = {request.model_path, request.version, request.mula_dtype, request.codec_dtype},
+      .machine = {.lazy_load = request.lazy_load, .threads = request.threads}};
   return std::make_unique<Models>(options, CheckpointParts::kAll, nullptr);
 }
 

@@ -6,10 +6,11 @@
 #include <string>
 #include <vector>
 
+#include "checkpoint/checkpoint.h"
+#include "checkpoint/profile.h"
+#include "checkpoint/settings.h"
 #include "codec/heartcodec.h"
 #include "lm/heartmula.h"
-#include "song/checkpoint.h"
-#include "song/profile.h"
 #include "tensor/weight_store.h"
 #include "text/gen_config.h"
 #include "text/tokenizer.h"
@@ -17,13 +18,8 @@
 namespace heartmula {
 
 struct ModelOptions {
-  std::string model_path;
-  std::string version = "3B";
-  DType mula_dtype = DType::kBF16;
-  DType codec_dtype = DType::kF32;
-  int threads = 0;             // 0: as many as serve best
-  std::string cpus = {};       // "0-3,8" or "fastest": pins the threads
-  bool mlock = false;          // matrices stay in memory
+  CheckpointSettings checkpoint;
+  MachineSettings machine = {};
   Profile* profile = nullptr;  // hears of every operation; must outlive the models
 };
 

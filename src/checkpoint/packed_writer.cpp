@@ -1,11 +1,11 @@
-#include "song/packed_writer.h"
+#include "checkpoint/packed_writer.h"
 
 #include <algorithm>
 #include <set>
 
 #include "base/error.h"
 #include "base/file.h"
-#include "song/loading_ops.h"
+#include "checkpoint/loading_ops.h"
 
 namespace heartmula {
 namespace {

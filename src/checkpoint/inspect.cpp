@@ -1,4 +1,4 @@
-#include "song/inspect.h"
+#include "checkpoint/inspect.h"
 
 #include <fmt/format.h>
 
@@ -7,11 +7,10 @@
 
 #include "base/error.h"
 #include "base/json_fields.h"
+#include "checkpoint/checkpoint.h"
 #include "codec/heartcodec.h"
 #include "heartmula/frame.h"
 #include "lm/heartmula.h"
-#include "song/checkpoint.h"
-#include "song/codes_file.h"
 #include "tensor/weight_store.h"
 #include "text/gen_config.h"
 #include "text/tokenizer.h"
@@ -137,23 +136,8 @@ nlohmann::json inspect_folder(const fs::path& path) {
           {"models", {inspect_language_model(paths.mula), inspect_codec(paths.codec)}}};
 }
 
-nlohmann::json inspect_codes(const fs::path& path) {
-  const Codes codes = read_codes(path);
-  const auto frames = static_cast<int64_t>(codes.frames.size());
-  nlohmann::json json = {{"kind", "codes"},
-                         {"path", path.string()},
-                         {"frames", frames},
-                         {"duration_s", static_cast<double>(frames * kFrameMs) * 1e-3}};
-  if (!codes.request_json.empty()) {
-    json["request"] = nlohmann::json::parse(codes.request_json, nullptr, false);
-    if (json["request"].is_discarded()) throw user_error("{}: the request in it is not JSON", path.string());
-  }
-  return json;
-}
-
 nlohmann::json inspect_file(const fs::path& path) {
   const SafetensorsFile file = SafetensorsFile::open(path);
-  if (file.tensors().size() == 1 && file.find("codes") != nullptr) return inspect_codes(path);
   std::map<std::string, int64_t> dtypes;
   int64_t parameters = 0;
   int64_t bytes = 0;
@@ -230,12 +214,6 @@ std::string describe_inspection(const nlohmann::json& inspection) {
     std::string text = fmt::format("checkpoint {}, tokenizer of {} tokens\n", inspection["path"].get<std::string>(),
                                    inspection["tokenizer"]["vocabulary"].get<int64_t>());
     for (const nlohmann::json& model : inspection["models"]) text += describe_model(model);
-    return text;
-  }
-  if (kind == "codes") {
-    std::string text = fmt::format("codes {}: {} frames, {:.2f} s\n", inspection["path"].get<std::string>(),
-                                   inspection["frames"].get<int64_t>(), inspection["duration_s"].get<double>());
-    if (inspection.contains("request")) text += "request: " + inspection["request"].dump(2) + "\n";
     return text;
   }
   std::string text = fmt::format("{}: {} tensors, {}\n", inspection["path"].get<std::string>(),

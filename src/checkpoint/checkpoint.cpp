@@ -1,4 +1,4 @@
-#include "song/checkpoint.h"
+#include "checkpoint/checkpoint.h"
 
 #include <fmt/ranges.h>
 

@@ -1,10 +1,10 @@
-#include "song/memory_plan.h"
+#include "checkpoint/memory_plan.h"
 
 #include <algorithm>
 #include <nlohmann/json.hpp>
 
 #include "base/error.h"
-#include "song/counting_ops.h"
+#include "checkpoint/counting_ops.h"
 
 namespace heartmula {
 namespace {
@@ -26,7 +26,7 @@ int64_t touched_bytes(const Table& table, int64_t rows) {
 }
 
 // What makes the plan fit, or else what makes it smaller.
-std::string advice(const MemoryPlan& plan, const Request& request, int64_t available) {
+std::string advice(const MemoryPlan& plan, const CheckpointSettings& checkpoint, int64_t available) {
   struct Remedy {
     const char* flag;
     MemoryPlan plan;
@@ -36,11 +36,11 @@ std::string advice(const MemoryPlan& plan, const Request& request, int64_t avail
     remedies.push_back({"--lazy_load true (one model at a time)", plan});
     remedies.back().plan.lazy_load = true;
   }
-  if (plan.codec && request.codec_dtype == DType::kF32) {
+  if (plan.codec && checkpoint.codec_dtype == DType::kF32) {
     remedies.push_back({"--codec_dtype bf16", plan});
     remedies.back().plan.codec->weights /= 2;
   }
-  if (plan.lm && request.mula_dtype == DType::kF32) {
+  if (plan.lm && checkpoint.mula_dtype == DType::kF32) {
     remedies.push_back({"--mula_dtype bf16", plan});
     remedies.back().plan.lm->weights /= 2;
   }
@@ -89,26 +89,26 @@ StageMemory plan_codec_memory(const Ops& device, const WeightStore& store, const
           .loading = kCodecCopies * loading.source_bytes()};
 }
 
-MemoryPlan plan_memory(Models& models, const Request& request, int64_t context) {
+MemoryPlan plan_memory(Models& models, const SongSize& song) {
+  const ModelOptions& options = models.options();
   MemoryPlan plan;
-  plan.lazy_load = request.lazy_load;
+  plan.lazy_load = options.machine.lazy_load;
   plan.program = kProgramBytes;
-  if (context > 0) {
-    plan.lm = plan_lm_memory(models.lm_ops(), models.lm_store(), models.lm_config(), request.mula_dtype,
-                             request.frame_loop_settings(0).sampling.streams(), context,
-                             request.load_codes.empty() ? kEmbeddingFrames : context);
+  if (song.context > 0) {
+    plan.lm = plan_lm_memory(models.lm_ops(), models.lm_store(), models.lm_config(), options.checkpoint.mula_dtype,
+                             song.streams, song.context, song.frames_at_once);
     plan.program += kTokenizerFactor * static_cast<int64_t>(std::filesystem::file_size(models.paths().tokenizer));
   }
-  plan.codec = plan_codec_memory(models.codec_ops(), models.codec_store(), models.codec_config(), request.codec_dtype,
-                                 request.codec_settings());
+  plan.codec = plan_codec_memory(models.codec_ops(), models.codec_store(), models.codec_config(),
+                                 options.checkpoint.codec_dtype, song.codec);
   return plan;
 }
 
-void check_memory(const MemoryPlan& plan, const Request& request, uint64_t available_bytes) {
+void check_memory(const MemoryPlan& plan, const CheckpointSettings& checkpoint, uint64_t available_bytes) {
   const auto available = static_cast<int64_t>(available_bytes);
   if (plan.peak() <= available) return;
   throw user_error("not enough memory: the plan needs {:.2f} GB, but {:.2f} GB are available; use {}",
-                   gigabytes(plan.peak()), gigabytes(available), advice(plan, request, available));
+                   gigabytes(plan.peak()), gigabytes(available), advice(plan, checkpoint, available));
 }
 
 std::string describe(const MemoryPlan& plan, uint64_t available_bytes) {

@@ -1,4 +1,4 @@
-#include "song/profile.h"
+#include "checkpoint/profile.h"
 
 #include <fmt/format.h>
 #include <spdlog/spdlog.h>

@@ -1,11 +1,11 @@
-#include "song/convert.h"
+#include "checkpoint/convert.h"
 
 #include <chrono>
 #include <system_error>
 
 #include "base/error.h"
 #include "base/file.h"
-#include "song/packed_writer.h"
+#include "checkpoint/packed_writer.h"
 
 namespace heartmula {
 namespace fs = std::filesystem;
@@ -43,18 +43,19 @@ Converted convert_checkpoint(const ModelOptions& options, const fs::path& save_p
                              const CancelToken* cancel) {
   const auto begin = std::chrono::steady_clock::now();
   const auto seconds = [&] { return std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count(); };
+  const CheckpointSettings& dtypes = options.checkpoint;
   Models models(options, CheckpointParts::kAll, cancel);
   AtomicFolder folder(save_path);
-  check_precision(models.lm_store(), options.mula_dtype, "--mula_dtype");
-  check_precision(models.codec_store(), options.codec_dtype, "--codec_dtype");
+  check_precision(models.lm_store(), dtypes.mula_dtype, "--mula_dtype");
+  check_precision(models.codec_store(), dtypes.codec_dtype, "--codec_dtype");
 
   const PackedWriter lm(
-      models.lm_ops(), models.lm_store(), HeartMula::expected_tensors(models.lm_config()), options.mula_dtype,
-      [&](Ops& ops) { HeartMula::load(ops, models.lm_store(), models.lm_config(), options.mula_dtype); });
+      models.lm_ops(), models.lm_store(), HeartMula::expected_tensors(models.lm_config()), dtypes.mula_dtype,
+      [&](Ops& ops) { HeartMula::load(ops, models.lm_store(), models.lm_config(), dtypes.mula_dtype); });
   const PackedWriter codec(
       models.codec_ops(), models.codec_store(),
-      HeartCodec::expected_tensors(models.codec_config(), models.codec_store()), options.codec_dtype,
-      [&](Ops& ops) { HeartCodec::load(ops, models.codec_store(), models.codec_config(), options.codec_dtype); });
+      HeartCodec::expected_tensors(models.codec_config(), models.codec_store()), dtypes.codec_dtype,
+      [&](Ops& ops) { HeartCodec::load(ops, models.codec_store(), models.codec_config(), dtypes.codec_dtype); });
   Converted converted{.bytes = lm.bytes() + codec.bytes()};
   check_room(folder.temporary_path(), converted.bytes);
 

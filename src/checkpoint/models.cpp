@@ -1,4 +1,4 @@
-#include "song/models.h"
+#include "checkpoint/models.h"
 
 #include <spdlog/spdlog.h>
 
@@ -29,15 +29,15 @@ void log_unused(const WeightStore& store) {
 Models::Models(const ModelOptions& options, CheckpointParts parts, const CancelToken* cancel)
     : options_(options),
       cancel_(cancel),
-      paths_(find_checkpoint(options.model_path, options.version, parts)),
+      paths_(find_checkpoint(options.checkpoint.model_path, options.checkpoint.version, parts)),
       codec_config_(read_codec_config(paths_.codec / "config.json")),
       lm_totals_(listener(options, Profile::Track::kLanguageModel)),
       codec_totals_(listener(options, Profile::Track::kCodec)),
-      codec_ops_(make_ops({.threads = options.threads,
-                           .cpus = options.cpus,
+      codec_ops_(make_ops({.threads = options.machine.threads,
+                           .cpus = options.machine.cpus,
                            .cpus_backwards = true,
                            .isa = {},
-                           .lock_weights = options.mlock},
+                           .lock_weights = options.machine.mlock},
                           codec_totals_, cancel)) {
   if (parts == CheckpointParts::kAll) {
     lm_config_ = read_lm_config(paths_.mula / "config.json");
@@ -87,11 +87,11 @@ void Models::set_cancel_token(const CancelToken* cancel) {
 
 Ops& Models::lm_ops() {
   if (!lm_ops_) {
-    lm_ops_ = make_ops({.threads = options_.threads,
-                        .cpus = options_.cpus,
+    lm_ops_ = make_ops({.threads = options_.machine.threads,
+                        .cpus = options_.machine.cpus,
                         .measure_streams = lm_store().total_bytes() >= kManyBytes,
                         .isa = {},
-                        .lock_weights = options_.mlock},
+                        .lock_weights = options_.machine.mlock},
                        lm_totals_, cancel_);
   }
   return *lm_ops_;
@@ -109,8 +109,8 @@ const WeightStore& Models::codec_store() {
 
 const HeartMula& Models::lm() {
   if (!lm_) {
-    warn_of_repacking(lm_store(), lm_ops(), options_.mula_dtype);
-    lm_.emplace(HeartMula::load(lm_ops(), lm_store(), *lm_config_, options_.mula_dtype));
+    warn_of_repacking(lm_store(), lm_ops(), options_.checkpoint.mula_dtype);
+    lm_.emplace(HeartMula::load(lm_ops(), lm_store(), *lm_config_, options_.checkpoint.mula_dtype));
     log_unused(lm_store());
   }
   return *lm_;
@@ -118,8 +118,8 @@ const HeartMula& Models::lm() {
 
 const HeartCodec& Models::codec() {
   if (!codec_) {
-    warn_of_repacking(codec_store(), *codec_ops_, options_.codec_dtype);
-    codec_.emplace(HeartCodec::load(*codec_ops_, codec_store(), codec_config_, options_.codec_dtype));
+    warn_of_repacking(codec_store(), *codec_ops_, options_.checkpoint.codec_dtype);
+    codec_.emplace(HeartCodec::load(*codec_ops_, codec_store(), codec_config_, options_.checkpoint.codec_dtype));
     log_unused(codec_store());
     codec_store_.reset();
   }

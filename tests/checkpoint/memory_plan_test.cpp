@@ -1,4 +1,4 @@
-#include "song/memory_plan.h"
+#include "checkpoint/memory_plan.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -13,7 +13,7 @@ using testing::HasSubstr;
 using testing::Not;
 
 int64_t peak_of(const Request& request, int64_t context = 100) {
-  return plan_memory(*models_for(request), request, context).peak();
+  return plan_memory(*models_for(request), request.size(context)).peak();
 }
 
 /// How the peak of a short song changes when `change` changes the request.
@@ -28,11 +28,11 @@ TEST(MemoryPlan, a_longer_song_never_needs_less) {
   const auto models = models_for(short_request(1));
   int64_t last = 0;
   for (const int64_t context : {1, 2, 50, 1000, 8192}) {
-    const int64_t peak = plan_memory(*models, short_request(1), context).peak();
+    const int64_t peak = plan_memory(*models, short_request(1).size(context)).peak();
     EXPECT_GE(peak, last);
     last = peak;
   }
-  EXPECT_GT(last, plan_memory(*models, short_request(1), 1).peak());
+  EXPECT_GT(last, plan_memory(*models, short_request(1).size(1)).peak());
 }
 
 TEST(MemoryPlan, cheaper_settings_never_need_more) {
@@ -47,15 +47,15 @@ TEST(MemoryPlan, guidance_doubles_the_cache) {
   Request request = short_request(20);
   request.cfg_scale = 1;
   const auto models = models_for(request);
-  const int64_t one_row = plan_memory(*models, request, 100).lm->cache;
+  const int64_t one_row = plan_memory(*models, request.size(100)).lm->cache;
   request.cfg_scale = 1.5;
-  const int64_t two_rows = plan_memory(*models, request, 100).lm->cache;
+  const int64_t two_rows = plan_memory(*models, request.size(100)).lm->cache;
   EXPECT_EQ(two_rows, 2 * one_row);
 }
 
 TEST(MemoryPlan, decoding_alone_plans_no_language_model) {
   const Request request = short_request(20);
-  const MemoryPlan plan = plan_memory(*models_for(request), request, 0);
+  const MemoryPlan plan = plan_memory(*models_for(request), request.size(0));
   EXPECT_FALSE(plan.lm);
   ASSERT_TRUE(plan.codec);
   EXPECT_LT(plan.peak(), peak_of(request));
@@ -72,32 +72,34 @@ MemoryPlan simple_plan(const Request& request, bool with_lm = true) {
 
 TEST(CheckMemory, what_fits_is_taken) {
   const Request request;
-  check_memory(simple_plan(request), request, 18'000'000'000);
-  error_of(ErrorKind::kUser, [&] { check_memory(simple_plan(request), request, 17'999'999'999); });
+  const CheckpointSettings checkpoint;
+  check_memory(simple_plan(request), checkpoint, 18'000'000'000);
+  error_of(ErrorKind::kUser, [&] { check_memory(simple_plan(request), checkpoint, 17'999'999'999); });
 }
 
 TEST(CheckMemory, a_refusal_says_what_is_needed_what_there_is_and_what_helps) {
   Request request;
+  CheckpointSettings checkpoint;
   const auto advice = [&](int64_t available, bool with_lm = true) {
     return error_of(ErrorKind::kUser,
-                    [&] { check_memory(simple_plan(request, with_lm), request, static_cast<uint64_t>(available)); });
+                    [&] { check_memory(simple_plan(request, with_lm), checkpoint, static_cast<uint64_t>(available)); });
   };
   EXPECT_THAT(advice(11'000'000'000),
               AllOf(HasSubstr("18.00 GB"), HasSubstr("11.00 GB"), HasSubstr("--lazy_load true")));
   EXPECT_THAT(advice(1'000'000'000), HasSubstr("--lazy_load true"));  // a beginning
   EXPECT_THAT(advice(7'000'000'000, false), AllOf(HasSubstr("--codec_dtype bf16"), Not(HasSubstr("lazy_load"))));
 
-  request.mula_dtype = DType::kF32;
+  checkpoint.mula_dtype = DType::kF32;
   EXPECT_THAT(advice(14'500'000'000), HasSubstr("--lazy_load true"));
   request.lazy_load = true;  // then the greater model decides, and a smaller codec does not help
   EXPECT_THAT(advice(9'000'000'000), HasSubstr("--mula_dtype bf16"));
-  request.mula_dtype = DType::kBF16;
+  checkpoint.mula_dtype = DType::kBF16;
   EXPECT_THAT(advice(9'000'000'000), AllOf(HasSubstr("10.00 GB"), HasSubstr("--max_audio_length_ms")));
 }
 
 TEST(MemoryPlan, json_and_text_name_both_models_and_the_peak) {
   const Request request = short_request(20);
-  const MemoryPlan plan = plan_memory(*models_for(request), request, 100);
+  const MemoryPlan plan = plan_memory(*models_for(request), request.size(100));
   const nlohmann::json json = to_json(plan);
   EXPECT_EQ(json["peak_bytes"], plan.peak());
   EXPECT_EQ(json["language_model"]["weights_bytes"], plan.lm->weights);

@@ -4,9 +4,9 @@
 #include <filesystem>
 #include <string>
 
+#include "base/progress.h"
+#include "checkpoint/models.h"
 #include "heartmula/cancel.h"
-#include "song/generator.h"
-#include "song/models.h"
 
 namespace heartmula {
 

@@ -1,5 +1,5 @@
 // A trace is one JSON with every operation and every part of the work, and never in the way of the song.
-#include "song/profile.h"
+#include "checkpoint/profile.h"
 
 #include <gtest/gtest.h>
 

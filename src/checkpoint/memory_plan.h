@@ -6,8 +6,7 @@
 #include <optional>
 #include <string>
 
-#include "song/models.h"
-#include "song/request.h"
+#include "checkpoint/models.h"
 
 namespace heartmula {
 
@@ -42,11 +41,17 @@ StageMemory plan_lm_memory(const Ops& device, const WeightStore& store, const Lm
 StageMemory plan_codec_memory(const Ops& device, const WeightStore& store, const CodecConfig& config, DType dtype,
                               const CodecSettings& settings);
 
-/// `context` positions of the language model; 0 if only the codec is needed.
-MemoryPlan plan_memory(Models& models, const Request& request, int64_t context);
+/// What a song asks of the models.
+struct SongSize {
+  int64_t streams = 2;                        // rows of the language model
+  int64_t context = 0;                        // its positions; 0 if only the codec is needed
+  int64_t frames_at_once = kEmbeddingFrames;  // of plan_lm_memory
+  CodecSettings codec = {};
+};
+MemoryPlan plan_memory(Models& models, const SongSize& song);
 
 /// Throws Error(kUser) with a suggestion if the plan's peak is more than `available_bytes`.
-void check_memory(const MemoryPlan& plan, const Request& request, uint64_t available_bytes);
+void check_memory(const MemoryPlan& plan, const CheckpointSettings& checkpoint, uint64_t available_bytes);
 
 /// A line a stage, for people.
 std::string describe(const MemoryPlan& plan, uint64_t available_bytes);

@@ -1,5 +1,5 @@
 // A packed checkpoint makes the same music as the stock one, wherever it was packed.
-#include "song/convert.h"
+#include "checkpoint/convert.h"
 
 #include <gmock/gmock.h>
 #include <spdlog/sinks/ostream_sink.h>
@@ -11,11 +11,11 @@
 #include <sstream>
 
 #include "base/testing.h"
+#include "checkpoint/loading_ops.h"
+#include "checkpoint/memory_plan.h"
+#include "checkpoint/packed_writer.h"
 #include "cpu/cpu_ops.h"
 #include "decode/frame_loop.h"
-#include "song/loading_ops.h"
-#include "song/memory_plan.h"
-#include "song/packed_writer.h"
 
 namespace heartmula {
 namespace {
@@ -28,7 +28,7 @@ using testing::IsEmpty;
 const std::string kStock = std::string(HEARTMULA_TEST_DATA) + "/tiny1";
 
 ModelOptions options(const std::string& folder, DType mula, DType codec) {
-  return {.model_path = folder, .mula_dtype = mula, .codec_dtype = codec, .threads = 2};
+  return {.checkpoint = {.model_path = folder, .mula_dtype = mula, .codec_dtype = codec}, .machine = {.threads = 2}};
 }
 
 std::vector<Frame> frames_of(Models& models) {
@@ -167,10 +167,7 @@ class Log {
 /// The memory of a song.
 MemoryPlan plan_of(const std::string& folder, DType mula, DType codec) {
   Models models(options(folder, mula, codec), CheckpointParts::kAll, nullptr);
-  Request request;
-  request.mula_dtype = mula;
-  request.codec_dtype = codec;
-  return plan_memory(models, request, 100);
+  return plan_memory(models, {.context = 100});
 }
 
 /// For every instruction set of this machine.

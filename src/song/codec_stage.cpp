@@ -1,0 +1,45 @@
+#include "song/codec_stage.h"
+
+#include <algorithm>
+
+namespace heartmula {
+namespace {
+
+double seconds_since(std::chrono::steady_clock::time_point begin) {
+  return std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
+}
+
+}  // namespace
+
+CodecStage::CodecStage(Models& models, const Request& request, const SongHooks& hooks)
+    : noise_(*request.seed),
+      settings_(request.codec_settings()),
+      decoder_(models.codec_ops(), models.codec(), settings_, noise_,
+               [&hooks](std::span<const float> left, std::span<const float> right) {
+                 if (hooks.audio) hooks.audio(left, right);
+               }) {
+  decoder_.set_progress([this, &hooks](int64_t window, int64_t done, int64_t parts) {
+    if (between_pieces_) between_pieces_();
+    if (!hooks.progress) return;
+    const int64_t windows = plan_windows(expected_frames_, settings_.compat).windows;
+    hooks.progress("codec", window * parts + done, std::max(windows, window + 1) * parts,
+                   seconds_ + seconds_since(begin_));
+  });
+}
+
+template <typename Work>
+void CodecStage::timed(const Work& work) {
+  begin_ = Clock::now();
+  work();
+  seconds_ += seconds_since(begin_);
+}
+
+void CodecStage::push(std::span<const Frame> frames) {
+  timed([&] { decoder_.push(frames); });
+}
+
+void CodecStage::finish() {
+  timed([&] { decoder_.finish(); });
+}
+
+}  // namespace heartmula

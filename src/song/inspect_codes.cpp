@@ -1,0 +1,43 @@
+#include "song/inspect_codes.h"
+
+#include <fmt/format.h>
+
+#include <nlohmann/json.hpp>
+#include <system_error>
+
+#include "base/error.h"
+#include "song/codes_file.h"
+#include "tensor/safetensors.h"
+
+namespace heartmula {
+namespace fs = std::filesystem;
+
+bool is_codes_file(const fs::path& path) {
+  std::error_code error;
+  if (fs::is_directory(path, error)) return false;
+  const SafetensorsFile file = SafetensorsFile::open(path);
+  return file.tensors().size() == 1 && file.find("codes") != nullptr;
+}
+
+nlohmann::json inspect_codes(const fs::path& path) {
+  const Codes codes = read_codes(path);
+  const auto frames = static_cast<int64_t>(codes.frames.size());
+  nlohmann::json json = {{"kind", "codes"},
+                         {"path", path.string()},
+                         {"frames", frames},
+                         {"duration_s", static_cast<double>(frames * kFrameMs) * 1e-3}};
+  if (!codes.request_json.empty()) {
+    json["request"] = nlohmann::json::parse(codes.request_json, nullptr, false);
+    if (json["request"].is_discarded()) throw user_error("{}: the request in it is not JSON", path.string());
+  }
+  return json;
+}
+
+std::string describe_codes(const nlohmann::json& inspection) {
+  std::string text = fmt::format("codes {}: {} frames, {:.2f} s\n", inspection["path"].get<std::string>(),
+                                 inspection["frames"].get<int64_t>(), inspection["duration_s"].get<double>());
+  if (inspection.contains("request")) text += "request: " + inspection["request"].dump(2) + "\n";
+  return text;
+}
+
+}  // namespace heartmula
