@@ -1,6 +1,7 @@
 // Which checkpoint makes a song, and what of the machine it may use.
 #pragma once
 
+#include <cstdint>
 #include <optional>
 #include <string>
 
@@ -15,12 +16,23 @@ struct CheckpointSettings {
   DType codec_dtype = DType::kF32;
 };
 
+/// "bfloat16", "bf16", "float16", "fp16", "float32", "fp32" as in heartlib; 16-bit floats are bf16 (with a note for
+/// fp16). Throws Error(kUser) for anything else.
+DType parse_weight_dtype(const std::string& name);
+std::string weight_dtype_name(DType dtype);
+
 struct MachineSettings {
+  std::string mula_device = "cpu";
+  std::string codec_device = "cpu";
   bool lazy_load = false;           // one model in memory at a time
   int threads = 0;                  // 0: as many as serve best
   std::string cpus = {};            // "0-3,8" or "fastest": pins the threads; empty: the system places them
   bool mlock = false;               // weights are locked in memory
   std::optional<int> overlap = {};  // threads of the codec beside the frame loop, 0 for none; measured if not given
 };
+
+/// "auto" (nothing), "off" (0), or a number of threads up to `max_threads`. Throws Error(kUser) for anything else.
+std::optional<int> parse_overlap(const std::string& word, int64_t max_threads);
+std::string overlap_name(const std::optional<int>& overlap);
 
 }  // namespace heartmula

@@ -2,21 +2,26 @@
 #include <CLI/CLI.hpp>
 
 #include "cli/commands.h"
-#include "cli/request_options.h"
+#include "cli/interrupt.h"
+#include "cli/song_command.h"
 
 namespace heartmula {
 
 void add_decode(CLI::App& app, Run& run) {
+  struct Options {
+    std::string codes;
+    SettingFlags flags;
+  };
   CLI::App* command = app.add_subcommand("decode", "Make the audio of a codes file again");
-  auto options = std::make_shared<RequestOptions>();
-  command->add_option("codes", options->load_codes, "The codes file of a song")->required();
-  options->add_checkpoint(*command);
-  command->add_option("--seed", options->seed, "Seed of the codec's noise (the song's own)");
-  command->add_option("--title", options->title, "Title, for the audio file's tags");
-  options->add_codec(*command);
-  options->add_output(*command);
+  auto options = std::make_shared<Options>();
+  command->add_option("codes", options->codes, "The codes file of a song")->required();
+  options->flags.add_to(*command, kDecode);
   command->callback([options, &run] {
-    run = [options] { return run_song_command(*options, CheckpointParts::kCodec, decode_song_file); };
+    run = [options] {
+      watch_signals();
+      return run_song_command(resolve_request(options->flags, CheckpointParts::kCodec, options->codes),
+                              CheckpointParts::kCodec, decode_song_file);
+    };
   });
 }
 

@@ -2,8 +2,9 @@
 
 #include <CLI/CLI.hpp>
 
+#include "base/error.h"
+#include "checkpoint/settings.h"
 #include "cli/commands.h"
-#include "song/request.h"
 
 namespace heartmula {
 
@@ -44,7 +45,13 @@ bench::StageChoice StageOptions::resolve() const {
 
 std::vector<DType> StageOptions::parse(const char* flag, const std::vector<std::string>& names) {
   std::vector<DType> dtypes;
-  for (const std::string& name : names) dtypes.push_back(parse_weight_dtype(flag, name));
+  for (const std::string& name : names) {
+    try {
+      dtypes.push_back(parse_weight_dtype(name));
+    } catch (const Error& error) {
+      throw user_error("--{}: {}", flag, error.what());
+    }
+  }
   return dtypes;
 }
 

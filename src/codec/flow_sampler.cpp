@@ -64,7 +64,7 @@ void FlowSampler::sample(View latents, ConstView noise, ConstView conditioning, 
     }
     transformer_.forward(ops_, velocity_, t, *buffers_);
     if (guided) {
-      ops_.guide(velocity, velocity_.slice_rows(frames_, frames_), velocity, settings_.guidance);
+      ops_.guide(velocity, velocity_.slice_rows(frames_, frames_), velocity, static_cast<float>(settings_.guidance));
     }
     ops_.combine(latents, 1.0f, latents, dt, velocity);  // x += dt v
     t += dt;

@@ -11,9 +11,9 @@ namespace heartmula {
 
 struct FlowSettings {
   int64_t steps = 10;
-  float guidance = 1.25f;  // applied above 1
+  double guidance = 1.25;  // applied above 1
 
-  int64_t batch() const { return guidance > 1.0f ? 2 : 1; }
+  int64_t batch() const { return guidance > 1.0 ? 2 : 1; }
 };
 
 /// The f32 times 0 = t_0 < ... < t_N = 1, made from both ends as torch.linspace does.

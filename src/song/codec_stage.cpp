@@ -12,8 +12,8 @@ double seconds_since(std::chrono::steady_clock::time_point begin) {
 }  // namespace
 
 CodecStage::CodecStage(Models& models, const Request& request, const SongHooks& hooks)
-    : noise_(*request.seed),
-      settings_(request.codec_settings()),
+    : noise_(*request.song.seed),
+      settings_(request.codec),
       decoder_(models.codec_ops(), models.codec(), settings_, noise_,
                [&hooks](std::span<const float> left, std::span<const float> right) {
                  if (hooks.audio) hooks.audio(left, right);

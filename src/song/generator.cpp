@@ -19,9 +19,9 @@ double seconds_since(Clock::time_point begin) {
 // Prompt to frames.
 void generate(Models& models, const Request& request, const Prompt& prompt, std::span<const Frame> begin,
               const SongHooks& hooks, const FrameSink& sink, SongOutcome& outcome) {
-  const FrameLoopSettings settings = request.frame_loop_settings(models.gen_config().audio_eos_id);
+  const FrameLoopSettings settings = request.song.frame_loop(models.gen_config().audio_eos_id);
   const int64_t context = required_context(models.lm_config(), prompt, settings);
-  const PhiloxNoise noise(*request.seed);
+  const PhiloxNoise noise(*request.song.seed);
   const Clock::time_point start = Clock::now();
   LmSession session(models.lm_ops(), models.lm(), settings.sampling.streams(), context);
   outcome.stop_reason =
@@ -56,7 +56,7 @@ SongOutcome generate_song(Models& models, const Request& request, const Prompt& 
   outcome.frames = static_cast<int64_t>(begin.size());
   std::vector<Frame> frames(begin.begin(), begin.end());
 
-  if (request.lazy_load) {
+  if (request.machine.lazy_load) {
     models.unload_codec();
     timed_load(hooks, outcome, {[&] { models.lm(); }});
     generate(
@@ -69,10 +69,10 @@ SongOutcome generate_song(Models& models, const Request& request, const Prompt& 
     return outcome;
   }
 
-  Overlap overlap(request.overlap, models.lm_ops(), models.codec_ops());
+  Overlap overlap(request.machine.overlap, models.lm_ops(), models.codec_ops());
   timed_load(hooks, outcome, {[&] { models.lm(); }, [&] { models.codec(); }});
   CodecStage stage(models, request, hooks);
-  stage.expect(request.frame_loop_settings(0).max_frames());
+  stage.expect(request.song.frame_loop(0).max_frames());
   CodecThread thread(stage, models.codec_ops(), overlap, cancel);
   for (const Frame& frame : begin) thread.push(frame);
   std::optional<Clock::time_point> last_frame;  // the first one waits for the prefill

@@ -14,10 +14,8 @@ DType to_dtype(WeightType type) {
   return type == WeightType::kBFloat16 ? DType::kBF16 : DType::kF32;
 }
 
-void apply(Request& target, const CodecRequest& codec) {
-  target.codec_steps = codec.steps;
-  target.codec_guidance_scale = codec.guidance_scale;
-  target.compat = codec.compat;
+CodecSettings codec_settings(const CodecRequest& codec) {
+  return {.flow = {codec.steps, codec.guidance_scale}, .compat = codec.compat};
 }
 
 SongHooks make_hooks(const Callbacks& callbacks, std::mutex& progress_mutex) {
@@ -44,15 +42,7 @@ struct Model::State {
                CheckpointParts::kAll, nullptr) {}
 
   Request base_request() const {
-    Request request;
-    request.model_path = settings.model_path;
-    request.version = settings.version;
-    request.mula_dtype = to_dtype(settings.mula_type);
-    request.codec_dtype = to_dtype(settings.codec_type);
-    request.lazy_load = settings.lazy_load;
-    request.threads = settings.threads;
-    request.cpus = settings.cpus;
-    return request;
+    return {.checkpoint = models.options().checkpoint, .machine = models.options().machine};
   }
 };
 
@@ -63,20 +53,20 @@ Model& Model::operator=(Model&&) noexcept = default;
 
 Song Model::generate(const SongRequest& song_request, const Callbacks& callbacks, const CancelToken* cancel) {
   Request request = state_->base_request();
-  request.lyrics = song_request.lyrics;
-  request.tags = song_request.tags;
-  request.max_audio_length_ms = song_request.max_audio_length_ms;
-  request.topk = song_request.topk;
-  request.temperature = song_request.temperature;
-  request.cfg_scale = song_request.cfg_scale;
-  apply(request, song_request.codec);
+  request.song.lyrics = song_request.lyrics;
+  request.song.tags = song_request.tags;
+  request.song.max_audio_length_ms = song_request.max_audio_length_ms;
+  request.song.topk = song_request.topk;
+  request.song.temperature = song_request.temperature;
+  request.song.cfg_scale = song_request.cfg_scale;
+  request.codec = codec_settings(song_request.codec);
   validate(request);
-  request.seed = song_request.seed ? *song_request.seed : random_seed();
+  request.song.seed = song_request.seed ? *song_request.seed : random_seed();
 
   Models& models = state_->models;
   check_codes(models.lm_config(), song_request.begin, "SongRequest::begin");
-  const Prompt prompt = make_prompt(models.tokenizer(), models.gen_config(), request.tags, request.lyrics);
-  Song song{.frames = song_request.begin, .seed = *request.seed};
+  const Prompt prompt = make_prompt(models.tokenizer(), models.gen_config(), request.song.tags, request.song.lyrics);
+  Song song{.frames = song_request.begin, .seed = *request.song.seed};
   const UnpinAtEnd unpin;
   std::mutex progress_mutex;
   SongHooks hooks = make_hooks(callbacks, progress_mutex);
@@ -94,9 +84,9 @@ Song Model::generate(const SongRequest& song_request, const Callbacks& callbacks
 Song Model::decode(std::span<const Frame> frames, const CodecRequest& codec_request, uint64_t seed,
                    const Callbacks& callbacks, const CancelToken* cancel) {
   Request request = state_->base_request();
-  apply(request, codec_request);
+  request.codec = codec_settings(codec_request);
   validate(request);
-  request.seed = seed;
+  request.song.seed = seed;
   const UnpinAtEnd unpin;
   std::mutex progress_mutex;
   state_->models.set_cancel_token(cancel);

@@ -36,19 +36,19 @@ TEST(MemoryPlan, a_longer_song_never_needs_less) {
 }
 
 TEST(MemoryPlan, cheaper_settings_never_need_more) {
-  EXPECT_LT(difference([](Request& r) { r.lazy_load = true; }), 0);
-  EXPECT_LE(difference([](Request& r) { r.codec_dtype = DType::kBF16; }), 0);
-  EXPECT_GE(difference([](Request& r) { r.mula_dtype = DType::kF32; }), 0);
-  EXPECT_GE(difference([](Request& r) { r.codec_guidance_scale = 1.25; }), 0);
-  EXPECT_LE(difference([](Request& r) { r.cfg_scale = 1; }), 0);
+  EXPECT_LT(difference([](Request& r) { r.machine.lazy_load = true; }), 0);
+  EXPECT_LE(difference([](Request& r) { r.checkpoint.codec_dtype = DType::kBF16; }), 0);
+  EXPECT_GE(difference([](Request& r) { r.checkpoint.mula_dtype = DType::kF32; }), 0);
+  EXPECT_GE(difference([](Request& r) { r.codec.flow.guidance = 1.25; }), 0);
+  EXPECT_LE(difference([](Request& r) { r.song.cfg_scale = 1; }), 0);
 }
 
 TEST(MemoryPlan, guidance_doubles_the_cache) {
   Request request = short_request(20);
-  request.cfg_scale = 1;
+  request.song.cfg_scale = 1;
   const auto models = models_for(request);
   const int64_t one_row = plan_memory(*models, request.size(100)).lm->cache;
-  request.cfg_scale = 1.5;
+  request.song.cfg_scale = 1.5;
   const int64_t two_rows = plan_memory(*models, request.size(100)).lm->cache;
   EXPECT_EQ(two_rows, 2 * one_row);
 }
@@ -64,7 +64,7 @@ TEST(MemoryPlan, decoding_alone_plans_no_language_model) {
 /// Sizes at which each way out makes the difference: 10 bytes of language model, 8 of codec.
 MemoryPlan simple_plan(const Request& request, bool with_lm = true) {
   MemoryPlan plan;
-  plan.lazy_load = request.lazy_load;
+  plan.lazy_load = request.machine.lazy_load;
   if (with_lm) plan.lm = StageMemory{.weights = 10'000'000'000};
   plan.codec = StageMemory{.weights = 8'000'000'000};
   return plan;
@@ -91,7 +91,7 @@ TEST(CheckMemory, a_refusal_says_what_is_needed_what_there_is_and_what_helps) {
 
   checkpoint.mula_dtype = DType::kF32;
   EXPECT_THAT(advice(14'500'000'000), HasSubstr("--lazy_load true"));
-  request.lazy_load = true;  // then the greater model decides, and a smaller codec does not help
+  request.machine.lazy_load = true;  // then the greater model decides, and a smaller codec does not help
   EXPECT_THAT(advice(9'000'000'000), HasSubstr("--mula_dtype bf16"));
   checkpoint.mula_dtype = DType::kBF16;
   EXPECT_THAT(advice(9'000'000'000), AllOf(HasSubstr("10.00 GB"), HasSubstr("--max_audio_length_ms")));

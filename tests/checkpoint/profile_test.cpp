@@ -16,14 +16,14 @@ namespace {
 
 Request short_song(const std::filesystem::path& save_path) {
   Request request;
-  request.model_path = HEARTMULA_TEST_DATA "/tiny1";
-  request.lyrics = "la";
-  request.tags = "piano";
-  request.seed = 1;
-  request.max_audio_length_ms = 240;
-  request.codec_steps = 2;
-  request.threads = 1;
-  request.save_path = save_path.string();
+  request.checkpoint.model_path = HEARTMULA_TEST_DATA "/tiny1";
+  request.song.lyrics = "la";
+  request.song.tags = "piano";
+  request.song.seed = 1;
+  request.song.max_audio_length_ms = 240;
+  request.codec.flow.steps = 2;
+  request.machine.threads = 1;
+  request.output.save_path = save_path.string();
   return request;
 }
 

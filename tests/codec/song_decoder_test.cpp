@@ -25,7 +25,8 @@ std::vector<Frame> some_frames(size_t count) {
 
 /// `piece` frames at a time.
 Audio decode(const std::vector<Frame>& frames, int threads, size_t piece, DType dtype = DType::kF32) {
-  Models models({.model_path = std::string(HEARTMULA_TEST_DATA) + "/tiny1", .codec_dtype = dtype, .threads = threads},
+  Models models({.checkpoint = {.model_path = std::string(HEARTMULA_TEST_DATA) + "/tiny1", .codec_dtype = dtype},
+                 .machine = {.threads = threads}},
                 CheckpointParts::kCodec, nullptr);
   const PhiloxCodecNoise noise(5);
   Audio audio;

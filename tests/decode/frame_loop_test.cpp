@@ -16,7 +16,8 @@ class FrameLoop : public testing::Test {
  protected:
   static std::vector<Frame> run(int threads, DType dtype, float guidance, std::span<const Frame> begin = {},
                                 int64_t stop_after = -1, int64_t piece = LmSession::kDefaultPiece) {
-    Models models({.model_path = std::string(HEARTMULA_TEST_DATA) + "/tiny1", .mula_dtype = dtype, .threads = threads},
+    Models models({.checkpoint = {.model_path = std::string(HEARTMULA_TEST_DATA) + "/tiny1", .mula_dtype = dtype},
+                   .machine = {.threads = threads}},
                   CheckpointParts::kAll, nullptr);
     FrameLoopSettings settings{.sampling = {.guidance = guidance}, .max_audio_length_ms = 11 * kFrameMs};
     settings.audio_eos_id = 1 << 20;  // no code ends this song

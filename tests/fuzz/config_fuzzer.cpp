@@ -53,6 +53,6 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
     const GenConfig config = GenConfig::parse(text, "fuzz");
     require(config.text_bos_id >= 0 && config.text_eos_id >= 0 && config.audio_eos_id >= 0 && config.empty_id >= 0);
   });
-  refuse_or([&] { validate(parse_request(text, "fuzz")); });
+  refuse_or([&] { validate(parse_request(text, "fuzz").request); });
   return 0;
 }

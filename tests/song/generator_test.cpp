@@ -29,7 +29,7 @@ void wait_for(const Condition& condition) {
 /// The parameter: one model at a time.
 class Generator : public testing::TestWithParam<bool> {
  protected:
-  Generator() : request_(short_request(kFrames)) { request_.lazy_load = GetParam(); }
+  Generator() : request_(short_request(kFrames)) { request_.machine.lazy_load = GetParam(); }
 
   /// Makes a song that ends in this exception, then the whole one with the same models.
   template <typename Exception>
@@ -114,7 +114,7 @@ TEST_P(Generator, a_song_cancelled_at_a_frame_hands_on_no_other) {
 }
 
 TEST_P(Generator, a_song_cancelled_in_the_codec_hands_on_no_samples) {
-  request_.codec_steps = 3;
+  request_.codec.flow.steps = 3;
   for (const int64_t step : {1, 2, 3}) {
     CancelToken token;
     const MadeSong song = is_cancelled({.progress =
@@ -140,16 +140,16 @@ TEST_P(Generator, a_song_that_goes_on_after_any_frame_is_the_same_song) {
 }
 
 TEST_P(Generator, a_song_does_not_depend_on_threads_of_which_several_take_part) {
-  request_.codec_steps = 2;
-  request_.codec_guidance_scale = 1.25;
-  request_.threads = 1;
+  request_.codec.flow.steps = 2;
+  request_.codec.flow.guidance = 1.25;
+  request_.machine.threads = 1;
   const MadeSong alone = whole_song(request_);
   const auto others_of = [](const Ops& ops) {
     const std::vector<int64_t> chunks = ops.chunks_by_thread();
     return std::accumulate(chunks.begin() + 1, chunks.end(), int64_t{0});
   };
   for (const int threads : {2, 3}) {
-    request_.threads = threads;
+    request_.machine.threads = threads;
     const auto models = models_for(request_);
     models->lm();
     models->codec();
@@ -172,7 +172,7 @@ INSTANTIATE_TEST_SUITE_P(Modes, Generator, testing::Bool(),
 TEST(GeneratorModes, make_the_same_song) {
   Request request = short_request(kFrames);
   const MadeSong beside = whole_song(request);
-  request.lazy_load = true;
+  request.machine.lazy_load = true;
   EXPECT_EQ(whole_song(request), beside);
 }
 
@@ -191,7 +191,7 @@ TEST(GeneratorModes, decoding_the_frames_gives_the_same_samples) {
 
 TEST(GeneratorBeside, a_finished_window_is_heard_while_frames_are_still_made) {
   Request request = short_request(kWindowCodes + 8);
-  request.overlap = 1;
+  request.machine.overlap = 1;
   std::atomic<bool> heard{false};
   MadeSong song;
   make_song(song, *models_for(request), request, {},
@@ -205,7 +205,7 @@ TEST(GeneratorBeside, a_finished_window_is_heard_while_frames_are_still_made) {
 
 TEST(GeneratorBeside, an_error_of_the_audio_sink_ends_the_frames_soon) {
   Request request = short_request(1000);
-  request.overlap = 1;
+  request.machine.overlap = 1;
   std::atomic<bool> thrown{false};
   MadeSong song;
   EXPECT_THROW(make_song(song, *models_for(request), request, {},

@@ -80,24 +80,24 @@ TEST(Overlap, more_threads_than_can_be_spared_are_refused) {
 }
 
 TEST(Overlap, words) {
-  EXPECT_EQ(parse_overlap("auto"), std::nullopt);
-  EXPECT_EQ(parse_overlap("off"), 0);
-  EXPECT_EQ(parse_overlap("12"), 12);
-  for (const char* word : {"", "on", "-1", "0", "1x", "99999"}) EXPECT_THROW(parse_overlap(word), Error) << word;
+  EXPECT_EQ(parse_overlap("auto", 1024), std::nullopt);
+  EXPECT_EQ(parse_overlap("off", 1024), 0);
+  EXPECT_EQ(parse_overlap("12", 1024), 12);
+  for (const char* word : {"", "on", "-1", "0", "1x", "99999"}) EXPECT_THROW(parse_overlap(word, 1024), Error) << word;
 }
 
 std::string samples_with(const std::optional<int>& overlap, const std::filesystem::path& path) {
   Request request;
-  request.model_path = endless_checkpoint();
-  request.lyrics = "la";
-  request.tags = "piano";
-  request.seed = 3;
-  request.max_audio_length_ms = 32000;  // two windows
-  request.codec_steps = 1;
-  request.codec_guidance_scale = 1;
-  request.threads = 2;
-  request.overlap = overlap;
-  request.save_path = path.string();
+  request.checkpoint.model_path = endless_checkpoint();
+  request.song.lyrics = "la";
+  request.song.tags = "piano";
+  request.song.seed = 3;
+  request.song.max_audio_length_ms = 32000;  // two windows
+  request.codec.flow.steps = 1;
+  request.codec.flow.guidance = 1;
+  request.machine.threads = 2;
+  request.machine.overlap = overlap;
+  request.output.save_path = path.string();
   const nlohmann::json json = make_song_file(request, {}, nullptr);
   EXPECT_GT(json["result"]["frames"], kWindowCodes);
   EXPECT_EQ(json["result"]["overlap"]["codec_threads"].get<int>(),

@@ -34,8 +34,8 @@ std::string contents(const fs::path& path) {
 class SongFile : public testing::Test {
  protected:
   SongFile() : request_(short_request(kFrames)) {
-    request_.save_path = folder_ / "song.wav";
-    request_.sample_format = SampleFormat::kF32;
+    request_.output.save_path = folder_ / "song.wav";
+    request_.output.sample_format = SampleFormat::kF32;
   }
 
   std::vector<std::string> files() const {
@@ -68,10 +68,10 @@ class SongFile : public testing::Test {
   Request request_;
 };
 
-/// What `heartmula generate --load_codes PATH` asks for.
+/// What `heartmula generate --load_codes PATH --save_path ...` asks for, as the message says.
 Request going_on(const fs::path& codes) {
-  Request request = parse_request(read_codes(codes).request_json, codes.string());
-  request.load_codes = codes.string();
+  Request request = parse_request(read_codes(codes).request_json, codes.string()).request;
+  request.song.load_codes = codes.string();
   return request;
 }
 
@@ -93,31 +93,31 @@ TEST_F(SongFile, a_finished_song_leaves_itself_and_its_sidecar) {
 }
 
 TEST_F(SongFile, a_seed_that_was_not_given_is_chosen_and_stored) {
-  request_.seed.reset();
+  request_.song.seed.reset();
   const json first = make(request_);
-  const std::string song = contents(request_.save_path);
+  const std::string song = contents(request_.output.save_path);
   const json second = make(request_);
   EXPECT_NE(first["request"]["seed"], second["request"]["seed"]);
-  EXPECT_EQ(make(parse_request(first.dump(), "sidecar"))["request"], first["request"]);
-  EXPECT_EQ(contents(request_.save_path), song);
+  EXPECT_EQ(make(parse_request(first.dump(), "sidecar").request)["request"], first["request"]);
+  EXPECT_EQ(contents(request_.output.save_path), song);
 }
 
 TEST_F(SongFile, a_song_cancelled_at_any_frame_and_continued_is_the_same_file) {
   make(request_);
-  const std::string song = contents(request_.save_path);
+  const std::string song = contents(request_.output.save_path);
   const json whole = sidecar();
   for (int64_t frames = 1; frames <= kFrames; ++frames) {
-    fs::remove(request_.save_path);
+    fs::remove(request_.output.save_path);
     fs::remove(folder_ / "song.wav.json");
     const std::string message = cancel(request_, frames);
-    const fs::path codes = request_.save_path + ".codes.safetensors";
+    const fs::path codes = request_.output.save_path + ".codes.safetensors";
     ASSERT_THAT(files(), ElementsAre("song.wav.codes.safetensors", "song.wav.json")) << message;
     EXPECT_THAT(message,
                 AllOf(HasSubstr(std::to_string(frames) + " frames"), HasSubstr("--load_codes " + codes.string()),
                       HasSubstr("heartmula decode " + codes.string())));
     EXPECT_EQ(static_cast<int64_t>(read_codes(codes).frames.size()), frames);
     make(going_on(codes));
-    EXPECT_EQ(contents(request_.save_path), song) << "cancelled after " << frames << " frames";
+    EXPECT_EQ(contents(request_.output.save_path), song) << "cancelled after " << frames << " frames";
     EXPECT_EQ(sidecar()["request"], whole["request"]);
     EXPECT_EQ(sidecar()["result"]["frames"], kFrames);
     EXPECT_THAT(files(), ElementsAre("song.wav", "song.wav.json"));
@@ -126,22 +126,22 @@ TEST_F(SongFile, a_song_cancelled_at_any_frame_and_continued_is_the_same_file) {
 
 TEST_F(SongFile, a_song_cancelled_again_and_again_is_the_same_file) {
   make(request_);
-  const std::string song = contents(request_.save_path);
-  const fs::path codes = request_.save_path + ".codes.safetensors";
+  const std::string song = contents(request_.output.save_path);
+  const fs::path codes = request_.output.save_path + ".codes.safetensors";
   cancel(request_, 2);
   cancel(going_on(codes), 4);
   cancel(going_on(codes), 0);
   EXPECT_EQ(static_cast<int64_t>(read_codes(codes).frames.size()), kFrames);
   cancel(going_on(codes), 0);  // there is no new frame this time
   make(going_on(codes));
-  EXPECT_EQ(contents(request_.save_path), song);
+  EXPECT_EQ(contents(request_.output.save_path), song);
   EXPECT_THAT(files(), ElementsAre("song.wav", "song.wav.json"));
 }
 
 TEST_F(SongFile, a_cancelled_song_says_so_beside_its_codes) {
   for (const bool lazy : {false, true}) {
-    fs::remove(request_.save_path + ".codes.safetensors");
-    request_.lazy_load = lazy;
+    fs::remove(request_.output.save_path + ".codes.safetensors");
+    request_.machine.lazy_load = lazy;
     json reported;
     cancel(request_, 0, &reported);
     EXPECT_THAT(files(), ElementsAre("song.wav.codes.safetensors", "song.wav.json"));
@@ -150,19 +150,19 @@ TEST_F(SongFile, a_cancelled_song_says_so_beside_its_codes) {
     EXPECT_EQ(result["stop_reason"], "cancelled");
     EXPECT_EQ(result["frames"], kFrames);
     EXPECT_DOUBLE_EQ(result["duration_s"], kFrames * 0.08);
-    EXPECT_EQ(result["codes"], request_.save_path + ".codes.safetensors");
+    EXPECT_EQ(result["codes"], request_.output.save_path + ".codes.safetensors");
     EXPECT_EQ(reported["request"], to_json(request_));
   }
 }
 
 TEST_F(SongFile, a_cancelled_song_leaves_an_earlier_one_and_its_sidecar_alone) {
   make(request_);
-  const std::string song = contents(request_.save_path);
+  const std::string song = contents(request_.output.save_path);
   const std::string about = contents(folder_ / "song.wav.json");
   json reported;
   cancel(request_, 3, &reported);
   EXPECT_EQ(reported["result"]["stop_reason"], "cancelled");
-  EXPECT_EQ(contents(request_.save_path), song);
+  EXPECT_EQ(contents(request_.output.save_path), song);
   EXPECT_EQ(contents(folder_ / "song.wav.json"), about);
 }
 
@@ -176,43 +176,43 @@ TEST_F(SongFile, a_song_cancelled_before_its_first_frame_leaves_nothing) {
 }
 
 TEST_F(SongFile, saved_codes_stay_and_make_the_same_samples) {
-  request_.save_codes = folder_ / "codes";
+  request_.output.save_codes = folder_ / "codes";
   const json made = make(request_);
-  const std::string song = contents(request_.save_path);
+  const std::string song = contents(request_.output.save_path);
   EXPECT_THAT(files(), ElementsAre("codes", "song.wav", "song.wav.json"));
 
-  Request decode = going_on(request_.save_codes);
+  Request decode = going_on(request_.output.save_codes);
   const json decoded = decode_song_file(decode, {}, nullptr);
   const size_t header = 200;  // and more than its end: what follows are samples
   const size_t samples = 8 * 3840 * kFrames - header;
-  EXPECT_EQ(contents(request_.save_path).substr(header, samples), song.substr(header, samples));
+  EXPECT_EQ(contents(request_.output.save_path).substr(header, samples), song.substr(header, samples));
   EXPECT_EQ(decoded["result"]["sample_peak"], made["result"]["sample_peak"]);
   EXPECT_EQ(decoded["result"]["rms"], made["result"]["rms"]);
 
   // The decoded song's sidecar makes it again, too.
-  const json again = make(parse_request(decoded.dump(), "sidecar"));
+  const json again = make(parse_request(decoded.dump(), "sidecar").request);
   EXPECT_EQ(again["result"]["frames"], kFrames);
   EXPECT_EQ(again["result"]["rms"], made["result"]["rms"]);
-  EXPECT_TRUE(fs::exists(request_.save_codes));
+  EXPECT_TRUE(fs::exists(request_.output.save_codes));
 }
 
 TEST_F(SongFile, going_on_with_another_seed_keeps_the_beginning_alone) {
-  request_.save_codes = folder_ / "codes";
+  request_.output.save_codes = folder_ / "codes";
   make(request_);
-  const std::vector<Frame> frames = read_codes(request_.save_codes).frames;
-  Request other = going_on(request_.save_codes);
-  other.continue_from_ms = 3 * kFrameMs + 79;
-  other.seed = 99;
-  other.save_codes = folder_ / "other codes";
+  const std::vector<Frame> frames = read_codes(request_.output.save_codes).frames;
+  Request other = going_on(request_.output.save_codes);
+  other.song.continue_from_ms = 3 * kFrameMs + 79;
+  other.song.seed = 99;
+  other.output.save_codes = folder_ / "other codes";
   make(other);
-  const std::vector<Frame> continued = read_codes(other.save_codes).frames;
+  const std::vector<Frame> continued = read_codes(other.output.save_codes).frames;
   ASSERT_EQ(continued.size(), frames.size());
   EXPECT_TRUE(std::equal(frames.begin(), frames.begin() + 3, continued.begin()));
   EXPECT_NE(continued, frames);
 
-  const std::string song = contents(other.save_path);
-  make(parse_request(contents(folder_ / "song.wav.json"), "sidecar"));
-  EXPECT_EQ(contents(other.save_path), song);
+  const std::string song = contents(other.output.save_path);
+  make(parse_request(contents(folder_ / "song.wav.json"), "sidecar").request);
+  EXPECT_EQ(contents(other.output.save_path), song);
 }
 
 TEST_F(SongFile, codes_that_the_model_does_not_know_are_refused) {
@@ -233,7 +233,7 @@ TEST_F(SongFile, a_tokenizer_of_another_checkpoint_is_refused) {
   json gen = json::parse(contents(kTiny / "gen_config.json"));
   gen["text_eos_id"] = 544;
   checkpoint.write("gen_config.json", gen.dump());
-  request_.model_path = checkpoint.path().string();
+  request_.checkpoint.model_path = checkpoint.path().string();
   EXPECT_THAT(error_of(ErrorKind::kUser, [&] { make(request_); }),
               AllOf(HasSubstr("text_vocab_size is 544"), HasSubstr("token 544")));
   EXPECT_THAT(files(), IsEmpty());
@@ -241,16 +241,16 @@ TEST_F(SongFile, a_tokenizer_of_another_checkpoint_is_refused) {
 
 TEST_F(SongFile, a_song_that_fails_keeps_its_codes_and_an_earlier_song) {
   make(request_);
-  const std::string song = contents(request_.save_path);
+  const std::string song = contents(request_.output.save_path);
   for (const std::string_view stage : {"frames", "codec"}) {
-    fs::remove(request_.save_path + ".codes.safetensors");
+    fs::remove(request_.output.save_path + ".codes.safetensors");
     const SongFileHooks hooks = {.progress = [&](std::string_view name, int64_t, int64_t, double) {
       if (name == stage) throw std::runtime_error("the progress bar broke");
     }};
     const std::string message = error_of(ErrorKind::kFailure, [&] { make_song_file(request_, hooks, nullptr); });
     EXPECT_THAT(message, AllOf(HasSubstr("the progress bar broke; "), HasSubstr("--load_codes")));
     EXPECT_THAT(files(), ElementsAre("song.wav", "song.wav.codes.safetensors", "song.wav.json"));
-    EXPECT_EQ(contents(request_.save_path), song);
+    EXPECT_EQ(contents(request_.output.save_path), song);
   }
 }
 
@@ -276,10 +276,10 @@ TEST_F(SongFile, a_pipe_that_nobody_reads_does_not_hold_a_cancelled_song) {
     const int reader = ::open(pipe.c_str(), O_RDONLY | O_NONBLOCK);
     ASSERT_GE(reader, 0);
     Request request = request_;
-    request.lazy_load = lazy;
-    request.save_path = pipe;
-    request.format = AudioFormat::kWav;
-    request.save_codes = folder_ / "codes";
+    request.machine.lazy_load = lazy;
+    request.output.save_path = pipe;
+    request.output.format = AudioFormat::kWav;
+    request.output.save_codes = folder_ / "codes";
     CancelToken token;
     std::thread user([&] {
       // Until the pipe is full: 64 KB of a song of 215 KB.
@@ -293,7 +293,7 @@ TEST_F(SongFile, a_pipe_that_nobody_reads_does_not_hold_a_cancelled_song) {
     EXPECT_LT(std::chrono::steady_clock::now() - begin, std::chrono::seconds(60));
     user.join();
     ::close(reader);
-    EXPECT_EQ(static_cast<int64_t>(read_codes(request.save_codes).frames.size()), kFrames);
+    EXPECT_EQ(static_cast<int64_t>(read_codes(request.output.save_codes).frames.size()), kFrames);
   }
 }
 

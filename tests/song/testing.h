@@ -35,14 +35,14 @@ inline const std::string& endless_checkpoint() {
 /// `frames` frames, and the codec as quick as it can be.
 inline Request short_request(int64_t frames) {
   Request request;
-  request.model_path = endless_checkpoint();
-  request.lyrics = "[verse]\nla la";
-  request.tags = "piano,happy";
-  request.max_audio_length_ms = (frames - 1) * kFrameMs;
-  request.codec_steps = 1;
-  request.codec_guidance_scale = 1;
-  request.seed = 12;
-  request.threads = 2;
+  request.checkpoint.model_path = endless_checkpoint();
+  request.song.lyrics = "[verse]\nla la";
+  request.song.tags = "piano,happy";
+  request.song.max_audio_length_ms = (frames - 1) * kFrameMs;
+  request.codec.flow.steps = 1;
+  request.codec.flow.guidance = 1;
+  request.song.seed = 12;
+  request.machine.threads = 2;
   return request;
 }
 
@@ -58,8 +58,9 @@ struct MadeSong {
 
 inline std::unique_ptr<Models> models_for(const Request& request) {
   const ModelOptions options = {
-      .checkpoint = {request.model_path, request.version, request.mula_dtype, request.codec_dtype},
-      .machine = {.lazy_load = request.lazy_load, .threads = request.threads}};
+      .checkpoint = {request.checkpoint.model_path, request.checkpoint.version, request.checkpoint.mula_dtype,
+                     request.checkpoint.codec_dtype},
+      .machine = {.lazy_load = request.machine.lazy_load, .threads = request.machine.threads}};
   return std::make_unique<Models>(options, CheckpointParts::kAll, nullptr);
 }
 
@@ -69,7 +70,7 @@ inline void make_song(MadeSong& song, Models& models, const Request& request, st
   models.lm_ops().set_cancel_token(cancel);
   models.codec_ops().set_cancel_token(cancel);
   song.frames.assign(begin.begin(), begin.end());
-  const Prompt prompt = make_prompt(models.tokenizer(), models.gen_config(), request.tags, request.lyrics);
+  const Prompt prompt = make_prompt(models.tokenizer(), models.gen_config(), request.song.tags, request.song.lyrics);
   const SongHooks hooks = {
       .progress = more.progress,
       .frame =

@@ -1,0 +1,122 @@
+#include "song/outputs.h"
+
+#include <fmt/format.h>
+#include <spdlog/spdlog.h>
+#include <unistd.h>
+
+#include <system_error>
+
+#include "base/error.h"
+#include "base/same_file.h"
+
+namespace heartmula {
+namespace fs = std::filesystem;
+namespace {
+
+fs::path codes_beside(const std::string& song) {
+  return song + ".codes.safetensors";
+}
+
+bool is_there(const fs::path& path) {
+  std::error_code error;
+  return fs::exists(path, error);
+}
+
+// Pipes and devices are nobody's file.
+bool is_stream(const fs::path& path) {
+  std::error_code error;
+  const fs::file_status status = fs::status(path, error);
+  return fs::exists(status) && !fs::is_regular_file(status) && !fs::is_directory(status);
+}
+
+std::vector<NamedPath> outputs_of(const Request& request) {
+  std::vector<NamedPath> outputs;
+  const auto add = [&](const char* name, const fs::path& path) {
+    if (!path.empty() && !is_stream(path)) outputs.push_back({name, path});
+  };
+  const std::string& song = request.output.save_path;
+  add("--save_path", song);
+  if (!song.empty() && !is_stream(song)) {
+    add("the file that describes the song beside --save_path", sidecar_path(song));
+    if (request.output.save_codes.empty()) add("the song's codes beside --save_path", codes_beside(song));
+  }
+  add("--save_codes", request.output.save_codes);
+  add("--profile", request.run.profile);
+  add("--spectrogram", request.run.spectrogram);
+  return outputs;
+}
+
+std::vector<NamedPath> files_of(const CheckpointPaths& checkpoint) {
+  std::vector<NamedPath> files;
+  const auto add = [&](const fs::path& path) { files.push_back({"the checkpoint's " + path.string(), path}); };
+  for (const fs::path& file : {checkpoint.tokenizer, checkpoint.gen_config}) {
+    if (!file.empty()) add(file);
+  }
+  for (const fs::path& folder : {checkpoint.mula, checkpoint.codec}) {
+    std::error_code error;
+    if (folder.empty()) continue;
+    for (fs::recursive_directory_iterator entry(folder, error), end; !error && entry != end; entry.increment(error)) {
+      add(entry->path());
+    }
+  }
+  return files;
+}
+
+void check_different(const NamedPath& output, const NamedPath& other) {
+  if (same_file(output.path, other.path)) {
+    throw user_error("{} and {} are the same file: {}", output.name, other.name, output.path.string());
+  }
+}
+
+}  // namespace
+
+fs::path sidecar_path(const fs::path& song) {
+  return song.string() + ".json";
+}
+
+void check_outputs(const Request& request, const std::vector<NamedPath>& inputs, const CheckpointPaths& checkpoint) {
+  const std::vector<NamedPath> outputs = outputs_of(request);
+  const std::vector<NamedPath> files = files_of(checkpoint);
+  for (size_t i = 0; i < outputs.size(); ++i) {
+    for (size_t j = 0; j < i; ++j) check_different(outputs[j], outputs[i]);
+    for (const NamedPath& input : inputs) check_different(input, outputs[i]);
+    for (const NamedPath& file : files) check_different(outputs[i], file);
+    // The codes beside the song may be those that it goes on from: prepare_codes_path() knows what to do.
+    if (outputs[i].path != codes_beside(request.output.save_path) && !request.song.load_codes.empty()) {
+      check_different({"--load_codes", request.song.load_codes}, outputs[i]);
+    }
+  }
+}
+
+std::string unused_path(const std::string& path) {
+  const fs::path wanted = path;
+  std::string unused = path;
+  for (int i = 1; is_there(unused); ++i) {
+    unused = (wanted.parent_path() / fmt::format("{}-{}{}", wanted.stem().string(), i, wanted.extension().string()))
+                 .string();
+  }
+  return unused;
+}
+
+fs::path prepare_codes_path(const Request& request, bool song_is_stream, const std::string& unfinished) {
+  if (!request.output.save_codes.empty()) return request.output.save_codes;
+  if (song_is_stream) {
+    std::error_code error;
+    const fs::path temporary = fs::temp_directory_path(error);
+    return (error ? fs::path("/tmp") : temporary) / fmt::format("heartmula-{}.codes.safetensors", ::getpid());
+  }
+  const fs::path codes = codes_beside(request.output.save_path);
+  if (!is_there(codes) || same_file(codes, unfinished)) return codes;
+  fs::path free_name;
+  for (int i = 1; free_name.empty() || is_there(free_name); ++i) {
+    free_name = fmt::format("{}.codes.{}.safetensors", request.output.save_path, i);
+  }
+  if (same_file(codes, request.song.load_codes)) return free_name;
+  std::error_code error;
+  fs::rename(codes, free_name, error);
+  if (error) throw user_error("{}: holds codes of an earlier run and cannot be set aside", codes.string());
+  spdlog::warn("{}: codes of an earlier run, kept as {}", codes.string(), free_name.string());
+  return codes;
+}
+
+}  // namespace heartmula

@@ -1,0 +1,34 @@
+// Where a song goes, and what lies there already: nothing that somebody needs is written over.
+#pragma once
+
+#include <filesystem>
+#include <string>
+#include <vector>
+
+#include "checkpoint/checkpoint.h"
+#include "song/request.h"
+
+namespace heartmula {
+
+/// A path and the flag, or what else, it comes from: "--lyrics".
+struct NamedPath {
+  std::string name;
+  std::filesystem::path path;
+};
+
+/// "song.flac.json" beside "song.flac".
+std::filesystem::path sidecar_path(const std::filesystem::path& song);
+
+/// Throws Error(kUser) if two outputs of the request are one file, or if one of them is one of `inputs`, the codes that
+/// the song goes on from, or a file of the checkpoint. Looks at names and files; opens nothing.
+void check_outputs(const Request& request, const std::vector<NamedPath>& inputs, const CheckpointPaths& checkpoint);
+
+/// "song.mp3", or the first of "song-1.mp3", "song-2.mp3", ... that is not there yet.
+std::string unused_path(const std::string& path);
+
+/// Where the codes are while the song is made: --save_codes; beside the song; or among the temporary files if it goes
+/// into a pipe. Codes that lie beside the song from an earlier run are kept under another name, unless they are
+/// `unfinished`, the beginning of this very song. Never the file that the song is loaded from.
+std::filesystem::path prepare_codes_path(const Request& request, bool is_stream, const std::string& unfinished);
+
+}  // namespace heartmula

@@ -1,0 +1,211 @@
+#include "song/settings.h"
+
+#include <fmt/format.h>
+
+#include <filesystem>
+#include <nlohmann/json.hpp>
+
+#include "base/error.h"
+#include "song/setting_types.h"
+
+namespace heartmula {
+namespace {
+
+using namespace setting_types;
+using Group = SettingGroup;
+
+constexpr int64_t kMaxThreads = 1024;
+constexpr unsigned kSongs = kGenerate | kDecode;
+constexpr unsigned kAll = kGenerate | kDecode | kConvert;
+
+// The one device of this build; another is an error and no silent fallback.
+std::string parse_device(const std::string& word) {
+  if (word == "cpu") return word;
+  throw user_error("{}: this build has one device, cpu", word);
+}
+
+std::string device_name(const std::string& device) {
+  return device;
+}
+
+std::optional<int> parse_codec_threads(const std::string& word) {
+  return parse_overlap(word, kMaxThreads);
+}
+
+std::vector<Setting> make_table() {
+  const auto checkpoint = [](auto member) { return field(&Request::checkpoint, member); };
+  const auto song = [](auto member) { return field(&Request::song, member); };
+  const auto codec = [](auto... members) { return field(&Request::codec, members...); };
+  const auto machine = [](auto member) { return field(&Request::machine, member); };
+  const auto output = [](auto member) { return field(&Request::output, member); };
+  const auto run = [](auto member) { return field(&Request::run, member); };
+  using C = CheckpointSettings;
+  using S = SongSettings;
+  using M = MachineSettings;
+  using O = OutputSettings;
+  using R = RunSettings;
+  return {
+      {"model_path", Group::kCheckpoint, Changes::kNothing, kAll, path(checkpoint(&C::model_path), "DIR"),
+       "the checkpoint: HeartMuLa-oss-3B/, HeartCodec-oss/, tokenizer.json, gen_config.json"},
+      {"version", Group::kCheckpoint, Changes::kCodes, kAll, text(checkpoint(&C::version), "NAME"),
+       "size of the language model: the folder HeartMuLa-oss-NAME"},
+      {"lyrics", Group::kSong, Changes::kCodes, kGenerate, text(song(&S::lyrics), "FILE_OR_TEXT"),
+       "a file, or the lyrics themselves; a single line that looks like a file name and names none is an error",
+       "`./assets/lyrics.txt`"},
+      {"lyrics_text", Group::kSong, Changes::kThisRun, kGenerate, text(run(&R::lyrics_text)),
+       "the lyrics themselves, whatever they look like; `\"\"` is instrumental"},
+      {"tags", Group::kSong, Changes::kCodes, kGenerate, text(song(&S::tags), "FILE_OR_TEXT"),
+       "a file, or the tags themselves: `\"piano,happy\"`", "`./assets/tags.txt`"},
+      {"tags_text", Group::kSong, Changes::kThisRun, kGenerate, text(run(&R::tags_text)),
+       "the tags themselves, whatever they look like"},
+      {"title", Group::kSong, Changes::kNothing, kSongs, text(song(&S::title)), "title, written into the audio file"},
+      {"save_path", Group::kOutput, Changes::kNothing, kSongs, text(output(&O::save_path), "FILE"),
+       "where the song goes; a pipe or `/dev/stdout` works, too",
+       "`./assets/output.mp3`, or `output.mp3` where there is no folder `assets`"},
+      {"format", Group::kOutput, Changes::kNothing, kSongs,
+       word(output(&O::format), parse_audio_format, audio_format_name), "`wav`, `flac`, `ogg` or `mp3`",
+       "by the extension of `--save_path`"},
+      {"sample_format", Group::kOutput, Changes::kNothing, kSongs,
+       word(output(&O::sample_format), parse_sample_format, sample_format_name),
+       "`s16`, `s24` or `f32`, of WAV and FLAC", "`s16`"},
+      {"max_audio_length_ms", Group::kSong, Changes::kCodes, kGenerate, integer(song(&S::max_audio_length_ms), 0),
+       "longest song, in milliseconds"},
+      {"seed", Group::kSong, Changes::kCodes, kSongs, seed(song(&S::seed)),
+       "same seed, same song; -1 is a random one, which is printed and stored", "-1"},
+      {"topk", Group::kSong, Changes::kCodes, kGenerate, integer(song(&S::topk), 1),
+       "sample among this many likeliest codes", "", "; 1 takes the likeliest code each time"},
+      {"temperature", Group::kSong, Changes::kCodes, kGenerate, number(song(&S::temperature), 1e-3, 1e3),
+       "above 1 wilder, below 1 tamer", "", "; --topk 1 takes the likeliest code each time"},
+      {"cfg_scale", Group::kSong, Changes::kCodes, kGenerate, number(song(&S::cfg_scale), 0, 100),
+       "how closely to follow lyrics and tags; 1 is off, and half the arithmetic"},
+      {"mula_dtype", Group::kCheckpoint, Changes::kCodes, kGenerate | kConvert,
+       word(checkpoint(&C::mula_dtype), parse_weight_dtype, weight_dtype_name),
+       "weights of the language model: `bfloat16` (`bf16`) or `float32` (`fp32`); `float16` is taken as bfloat16, with "
+       "a "
+       "note"},
+      {"codec_dtype", Group::kCheckpoint, Changes::kSound, kAll,
+       word(checkpoint(&C::codec_dtype), parse_weight_dtype, weight_dtype_name), "weights of the codec, likewise"},
+      {"codec_steps", Group::kCodec, Changes::kSound, kSongs,
+       integer(codec(&CodecSettings::flow, &FlowSettings::steps), 1, 1000),
+       "Euler steps of the codec: fewer are faster and rougher"},
+      {"codec_guidance_scale", Group::kCodec, Changes::kSound, kSongs,
+       number(codec(&CodecSettings::flow, &FlowSettings::guidance), 0, 100),
+       "guidance of the codec; 1 is off, and half the arithmetic"},
+      {"compat", Group::kCodec, Changes::kSound, kSongs, flag(codec(&CodecSettings::compat)),
+       "reproduce heartlib's fault of losing the last 4.16 s of some lengths"},
+      {"save_codes", Group::kOutput, Changes::kNothing, kGenerate, path(output(&O::save_codes)),
+       "keep the codes in this file for good"},
+      {"load_codes", Group::kSong, Changes::kCodes, kGenerate, path(song(&S::load_codes)),
+       "go on from these codes, with their settings unless others are given"},
+      {"continue_from_ms", Group::kSong, Changes::kCodes, kGenerate, integer(song(&S::continue_from_ms), 0),
+       "how much of `--load_codes` to keep; `--max_audio_length_ms` is still the total", "all"},
+      {"lazy_load", Group::kMachine, Changes::kNothing, kGenerate, boolean(machine(&M::lazy_load)),
+       "one model in memory at a time: less memory, no audio before the last frame"},
+      {"mula_device", Group::kMachine, Changes::kNothing, kGenerate,
+       word(machine(&M::mula_device), parse_device, device_name),
+       "`cpu` is what this build has; anything else is an error, never a silent fallback"},
+      {"codec_device", Group::kMachine, Changes::kNothing, kSongs,
+       word(machine(&M::codec_device), parse_device, device_name), "likewise"},
+      {"threads", Group::kMachine, Changes::kNothing, kAll, integer(machine(&M::threads), 0, kMaxThreads), "threads",
+       "one for each core, or as many as decode fastest: [docs/threads.md](docs/threads.md)"},
+      {"cpus", Group::kMachine, Changes::kNothing, kSongs, path(machine(&M::cpus), "LIST"),
+       "pin the threads: `0-3,8` puts thread i on the i-th of these cpus, `fastest` on the fastest cores",
+       "not pinned"},
+      {"mlock", Group::kMachine, Changes::kNothing, kSongs, flag(machine(&M::mlock)),
+       "lock the weights in memory, so that the system never takes them out; needs the permission (`ulimit -l`)"},
+      {"overlap", Group::kMachine, Changes::kNothing, kGenerate,
+       word(machine(&M::overlap), parse_codec_threads, overlap_name, "WHAT"),
+       "decode finished windows beside the frame loop: `auto` measures whether, and with how many threads, that is "
+       "faster; `off`; or the number of threads for it"},
+      {"request", Group::kRun, Changes::kThisRun, kSongs, path(run(&R::request)),
+       "take every setting from this JSON, a song's sidecar; other flags stand over it"},
+      {"progress", Group::kRun, Changes::kThisRun, kAll, text(run(&R::progress), "MODE"),
+       "`bar`, `lines`, `json` (one object a line), `none`, on standard error", "`auto`: a bar on a terminal"},
+      {"profile", Group::kRun, Changes::kThisRun, kSongs, path(run(&R::profile)),
+       "write a trace of every operation (time, bytes, arithmetic, fraction of its limit), for "
+       "[Perfetto](https://ui.perfetto.dev)"},
+      {"spectrogram", Group::kRun, Changes::kThisRun, kSongs, path(run(&R::spectrogram)),
+       "draw the song here: its wave, and its spectrogram below (mel scale up to 20 kHz, 80 dB), as a PNG picture; a "
+       "picture that cannot be written at the end costs a line on standard error, never the song"},
+      {"json", Group::kRun, Changes::kThisRun, kSongs, flag(run(&R::json)),
+       "print the sidecar's JSON on standard output instead of a summary"},
+  };
+}
+
+}  // namespace
+
+const std::vector<Setting>& settings_table() {
+  static const std::vector<Setting> table = make_table();
+  return table;
+}
+
+const Setting* find_setting(std::string_view name) {
+  for (const Setting& setting : settings_table()) {
+    if (setting.name == name) return &setting;
+  }
+  return nullptr;
+}
+
+std::string default_text(const Setting& setting) {
+  if (!setting.default_text.empty()) return setting.default_text;
+  const nlohmann::json value = setting.type->get(Request());
+  if (value.is_null() || setting.type->placeholder().empty()) return {};
+  if (!value.is_string()) return value.dump();
+  const auto word = value.get<std::string>();
+  return word.empty() ? word : "`" + word + "`";
+}
+
+std::string markdown_rows(Commands command) {
+  std::string rows;
+  for (const Setting& setting : settings_table()) {
+    if ((setting.commands & command) == 0) continue;
+    const std::string placeholder = setting.type->placeholder();
+    const std::string default_value = default_text(setting);
+    rows += fmt::format("| `{}{}{}` | {}{} |\n", setting.flag(), placeholder.empty() ? "" : " ", placeholder,
+                        setting.help, default_value.empty() ? "" : fmt::format(" ({})", default_value));
+  }
+  return rows;
+}
+
+std::string plain_text(std::string_view text) {
+  std::string plain;
+  for (size_t i = 0; i < text.size(); ++i) {
+    if (text[i] == '`' || text[i] == '[') continue;
+    if (text.substr(i).starts_with("](")) {  // the target of a link
+      i = text.find(')', i);
+      continue;
+    }
+    plain += text[i];
+  }
+  return plain;
+}
+
+nlohmann::json music_json(const Request& request) {
+  nlohmann::json json = nlohmann::json::object();
+  for (const Setting& setting : settings_table()) {
+    nlohmann::json value = setting.type->get(request);
+    const bool makes_music = setting.changes == Changes::kCodes || setting.changes == Changes::kSound;
+    if (!makes_music || value.is_null()) continue;
+    const auto file_name = [](const nlohmann::json& path) {
+      return std::filesystem::path(path.get<std::string>()).filename().string();
+    };
+    if (setting.type->names_files()) {
+      if (value.is_array()) {
+        for (nlohmann::json& path : value) path = file_name(path);
+      } else {
+        value = file_name(value);
+      }
+    }
+    json[setting.name] = std::move(value);
+  }
+  return json;
+}
+
+bool same_codes(const Request& a, const Request& b) {
+  for (const Setting& setting : settings_table()) {
+    if (setting.changes == Changes::kCodes && setting.type->get(a) != setting.type->get(b)) return false;
+  }
+  return true;
+}
+
+}  // namespace heartmula

@@ -1,0 +1,54 @@
+#include "song/song_output.h"
+
+#include <nlohmann/json.hpp>
+#include <system_error>
+
+#include "codec/wave_decoder.h"
+#include "song/outputs.h"
+#include "song/settings.h"
+
+namespace heartmula {
+namespace fs = std::filesystem;
+
+SongOutput::SongOutput(const Request& request, const CancelToken* cancel)
+    : path_(request.output.save_path), kind_(check_writable(path_)) {
+  const AudioFormat format = request.output.resolved_format();
+  if (!is_stream()) check_writable(sidecar_path(path_));
+  writer_.emplace(path_, format, resolve_sample_format(format, request.output.sample_format), cancel);
+}
+
+void SongOutput::write(std::span<const float> left, std::span<const float> right) {
+  meter_.add(left);
+  meter_.add(right);
+  samples_ += static_cast<int64_t>(left.size());
+  writer_->write(left, right);
+}
+
+void SongOutput::finish(const Request& request, const nlohmann::json& sidecar) {
+  writer_->finish({.title = request.song.title,
+                   .artist = "HeartMuLa",
+                   .genre = request.song.tags,
+                   .comment = "Made with heartmula.cpp",
+                   .lyrics = request.song.lyrics,
+                   .seed = std::to_string(*request.song.seed),
+                   .request_json = music_json(request).dump()});
+  if (!is_stream()) write_sidecar(sidecar);
+}
+
+void SongOutput::finish_cancelled(const nlohmann::json& sidecar) const {
+  std::error_code ignored;
+  if (!is_stream() && !fs::exists(path_, ignored)) write_sidecar(sidecar);
+}
+
+double SongOutput::duration_s() const {
+  return static_cast<double>(samples_) / static_cast<double>(kSampleRate);
+}
+
+void SongOutput::write_sidecar(const nlohmann::json& sidecar) const {
+  const std::string text = sidecar.dump(2) + "\n";
+  AtomicFile file(sidecar_path(path_));
+  file.write(std::as_bytes(std::span(text)));
+  file.commit(true);
+}
+
+}  // namespace heartmula

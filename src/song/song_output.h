@@ -1,0 +1,42 @@
+// The audio file of a song, its levels, and the JSON beside it.
+#pragma once
+
+#include <filesystem>
+#include <nlohmann/json_fwd.hpp>
+#include <optional>
+#include <span>
+
+#include "audio/audio_writer.h"
+#include "audio/meters.h"
+#include "base/file.h"
+#include "song/request.h"
+
+namespace heartmula {
+
+class SongOutput {
+ public:
+  /// Throws Error(kUser) if song or JSON cannot be written where they shall go. `cancel` may be null, and must outlive
+  /// it otherwise.
+  SongOutput(const Request& request, const CancelToken* cancel);
+
+  bool is_stream() const { return kind_ == OutputKind::kStream; }
+  void write(std::span<const float> left, std::span<const float> right);
+  /// Song and JSON are whole on the disk when it returns.
+  void finish(const Request& request, const nlohmann::json& sidecar);
+  /// Writes the JSON where the song would be, unless an earlier one is there: that has a sidecar of its own.
+  void finish_cancelled(const nlohmann::json& sidecar) const;
+
+  const LevelMeter& meter() const { return meter_; }
+  double duration_s() const;
+
+ private:
+  void write_sidecar(const nlohmann::json& sidecar) const;
+
+  std::filesystem::path path_;
+  OutputKind kind_;
+  std::optional<AudioWriter> writer_;
+  LevelMeter meter_;
+  int64_t samples_ = 0;
+};
+
+}  // namespace heartmula

@@ -1,0 +1,92 @@
+#include "song/song_result.h"
+
+#include <fmt/format.h>
+
+#include <nlohmann/json.hpp>
+#include <vector>
+
+#include "base/cpu_info.h"
+
+namespace heartmula {
+namespace {
+
+constexpr double kFrameSeconds = 1e-3 * kFrameMs;
+constexpr double kWorthALimit = 10;  // seconds of work; measuring the machine takes half of one
+
+std::vector<std::string> warnings_of(const LevelMeter& meter, const SongOutcome& outcome, const Models& models) {
+  std::vector<std::string> warnings = models.warnings();
+  if (meter.silent()) warnings.emplace_back("silence: no sample is louder than -60 dB of full scale");
+  if (meter.not_a_number() > 0) warnings.push_back(fmt::format("{} samples are not a number", meter.not_a_number()));
+  if (meter.clipped() > 0) warnings.push_back(fmt::format("clipping: {} samples beyond full scale", meter.clipped()));
+  if (outcome.dropped_codes > 0) {
+    warnings.push_back(fmt::format("{} codes have no entry in the codec and were dropped", outcome.dropped_codes));
+  }
+  return warnings;
+}
+
+// What the machine could do at most, and which part of that each stage reached.
+nlohmann::json limits_of(const SongOutcome& outcome, const Models& models) {
+  const DeviceLimits limits = DeviceLimits::measure(models.options().machine.threads, models.options().machine.cpus);
+  const auto fraction = [&](const WorkTotals& totals, DType dtype, double seconds) {
+    return limits.seconds(totals.stored_bytes(), totals.flop(), dtype) / seconds;
+  };
+  nlohmann::json json = {{"read_gb_s", limits.read_bytes_s * 1e-9},
+                         {"f32_gflop_s", limits.f32_flop_s * 1e-9},
+                         {"bf16_gflop_s", limits.bf16_flop_s * 1e-9},
+                         {"codec_fraction", fraction(models.codec_totals(), models.options().checkpoint.codec_dtype,
+                                                     outcome.codec_seconds)}};
+  if (outcome.new_frames > 0) {
+    json["frames_fraction"] =
+        fraction(models.lm_totals(), models.options().checkpoint.mula_dtype, outcome.frames_seconds);
+  }
+  return json;
+}
+
+}  // namespace
+
+nlohmann::json result_of(const SongOutcome& outcome, const SongOutput& output, const MemoryPlan& plan,
+                         const std::optional<StopReason>& stop_reason, double total_seconds, const Models& models) {
+  const double duration = output.duration_s();
+  const double new_duration = static_cast<double>(outcome.new_frames) * kFrameSeconds;
+  nlohmann::json seconds = {{"load", outcome.load_seconds}, {"codec", outcome.codec_seconds}, {"total", total_seconds}};
+  nlohmann::json factor = {{"codec", outcome.codec_seconds / duration}, {"total", total_seconds / duration}};
+  if (outcome.new_frames > 0) {
+    seconds["frames"] = outcome.frames_seconds;
+    factor["frames"] = outcome.frames_seconds / new_duration;
+  }
+  nlohmann::json result = {{"frames", outcome.frames},
+                           {"duration_s", duration},
+                           {"seconds", seconds},
+                           {"real_time_factor", factor},
+                           {"peak_memory_bytes", peak_memory_bytes()},
+                           {"memory_plan", to_json(plan)},
+                           {"sample_peak", output.meter().peak()},
+                           {"rms", output.meter().rms()},
+                           {"dropped_codes", outcome.dropped_codes},
+                           {"warnings", warnings_of(output.meter(), outcome, models)},
+                           {"device", models.device()},
+                           {"version", HEARTMULA_VERSION}};
+  const bool is_long = outcome.frames_seconds + outcome.codec_seconds > kWorthALimit;
+  if (is_long) result["limits"] = limits_of(outcome, models);
+  if (outcome.new_frames > 0) {
+    result["overlap"] = {{"codec_threads", outcome.overlap_threads}, {"gain", outcome.overlap_gain}};
+  }
+  if (stop_reason) result["stop_reason"] = *stop_reason == StopReason::kEos ? "eos" : "length";
+  return result;
+}
+
+nlohmann::json cancelled_result(int64_t frames, const std::string& codes, const MemoryPlan& plan, double total_seconds,
+                                const Models& models) {
+  return {{"frames", frames},
+          {"duration_s", static_cast<double>(frames) * kFrameSeconds},
+          {"stop_reason", "cancelled"},
+          {"codes", codes},
+          {"seconds", {{"total", total_seconds}}},
+          {"peak_memory_bytes", peak_memory_bytes()},
+          {"memory_plan", to_json(plan)},
+          {"warnings", models.warnings()},
+          {"device", models.device()},
+          {"version", HEARTMULA_VERSION}};
+}
+
+}  // namespace heartmula

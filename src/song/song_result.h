@@ -1,0 +1,22 @@
+// What is told of a finished song: the "result" of its sidecar.
+#pragma once
+
+#include <nlohmann/json_fwd.hpp>
+#include <optional>
+#include <string>
+
+#include "checkpoint/memory_plan.h"
+#include "song/generator.h"
+#include "song/song_output.h"
+
+namespace heartmula {
+
+/// Measures the machine if the song took long enough for that to be worth it.
+nlohmann::json result_of(const SongOutcome& outcome, const SongOutput& output, const MemoryPlan& plan,
+                         const std::optional<StopReason>& stop_reason, double total_seconds, const Models& models);
+
+/// Of a song that was cancelled: its first `frames` frames are in the file `codes`.
+nlohmann::json cancelled_result(int64_t frames, const std::string& codes, const MemoryPlan& plan, double total_seconds,
+                                const Models& models);
+
+}  // namespace heartmula

@@ -1,0 +1,150 @@
+// One table makes the flags, the JSON, the checks and the README.
+#include "song/settings.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <cstdlib>
+#include <fstream>
+#include <iterator>
+#include <nlohmann/json.hpp>
+#include <set>
+
+#include "base/testing.h"
+
+namespace heartmula {
+namespace {
+
+using nlohmann::json;
+using testing::AllOf;
+using testing::HasSubstr;
+using testing::Not;
+using testing::StartsWith;
+
+/// The complaint about this word after the flag.
+std::string complaint(const std::string& name, const std::string& word) {
+  const Setting& setting = *find_setting(name);
+  Request request;
+  request.checkpoint.model_path = "ckpt";
+  return error_of(ErrorKind::kUser, [&] {
+    setting.type->parse(request, word, setting.flag());
+    validate(request);
+  });
+}
+
+TEST(Settings, names_are_different_and_have_help) {
+  std::set<std::string> names;
+  for (const Setting& setting : settings_table()) {
+    EXPECT_TRUE(names.insert(setting.name).second) << setting.name;
+    EXPECT_EQ(find_setting(setting.name), &setting);
+    EXPECT_FALSE(setting.help.empty()) << setting.name;
+    EXPECT_NE(setting.commands, 0u) << setting.name;
+  }
+  EXPECT_EQ(find_setting("no such setting"), nullptr);
+}
+
+TEST(Settings, the_defaults_are_heartlibs) {
+  const json defaults = to_json(Request());
+  EXPECT_EQ(defaults["version"], "3B");
+  EXPECT_EQ(defaults["max_audio_length_ms"], 240000);
+  EXPECT_EQ(defaults["topk"], 50);
+  EXPECT_EQ(defaults["temperature"], 1.0);
+  EXPECT_EQ(defaults["cfg_scale"], 1.5);
+  EXPECT_EQ(defaults["mula_dtype"], "bfloat16");
+  EXPECT_EQ(defaults["codec_dtype"], "float32");
+  EXPECT_EQ(defaults["lazy_load"], false);
+  EXPECT_FALSE(defaults.contains("seed"));
+}
+
+TEST(Settings, what_is_of_one_run_is_not_stored) {
+  Request request;
+  request.run.progress = "json";
+  request.run.json = true;
+  request.run.lyrics_text = "la";
+  EXPECT_EQ(to_json(request), to_json(Request()));
+  EXPECT_THAT(error_of(ErrorKind::kUser, [] { parse_request(R"({"progress": "bar"})", "song.json"); }),
+              HasSubstr("unknown setting \"progress\""));
+}
+
+TEST(Settings, a_song_carries_what_makes_its_music_and_nothing_of_the_machine) {
+  Request request;
+  request.checkpoint.model_path = "/home/somebody/ckpt";
+  request.song.load_codes = "/home/somebody/old.safetensors";
+  request.output.save_path = "/home/somebody/song.flac";
+  request.output.save_codes = "/home/somebody/codes";
+  request.machine.cpus = "0-3";
+  request.machine.threads = 3;
+  request.song.lyrics = "la";
+  request.song.seed = 7;
+  const json music = music_json(request);
+  EXPECT_THAT(music.dump(), Not(HasSubstr("somebody")));
+  EXPECT_FALSE(music.contains("threads"));
+  EXPECT_FALSE(music.contains("cpus"));
+  EXPECT_EQ(music["seed"], 7);
+  EXPECT_EQ(music["lyrics"], "la");
+  EXPECT_EQ(music["codec_steps"], 10);
+  EXPECT_EQ(music["load_codes"], "old.safetensors");
+  parse_request(music.dump(), "song.flac");
+}
+
+TEST(Settings, other_sound_is_the_same_codes) {
+  Request a;
+  a.song.seed = 1;
+  Request b = a;
+  b.codec.flow.steps = 3;
+  b.machine.threads = 2;
+  b.output.save_path = "other.wav";
+  EXPECT_TRUE(same_codes(a, b));
+  b.song.topk = 3;
+  EXPECT_FALSE(same_codes(a, b));
+}
+
+TEST(Settings, a_word_that_is_no_value_is_told_with_its_flag) {
+  EXPECT_THAT(complaint("topk", "many"), AllOf(StartsWith("--topk many"), HasSubstr("integer")));
+  EXPECT_THAT(complaint("temperature", "0,8"), AllOf(StartsWith("--temperature 0,8"), HasSubstr("write 0.8")));
+  EXPECT_THAT(complaint("codec_steps", "1,5"), HasSubstr("write 1.5"));
+  EXPECT_THAT(complaint("mula_dtype", "int8"), AllOf(StartsWith("--mula_dtype: "), HasSubstr("int8")));
+  EXPECT_THAT(complaint("mula_device", "cuda"), AllOf(StartsWith("--mula_device"), HasSubstr("cuda")));
+  EXPECT_THAT(complaint("seed", "-2"), AllOf(StartsWith("--seed -2"), HasSubstr("2^64")));
+}
+
+TEST(Settings, who_wants_no_chance_is_told_of_topk_1) {
+  EXPECT_THAT(complaint("temperature", "0"), HasSubstr("--topk 1"));
+  EXPECT_THAT(complaint("topk", "0"), HasSubstr("1 takes the likeliest"));
+}
+
+TEST(Settings, a_seed_of_minus_one_is_random_in_json_too) {
+  Request seeded;
+  seeded.song.seed = 5;
+  EXPECT_EQ(parse_request(R"({"seed": -1})", "x", seeded).request.song.seed, std::nullopt);
+  EXPECT_EQ(parse_request(R"({"seed": 18446744073709551615})", "x").request.song.seed, 18446744073709551615u);
+  EXPECT_THAT(error_of(ErrorKind::kUser, [] { parse_request(R"({"seed": -2})", "x"); }), StartsWith("x: seed -2"));
+  EXPECT_THAT(error_of(ErrorKind::kUser, [] { parse_request(R"({"seed": 1.5})", "x"); }), StartsWith("x: seed"));
+}
+
+TEST(Settings, help_without_markdown) {
+  EXPECT_EQ(plain_text("as `many` as [docs/a.md](docs/b.md) says"), "as many as docs/a.md says");
+}
+
+/// README's table of generate's flags is written by the settings; HEARTMULA_WRITE_README=1 in the environment of this
+/// test writes it again.
+TEST(Settings, the_readme_has_their_table) {
+  const std::filesystem::path path = std::filesystem::path(HEARTMULA_SOURCE_FOLDER) / "README.md";
+  std::ifstream file(path);
+  std::string readme{std::istreambuf_iterator<char>(file), {}};
+  const std::string heading = "### `heartmula generate`\n\n| flag | meaning |\n|---|---|\n";
+  size_t begin = readme.find(heading);
+  ASSERT_NE(begin, std::string::npos);
+  begin += heading.size();
+  const size_t end = readme.find("\n\n", begin) + 1;
+  const std::string rows = markdown_rows(kGenerate);
+  if (std::getenv("HEARTMULA_WRITE_README") != nullptr) {
+    readme.replace(begin, end - begin, rows);
+    std::ofstream(path) << readme;
+    return;
+  }
+  EXPECT_EQ(readme.substr(begin, end - begin), rows);
+}
+
+}  // namespace
+}  // namespace heartmula
