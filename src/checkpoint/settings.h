@@ -1,13 +1,14 @@
 // Which checkpoint makes a song, and what of the machine it may use.
 #pragma once
 
-#include <cstdint>
 #include <optional>
 #include <string>
 
 #include "tensor/dtype.h"
 
 namespace heartmula {
+
+inline constexpr int kMaxThreads = 1024;
 
 struct CheckpointSettings {
   std::string model_path;
@@ -17,8 +18,8 @@ struct CheckpointSettings {
 };
 
 /// "bfloat16", "bf16", "float16", "fp16", "float32", "fp32" as in heartlib; 16-bit floats are bf16 (with a note for
-/// fp16). Throws Error(kUser) for anything else.
-DType parse_weight_dtype(const std::string& name);
+/// fp16). Throws Error(kUser) that begins with `flag` ("--mula_dtype") for anything else.
+DType parse_weight_dtype(const std::string& flag, const std::string& name);
 std::string weight_dtype_name(DType dtype);
 
 struct MachineSettings {
@@ -31,8 +32,8 @@ struct MachineSettings {
   std::optional<int> overlap = {};  // threads of the codec beside the frame loop, 0 for none; measured if not given
 };
 
-/// "auto" (nothing), "off" (0), or a number of threads up to `max_threads`. Throws Error(kUser) for anything else.
-std::optional<int> parse_overlap(const std::string& word, int64_t max_threads);
+/// "auto" (nothing), "off" (0), or a number of threads. Throws Error(kUser) that begins with `flag` for anything else.
+std::optional<int> parse_overlap(const std::string& flag, const std::string& word);
 std::string overlap_name(const std::optional<int>& overlap);
 
 }  // namespace heartmula

@@ -39,18 +39,16 @@ std::string song_text(const std::string& flag, const std::optional<std::string>&
 ResolvedRequest resolve_request(const SettingFlags& flags, CheckpointParts parts, const std::string& codes) {
   Request defaults;
   defaults.output.save_path = asset_path("output.mp3");
-  Request given = defaults;  // by the command line alone
-  flags.apply(given);
-  const ProgressMode mode = parse_progress_mode(given.run.progress);
+  const ProgressMode mode = parse_progress_mode(flags.word("progress").value_or(defaults.run.progress));
   if (mode == ProgressMode::kNone || mode == ProgressMode::kJson) spdlog::set_level(spdlog::level::err);
 
   ResolvedRequest resolved;
   StoredRequest stored{.request = defaults};
   bool has_texts = false;
-  const std::string load_codes = codes.empty() ? given.song.load_codes : codes;
-  if (!given.run.request.empty()) {
-    stored = read_request(given.run.request, defaults);
-    resolved.inputs.push_back({"--request", given.run.request});
+  const std::string load_codes = codes.empty() ? flags.word("load_codes").value_or("") : codes;
+  if (const std::optional<std::string> file = flags.word("request")) {
+    stored = read_request(*file, defaults);
+    resolved.inputs.push_back({"--request", *file});
     has_texts = true;
   } else if (!load_codes.empty()) {
     const std::string json = read_codes(load_codes).request_json;

@@ -2,7 +2,6 @@
 
 #include <CLI/CLI.hpp>
 
-#include "base/error.h"
 #include "checkpoint/settings.h"
 #include "cli/commands.h"
 
@@ -38,20 +37,14 @@ void StageOptions::add_to(CLI::App& command) {
 
 bench::StageChoice StageOptions::resolve() const {
   bench::StageChoice choice = choice_;
-  choice.mula_dtypes = parse("mula_dtype", mula_dtypes_);
-  choice.codec_dtypes = parse("codec_dtype", codec_dtypes_);
+  choice.mula_dtypes = parse("--mula_dtype", mula_dtypes_);
+  choice.codec_dtypes = parse("--codec_dtype", codec_dtypes_);
   return choice;
 }
 
 std::vector<DType> StageOptions::parse(const char* flag, const std::vector<std::string>& names) {
   std::vector<DType> dtypes;
-  for (const std::string& name : names) {
-    try {
-      dtypes.push_back(parse_weight_dtype(name));
-    } catch (const Error& error) {
-      throw user_error("--{}: {}", flag, error.what());
-    }
-  }
+  for (const std::string& name : names) dtypes.push_back(parse_weight_dtype(flag, name));
   return dtypes;
 }
 

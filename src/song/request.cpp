@@ -73,7 +73,9 @@ StoredRequest parse_request(std::string_view text, const std::string& name, Requ
   for (const auto& item : object.items()) {
     const Setting* setting = find_setting(item.key());
     if (setting == nullptr || !setting->stored()) throw user_error("{}: unknown setting \"{}\"", name, item.key());
-    setting->type->set(request, item.value(), name + ": " + setting->name);
+    const std::string where = name + ": " + setting->name;
+    setting->type->set(request, item.value(), where);
+    setting->type->check(request, where, setting->hint);
   }
   return {.request = std::move(request), .was_made = is_sidecar};
 }

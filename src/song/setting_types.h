@@ -234,7 +234,8 @@ class Flag final : public Base<Field> {
   bool takes_word_;
 };
 
-/// One of a few words, or what a pair of functions makes of them; `parse` throws Error(kUser) for any other.
+/// What a pair of functions makes of a word and back; `parse` takes the flag, too, and throws Error(kUser) that begins
+/// with it for a word that is none.
 template <typename Field, typename Parse, typename Name>
 class Word final : public Base<Field> {
  public:
@@ -250,11 +251,7 @@ class Word final : public Base<Field> {
     parse(request, value.get<std::string>(), where);
   }
   void parse(Request& request, const std::string& word, const std::string& where) const override {
-    try {
-      this->at(request) = parse_(word);
-    } catch (const Error& error) {
-      throw user_error("{}: {}", where, error.what());
-    }
+    this->at(request) = parse_(where, word);
   }
   void check(const Request&, const std::string&, const std::string&) const override {}
 

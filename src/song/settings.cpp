@@ -14,22 +14,35 @@ namespace {
 using namespace setting_types;
 using Group = SettingGroup;
 
-constexpr int64_t kMaxThreads = 1024;
 constexpr unsigned kSongs = kGenerate | kDecode;
 constexpr unsigned kAll = kGenerate | kDecode | kConvert;
 
+// Names the flag in what `parse` throws.
+template <typename Parse>
+auto with_flag(const std::string& flag, const Parse& parse) {
+  try {
+    return parse();
+  } catch (const Error& error) {
+    throw user_error("{}: {}", flag, error.what());
+  }
+}
+
 // The one device of this build; another is an error and no silent fallback.
-std::string parse_device(const std::string& word) {
+std::string parse_device(const std::string& flag, const std::string& word) {
   if (word == "cpu") return word;
-  throw user_error("{}: this build has one device, cpu", word);
+  throw user_error("{} {}: this build has one device, cpu", flag, word);
 }
 
 std::string device_name(const std::string& device) {
   return device;
 }
 
-std::optional<int> parse_codec_threads(const std::string& word) {
-  return parse_overlap(word, kMaxThreads);
+AudioFormat parse_format(const std::string& flag, const std::string& word) {
+  return with_flag(flag, [&] { return parse_audio_format(word); });
+}
+
+SampleFormat parse_samples(const std::string& flag, const std::string& word) {
+  return with_flag(flag, [&] { return parse_sample_format(word); });
 }
 
 std::vector<Setting> make_table() {
@@ -63,10 +76,10 @@ std::vector<Setting> make_table() {
        "where the song goes; a pipe or `/dev/stdout` works, too",
        "`./assets/output.mp3`, or `output.mp3` where there is no folder `assets`"},
       {"format", Group::kOutput, Changes::kNothing, kSongs,
-       word(output(&O::format), parse_audio_format, audio_format_name), "`wav`, `flac`, `ogg` or `mp3`",
+       word(output(&O::format), parse_format, audio_format_name), "`wav`, `flac`, `ogg` or `mp3`",
        "by the extension of `--save_path`"},
       {"sample_format", Group::kOutput, Changes::kNothing, kSongs,
-       word(output(&O::sample_format), parse_sample_format, sample_format_name),
+       word(output(&O::sample_format), parse_samples, sample_format_name),
        "`s16`, `s24` or `f32`, of WAV and FLAC", "`s16`"},
       {"max_audio_length_ms", Group::kSong, Changes::kCodes, kGenerate, integer(song(&S::max_audio_length_ms), 0),
        "longest song, in milliseconds"},
@@ -114,7 +127,7 @@ std::vector<Setting> make_table() {
       {"mlock", Group::kMachine, Changes::kNothing, kSongs, flag(machine(&M::mlock)),
        "lock the weights in memory, so that the system never takes them out; needs the permission (`ulimit -l`)"},
       {"overlap", Group::kMachine, Changes::kNothing, kGenerate,
-       word(machine(&M::overlap), parse_codec_threads, overlap_name, "WHAT"),
+       word(machine(&M::overlap), parse_overlap, overlap_name, "WHAT"),
        "decode finished windows beside the frame loop: `auto` measures whether, and with how many threads, that is "
        "faster; `off`; or the number of threads for it"},
       {"request", Group::kRun, Changes::kThisRun, kSongs, path(run(&R::request)),

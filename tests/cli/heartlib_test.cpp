@@ -17,7 +17,9 @@ class Heartlib : public testing::Test {
     folder_.write("assets/lyrics.txt", "[Verse]\nThe sun creeps in\n");
     folder_.write("assets/tags.txt", "piano,happy,wedding");
   }
+  /// A song that is there already would not be written over.
   Finished paste(const std::string& flags) const {
+    fs::remove(folder_ / "assets/output.mp3");
     return run_script("heartmula generate " + flags + " --max_audio_length_ms=400 --codec_steps 1",
                       folder_.path().string());
   }

@@ -51,11 +51,11 @@ TEST(Generate, the_sidecar_makes_the_same_song_again) {
   const fs::path sidecar = folder / "kept.json";
   fs::rename(song.string() + ".json", sidecar);
   fs::remove(song);
-  succeeds({"generate", "--request", sidecar});
+  succeeds({"generate", "--request", sidecar, "--save_path", song});
   EXPECT_EQ(contents(song), before);
   EXPECT_EQ(json_of(song.string() + ".json")["request"], json_of(sidecar)["request"]);
 
-  succeeds({"generate", "--request", sidecar, "--seed", "2"});
+  succeeds({"generate", "--request", sidecar, "--save_path", song, "--seed", "2"});
   EXPECT_NE(contents(song), before);
 }
 
@@ -226,7 +226,7 @@ TEST(Codes, what_decode_writes_can_be_made_again_by_generate) {
   const std::string decoded = contents(song);
   const json result = json_of(song.string() + ".json")["result"];
   EXPECT_EQ(result["frames"], 5);
-  succeeds({"generate", "--request", song.string() + ".json"});
+  succeeds({"generate", "--request", song.string() + ".json", "--save_path", song});
   constexpr size_t kSampleBytes = 5 * 3840 * 2 * 2;  // behind a header of 44 bytes; then come tags
   EXPECT_EQ(contents(song).substr(44, kSampleBytes), decoded.substr(44, kSampleBytes));
   EXPECT_EQ(inspected(codes)["frames"], 5);

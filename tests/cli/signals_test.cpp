@@ -80,7 +80,7 @@ TEST_P(Signals, in_the_codec_keep_the_frames_from_which_the_same_song_can_be_mad
     EXPECT_THAT(files_in(folder_.path()), ElementsAre("song.wav.codes.safetensors", "song.wav.json"));
     EXPECT_EQ(frames_in(codes_), 11);
   }
-  succeeds({"generate", "--load_codes", codes_, "--codec_steps", "1", "--lazy_load", "false"});
+  succeeds({"generate", "--load_codes", codes_, "--save_path", song_, "--codec_steps", "1"});
   EXPECT_EQ(contents(song_), expected);
   EXPECT_THAT(files_in(folder_.path()), ElementsAre("song.wav", "song.wav.json"));
 }
@@ -287,7 +287,7 @@ TEST(Continuation, after_any_number_of_interruptions_is_the_same_song) {
   int64_t frames = 0;
   for (int round = 0; round < 3; ++round) {
     const Arguments begin = endless_song(song, length);
-    const Arguments go_on = {"generate", "--load_codes", codes, "--progress", "json"};
+    const Arguments go_on = {"generate", "--load_codes", codes, "--save_path", song, "--progress", "json"};
     Process process(program(round == 0 ? begin : go_on));
     process.wait_until([&] { return stage_begun(process, "frames"); });
     process.send(SIGINT);
@@ -298,7 +298,7 @@ TEST(Continuation, after_any_number_of_interruptions_is_the_same_song) {
     frames = frames_in(codes);
     EXPECT_GT(frames, 0);
   }
-  if (fs::exists(codes)) succeeds({"generate", "--load_codes", codes});
+  if (fs::exists(codes)) succeeds({"generate", "--load_codes", codes, "--save_path", song});
   EXPECT_EQ(contents(song), expected);
 }
 

@@ -48,8 +48,15 @@ inline Arguments song_flags(int64_t ms = 800, const std::string& checkpoint = kC
           "1"};
 }
 
+/// A text of its own among `more` takes the place of the usual one.
 inline Arguments generate(const fs::path& save_path, const Arguments& more = {}) {
-  return Arguments{"generate"} + song_flags() + Arguments{"--save_path", save_path.string()} + more;
+  Arguments flags = song_flags();
+  for (const std::string flag : {"--lyrics", "--tags"}) {
+    if (std::find(more.begin(), more.end(), flag) == more.end()) continue;
+    const auto usual = std::find(flags.begin(), flags.end(), flag + "_text");
+    flags.erase(usual, usual + 2);
+  }
+  return Arguments{"generate"} + flags + Arguments{"--save_path", save_path.string()} + more;
 }
 
 inline std::string contents(const fs::path& path) {

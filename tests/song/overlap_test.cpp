@@ -80,10 +80,10 @@ TEST(Overlap, more_threads_than_can_be_spared_are_refused) {
 }
 
 TEST(Overlap, words) {
-  EXPECT_EQ(parse_overlap("auto", 1024), std::nullopt);
-  EXPECT_EQ(parse_overlap("off", 1024), 0);
-  EXPECT_EQ(parse_overlap("12", 1024), 12);
-  for (const char* word : {"", "on", "-1", "0", "1x", "99999"}) EXPECT_THROW(parse_overlap(word, 1024), Error) << word;
+  EXPECT_EQ(parse_overlap("--overlap", "auto"), std::nullopt);
+  EXPECT_EQ(parse_overlap("--overlap", "off"), 0);
+  EXPECT_EQ(parse_overlap("--overlap", "12"), 12);
+  for (const char* word : {"", "on", "-1", "0", "1x", "99999"}) EXPECT_THROW(parse_overlap("--overlap", word), Error) << word;
 }
 
 std::string samples_with(const std::optional<int>& overlap, const std::filesystem::path& path) {

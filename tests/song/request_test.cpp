@@ -96,13 +96,13 @@ TEST(Request, a_setting_of_another_kind_is_an_error_with_its_name) {
 }
 
 TEST(Request, weights_have_the_names_of_heartlib) {
-  for (const char* name : {"float32", "fp32"}) EXPECT_EQ(parse_weight_dtype(name), DType::kF32);
+  for (const char* name : {"float32", "fp32"}) EXPECT_EQ(parse_weight_dtype("--mula_dtype", name), DType::kF32);
   for (const char* name : {"bfloat16", "bf16", "float16", "fp16"}) {
-    EXPECT_EQ(parse_weight_dtype(name), DType::kBF16);
+    EXPECT_EQ(parse_weight_dtype("--mula_dtype", name), DType::kBF16);
   }
   for (const char* name : {"", "int8", "Float32", "float"}) {
-    EXPECT_THAT(error_of(ErrorKind::kUser, [&] { parse_weight_dtype(name); }),
-                HasSubstr(std::string("'") + name + "'"));
+    EXPECT_THAT(error_of(ErrorKind::kUser, [&] { parse_weight_dtype("--mula_dtype", name); }),
+                StartsWith(std::string("--mula_dtype ") + name));
   }
 }
 
