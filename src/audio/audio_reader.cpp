@@ -11,6 +11,7 @@
 #include "audio/format.h"
 #include "base/error.h"
 #include "base/file.h"
+#include "base/file_kind.h"
 
 namespace heartmula {
 namespace {
@@ -50,10 +51,13 @@ bool is_cut_wav(std::span<const std::byte> bytes) {
 
 Audio read_audio(const std::filesystem::path& path) {
   // Says of a missing file, a folder or a pipe what is wrong with it, which libsndfile does not.
-  const bool is_cut = is_cut_wav(MappedFile::open(path)->bytes());
+  refuse_unfinished_download(path);
+  const std::shared_ptr<const MappedFile> mapped = MappedFile::open(path);
+  const bool is_cut = is_cut_wav(mapped->bytes());
   SF_INFO info = {};
   const std::unique_ptr<SNDFILE, CloseDecoder> file(sf_open(path.c_str(), SFM_READ, &info));
   if (file == nullptr) {
+    refuse_other_kind(mapped->bytes(), FileKind::kAudio, path.string());
     throw user_error("{}: not an audio file that can be read ({}); WAV, FLAC, Ogg, Opus and MP3 can", path.string(),
                      sf_strerror(nullptr));
   }

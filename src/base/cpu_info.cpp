@@ -93,8 +93,11 @@ std::string cpu_model_name(const fs::path& root) {
 MemoryInfo memory_info(const fs::path& root) {
   const fs::path meminfo = root / "proc/meminfo";
   MemoryInfo memory;
-  memory.total_bytes = field(meminfo, "MemTotal:").value_or(0) * 1024;
-  memory.available_bytes = field(meminfo, "MemAvailable:").value_or(0) * 1024;
+  const auto limit_to = [](std::optional<uint64_t>& bytes, uint64_t limit) {
+    bytes = std::min(bytes.value_or(limit), limit);
+  };
+  if (const auto total = field(meminfo, "MemTotal:")) memory.total_bytes = *total * 1024;
+  if (const auto available = field(meminfo, "MemAvailable:")) memory.available_bytes = *available * 1024;
   for (const Cgroup& cgroup : cgroups(root, "memory")) {
     const MemoryFiles& files = cgroup.unified ? kMemoryV2 : kMemoryV1;
     for (const fs::path& folder : cgroup.folders) {
@@ -103,8 +106,8 @@ MemoryInfo memory_info(const fs::path& root) {
       uint64_t used = number_in(folder / files.usage).value_or(0);
       for (const char* cache : files.file_cache)
         used -= std::min(used, field(folder / "memory.stat", cache).value_or(0));
-      memory.total_bytes = std::min(memory.total_bytes, *limit);
-      memory.available_bytes = std::min(memory.available_bytes, *limit - std::min(used, *limit));
+      limit_to(memory.total_bytes, *limit);
+      limit_to(memory.available_bytes, *limit - std::min(used, *limit));
     }
   }
   return memory;

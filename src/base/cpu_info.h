@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <filesystem>
+#include <optional>
 #include <string>
 
 namespace heartmula {
@@ -24,9 +25,10 @@ struct CpuInfo {
 /// Looked up once.
 const CpuInfo& cpu_info();
 
+/// What the system does not say is nothing.
 struct MemoryInfo {
-  uint64_t total_bytes = 0;      // of the machine, or of the cgroup if it has less
-  uint64_t available_bytes = 0;  // that can be had without swapping
+  std::optional<uint64_t> total_bytes;      // of the machine, or of the cgroup if it has less
+  std::optional<uint64_t> available_bytes;  // that can be had without swapping
 };
 
 /// As it is now.

@@ -2,6 +2,7 @@
 
 #include <fcntl.h>
 #include <fmt/format.h>
+#include <sys/file.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -12,6 +13,7 @@
 #include <utility>
 
 #include "base/error.h"
+#include "base/same_file.h"
 
 namespace heartmula {
 namespace {
@@ -61,12 +63,6 @@ fs::path folder_of(const fs::path& path) {
   return path.has_parent_path() ? path.parent_path() : fs::path(".");
 }
 
-/// Names of this process' open files: what they stand for is written to, never replaced.
-bool names_descriptor(const fs::path& path) {
-  const std::string name = path.lexically_normal().string();
-  return name == "/dev/stdout" || name == "/dev/stderr" || name.starts_with("/dev/fd/") || name.starts_with("/proc/");
-}
-
 void sync_folder(const fs::path& folder) {
   const Descriptor descriptor(::open(folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
   // Some file systems cannot sync a folder (EINVAL); then the rename is as durable as they make it.
@@ -93,15 +89,53 @@ void sync_folder(const fs::path& folder) {
   }
 }
 
-/// Calls create(name) with "PATH.tmp-PID" and so on until there is none of that name yet; returns the name.
-template <typename Create>
-fs::path create_beside(const fs::path& path, const Create& create) {
+/// Calls open(name), which creates what it opens, with "PATH.tmp-PID" and so on until there is none of that name yet,
+/// and locks it: the lock says that its writer lives. Returns the name and the descriptor.
+template <typename Open>
+std::pair<fs::path, int> create_beside(const fs::path& path, const Open& open) {
   const std::string base = fmt::format("{}.tmp-{}", path.string(), ::getpid());
   for (int attempt = 0;; ++attempt) {
     fs::path name = attempt == 0 ? base : fmt::format("{}-{}", base, attempt);
-    if (create(name)) return name;
-    if (errno != EEXIST && errno != EINTR) throw_create_error(path, errno);
+    const int descriptor = open(name);
+    if (descriptor < 0) {
+      if (errno != EEXIST && errno != EINTR) throw_create_error(path, errno);
+      continue;
+    }
+    const bool is_taken = ::flock(descriptor, LOCK_EX | LOCK_NB) != 0 && errno == EWOULDBLOCK;
+    if (!is_taken && names_open_file(name, descriptor)) return {std::move(name), descriptor};
+    ::close(descriptor);  // remove_abandoned was faster than the lock
   }
+}
+
+/// What create_beside made and nobody holds any more. Where files cannot be locked, nothing.
+void remove_abandoned(const fs::path& path) {
+  const std::string prefix = path.filename().string() + ".tmp-";
+  std::error_code error;
+  for (fs::directory_iterator entry(folder_of(path), error); !error && entry != fs::directory_iterator();
+       entry.increment(error)) {
+    const fs::path& name = entry->path();
+    const std::string file = name.filename().string();
+    if (!file.starts_with(prefix) || file.find_first_not_of("0123456789-", prefix.size()) != std::string::npos)
+      continue;
+    std::error_code ignored;
+    const fs::file_status status = entry->symlink_status(ignored);
+    if (!fs::is_regular_file(status) && !fs::is_directory(status)) continue;
+    const int access = fs::is_directory(status) ? O_RDONLY : O_RDWR;  // NFS wants to write what it locks
+    const Descriptor descriptor(::open(name.c_str(), access | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK));
+    if (descriptor.get() < 0 || ::flock(descriptor.get(), LOCK_EX | LOCK_NB) != 0) continue;
+    fs::remove_all(name, ignored);
+  }
+}
+
+/// Mode and owner of the file that is replaced.
+void take_over_rights(int descriptor, const struct stat& old) {
+  mode_t mode = old.st_mode & 07777;
+  // Without its group the group's rights would go to another one.
+  const bool same_group = ::fchown(descriptor, old.st_uid, old.st_gid) == 0 ||
+                          ::fchown(descriptor, static_cast<uid_t>(-1), old.st_gid) == 0;
+  if (!same_group) mode &= ~mode_t{S_IRWXG};
+  // A file system without modes has none to take over.
+  if (::fchmod(descriptor, mode) != 0) errno = 0;
 }
 
 }  // namespace
@@ -179,14 +213,14 @@ std::string read_file(const fs::path& path, size_t max_bytes) {
 
 AtomicFile::AtomicFile(fs::path path) : path_(std::move(path)) {
   std::error_code ignored;
-  // The file behind a symbolic link is replaced, not the link.
-  if (fs::is_symlink(path_, ignored)) path_ = fs::weakly_canonical(path_, ignored);
+  if (fs::is_symlink(path_, ignored)) path_ = place_of(path_);
+  if (fs::is_symlink(path_, ignored)) throw user_error("{}: is a link that leads to itself", path_.string());
   if (!path_.has_filename() || fs::is_directory(path_, ignored)) {
     throw user_error("{}: is a folder; name a file in it", path_.string());
   }
-  temporary_ = create_beside(path_, [this](const fs::path& name) {
-    descriptor_ = ::open(name.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
-    return descriptor_ >= 0;
+  const mode_t mode = fs::exists(path_, ignored) ? 0600 : 0666;  // commit() takes over the rights of what is there
+  std::tie(temporary_, descriptor_) = create_beside(path_, [mode](const fs::path& name) {
+    return ::open(name.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, mode);
   });
 }
 
@@ -207,6 +241,9 @@ void AtomicFile::write(std::span<const std::byte> bytes) {
 }
 
 void AtomicFile::commit(bool sync) {
+  struct stat old = {};
+  if (::stat(path_.c_str(), &old) == 0) take_over_rights(descriptor_, old);
+  const Descriptor lock(::fcntl(descriptor_, F_DUPFD_CLOEXEC, 0));  // until it has its name
   if (sync && ::fsync(descriptor_) != 0) throw failure("{}: {}", path_.string(), system_message(errno));
   // Some file systems report a full disk only here.
   if (::close(std::exchange(descriptor_, -1)) != 0 && errno != EINTR) {
@@ -227,12 +264,16 @@ AtomicFolder::AtomicFolder(const fs::path& path) : path_(path.lexically_normal()
       !(fs::is_directory(path_, ignored) && fs::is_empty(path_, ignored))) {
     throw user_error("{}: is there already; name a new folder, or remove it first", path_.string());
   }
-  temporary_ = create_beside(path_, [](const fs::path& name) { return ::mkdir(name.c_str(), 0777) == 0; });
+  remove_abandoned(path_);
+  std::tie(temporary_, descriptor_) = create_beside(path_, [](const fs::path& name) {
+    return ::mkdir(name.c_str(), 0777) == 0 ? ::open(name.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC) : -1;
+  });
 }
 
 AtomicFolder::~AtomicFolder() {
   std::error_code ignored;
   if (!temporary_.empty()) fs::remove_all(temporary_, ignored);
+  if (descriptor_ >= 0) ::close(descriptor_);
 }
 
 void AtomicFolder::commit() {
@@ -244,24 +285,39 @@ void AtomicFolder::commit() {
   sync_folder(folder_of(path_));
 }
 
+bool names_descriptor(const fs::path& path) {
+  const std::string name = path.lexically_normal().string();
+  return name == "/dev/stdout" || name == "/dev/stderr" || name.starts_with("/dev/fd/") || name.starts_with("/proc/");
+}
+
+bool names_open_file(const fs::path& path, int descriptor) {
+  struct stat named = {};
+  struct stat open = {};
+  return ::stat(path.c_str(), &named) == 0 && ::fstat(descriptor, &open) == 0 && named.st_dev == open.st_dev &&
+         named.st_ino == open.st_ino;
+}
+
 OutputKind check_writable(const fs::path& path) {
   if (path.empty()) throw user_error("the path of the output is empty");
+  const auto check_regular = [&path] {
+    remove_abandoned(place_of(path));
+    const AtomicFile probe(path);
+    return OutputKind::kRegular;
+  };
   struct stat status = {};
   if (::stat(path.c_str(), &status) != 0) {
     const int error = errno;
     if (error != ENOENT || names_descriptor(path)) {
       throw user_error("{}: cannot be written: {}", path.string(), system_message(error));
     }
-    const AtomicFile probe(path);
-    return OutputKind::kRegular;
+    return check_regular();
   }
   if (S_ISDIR(status.st_mode)) throw user_error("{}: is a folder; name a file in it", path.string());
   if (::faccessat(AT_FDCWD, path.c_str(), W_OK, AT_EACCESS) != 0) {
     throw user_error("{}: not writable: {}", path.string(), system_message(errno));
   }
   if (!S_ISREG(status.st_mode) || names_descriptor(path)) return OutputKind::kStream;
-  const AtomicFile probe(path);
-  return OutputKind::kRegular;
+  return check_regular();
 }
 
 }  // namespace heartmula

@@ -33,10 +33,13 @@ class MappedFile {
 /// `max_bytes`.
 std::string read_file(const std::filesystem::path& path, size_t max_bytes = size_t{1} << 30);
 
-/// Writes beside `path` and takes its place when finished: a reader sees the old file or the new one, whole.
+/// Writes beside `path` and takes its place when finished: a reader sees the old file or the new one, whole. The mode
+/// of a file that is there stays, and its owner where the system allows it; the file behind a link is replaced or
+/// created, not the link.
 class AtomicFile {
  public:
-  /// Creates "PATH.tmp-PID" (a unique name). Throws Error(kUser) if the folder is missing or not writable.
+  /// Creates "PATH.tmp-PID" (a unique name), locked as long as this lives. Throws Error(kUser) if the folder is missing
+  /// or not writable.
   explicit AtomicFile(std::filesystem::path path);
   /// Removes the temporary file if commit() was not reached.
   ~AtomicFile();
@@ -58,8 +61,9 @@ class AtomicFile {
 /// A new folder that is filled beside `path` and takes its place when finished: nobody sees half of it.
 class AtomicFolder {
  public:
-  /// Creates "PATH.tmp-PID" (a unique name). Throws Error(kUser) if `path` is there already and not an empty folder, or
-  /// if the folder above it is missing or not writable.
+  /// Creates "PATH.tmp-PID" (a unique name), locked as long as this lives, and removes those that killed programs left.
+  /// Throws Error(kUser) if `path` is there already and not an empty folder, or if the folder above it is missing or
+  /// not writable.
   explicit AtomicFolder(const std::filesystem::path& path);
   /// Removes the temporary folder with all that is in it if commit() was not reached.
   ~AtomicFolder();
@@ -73,12 +77,20 @@ class AtomicFolder {
  private:
   std::filesystem::path path_;
   std::filesystem::path temporary_;
+  int descriptor_ = -1;  // has the lock
 };
 
 /// What the destination of an output is: only a regular file can be replaced atomically.
 enum class OutputKind { kRegular, kStream };
 /// Throws Error(kUser) if nothing can be written there: missing folder, a folder itself, no permission. Creates
-/// nothing that stays. A pipe, a device or a socket is kStream.
+/// nothing that stays, and removes the temporary files that killed programs left beside it. A pipe, a device or a
+/// socket is kStream.
 OutputKind check_writable(const std::filesystem::path& path);
+
+/// Whether `path` is a name of one of this process' open files, such as /dev/stdout: what such a name stands for is
+/// written to, never replaced.
+bool names_descriptor(const std::filesystem::path& path);
+/// Whether `path` still is the file, or folder, that is open as `descriptor`.
+bool names_open_file(const std::filesystem::path& path, int descriptor);
 
 }  // namespace heartmula

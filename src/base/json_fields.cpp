@@ -1,10 +1,15 @@
 #include "base/json_fields.h"
 
+#include <spdlog/spdlog.h>
+
+#include <algorithm>
 #include <nlohmann/json.hpp>
 #include <set>
+#include <span>
 
 #include "base/error.h"
 #include "base/file.h"
+#include "base/file_kind.h"
 
 namespace heartmula {
 namespace {
@@ -13,6 +18,11 @@ using Event = nlohmann::json::parse_event_t;
 
 constexpr int kMaxDepth = 64;
 constexpr size_t kMaxJsonBytes = size_t{64} << 20;
+
+template <typename Number>
+std::string range_text(Number min, Number max) {
+  return min == max ? fmt::format("{}", min) : fmt::format("from {} to {}", min, max);
+}
 
 }  // namespace
 
@@ -23,7 +33,7 @@ nlohmann::json parse_json_object(std::string_view text, const std::string& name)
     if (event == Event::object_start) keys.emplace_back();
     if (event == Event::object_end) keys.pop_back();
     if (event == Event::key && !keys.back().insert(value.get<std::string>()).second) {
-      throw user_error("{}: has two entries {}", name, value.dump(-1, ' ', true));
+      throw user_error("{}: has two entries {}", name, in_quotes(value.get_ref<const std::string&>()));
     }
     return true;
   };
@@ -31,6 +41,10 @@ nlohmann::json parse_json_object(std::string_view text, const std::string& name)
   try {
     parsed = nlohmann::json::parse(text, check);
   } catch (const nlohmann::json::parse_error& error) {
+    refuse_other_kind(std::as_bytes(std::span(text)), FileKind::kJson, name);
+    if (error.byte > text.size()) {
+      throw user_error("{}: not valid JSON: ends at byte {} in the middle; is it whole?", name, text.size());
+    }
     throw user_error("{}: not valid JSON at byte {}", name, error.byte);
   } catch (const nlohmann::json::out_of_range&) {
     throw user_error("{}: holds a number that is too large", name);
@@ -40,7 +54,7 @@ nlohmann::json parse_json_object(std::string_view text, const std::string& name)
 }
 
 nlohmann::json read_json_object(const std::filesystem::path& path) {
-  return parse_json_object(read_file(path, kMaxJsonBytes), path.string());
+  return read_downloaded(path, [&path] { return parse_json_object(read_file(path, kMaxJsonBytes), path.string()); });
 }
 
 bool JsonFields::has(const char* field) const {
@@ -57,7 +71,7 @@ int64_t JsonFields::checked_integer(const nlohmann::json& value, const char* fie
   if (!value.is_number_integer()) throw user_error("{} must be an integer, not {}", where(field), value.dump());
   const bool too_large = value.is_number_unsigned() && value.get<uint64_t>() > static_cast<uint64_t>(max);
   if (too_large || value.get<int64_t>() < min || value.get<int64_t>() > max) {
-    throw user_error("{} is {}, but must be from {} to {}", where(field), value.dump(), min, max);
+    throw user_error("{} is {}, but must be {}", where(field), value.dump(), range_text(min, max));
   }
   return value.get<int64_t>();
 }
@@ -75,7 +89,7 @@ double JsonFields::number(const char* field, double min, double max) const {
   if (!value.is_number()) throw user_error("{} must be a number, not {}", where(field), value.dump());
   const double number = value.get<double>();
   if (!(number >= min && number <= max)) {
-    throw user_error("{} is {}, but must be from {} to {}", where(field), value.dump(), min, max);
+    throw user_error("{} is {}, but must be {}", where(field), value.dump(), range_text(min, max));
   }
   return number;
 }
@@ -100,6 +114,15 @@ uint64_t JsonFields::unsigned_integer(const char* field) const {
   return value.get<uint64_t>();
 }
 
+std::optional<uint64_t> JsonFields::unsigned_integer_or_minus_one(const char* field) const {
+  const nlohmann::json& value = at(field);
+  if (value.is_number_integer() && !value.is_number_unsigned() && value.get<int64_t>() == -1) return std::nullopt;
+  if (!value.is_number_unsigned()) {
+    throw user_error("{} must be an integer from 0 to 2^64 - 1, or -1, not {}", where(field), value.dump());
+  }
+  return value.get<uint64_t>();
+}
+
 std::vector<int64_t> JsonFields::integers_or(const char* field, size_t count, int64_t min, int64_t max,
                                              std::vector<int64_t> fallback) const {
   if (!has(field)) return fallback;
@@ -116,6 +139,22 @@ JsonFields JsonFields::object(const char* field) const {
   const nlohmann::json& value = at(field);
   if (!value.is_object()) throw user_error("{} must be an object, not {}", where(field), value.dump());
   return JsonFields(value, name_, prefix_ + field + ".");
+}
+
+void JsonFields::require_if_there(const char* field, const nlohmann::json& only) const {
+  if (!has(field) || at(field) == only) return;
+  throw user_error("{} is {}, but this program computes only models in which it is {}", where(field), at(field).dump(),
+                   only.dump());
+}
+
+void JsonFields::warn_of_unknown(std::span<const std::string_view> known) const {
+  std::string unknown;
+  for (const auto& item : object_.items()) {
+    if (std::ranges::find(known, item.key()) != known.end()) continue;
+    unknown += (unknown.empty() ? "" : ", ") + prefix_ + item.key();
+  }
+  if (unknown.empty()) return;
+  spdlog::warn(message("{}: {} not known to this program, and ignored: is this another architecture?", name_, unknown));
 }
 
 }  // namespace heartmula

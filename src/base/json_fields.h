@@ -4,6 +4,8 @@
 #include <cstdint>
 #include <filesystem>
 #include <nlohmann/json_fwd.hpp>
+#include <optional>
+#include <span>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -30,11 +32,17 @@ class JsonFields {
   std::string text(const char* field) const;
   bool flag(const char* field) const;
   uint64_t unsigned_integer(const char* field) const;
+  /// The same; -1 is nothing.
+  std::optional<uint64_t> unsigned_integer_or_minus_one(const char* field) const;
   /// A list of exactly `count` integers.
   std::vector<int64_t> integers_or(const char* field, size_t count, int64_t min, int64_t max,
                                    std::vector<int64_t> fallback) const;
   /// Throws if the field is no object.
   JsonFields object(const char* field) const;
+  /// Throws if the field is there and not `only`: what the program can compute.
+  void require_if_there(const char* field, const nlohmann::json& only) const;
+  /// One warning that lists the fields that are not in `known`, for they may mean another architecture.
+  void warn_of_unknown(std::span<const std::string_view> known) const;
 
  private:
   const nlohmann::json& at(const char* field) const;

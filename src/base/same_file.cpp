@@ -8,7 +8,8 @@ namespace {
 
 constexpr int kMostLinks = 40;  // as the system follows
 
-/// Where a file of this name is, or would be created.
+}  // namespace
+
 fs::path place_of(fs::path path) {
   std::error_code error;
   for (int links = 0; links < kMostLinks && fs::is_symlink(path, error); ++links) {
@@ -17,8 +18,6 @@ fs::path place_of(fs::path path) {
   const fs::path folder = path.parent_path();
   return fs::weakly_canonical(folder.empty() ? "." : folder, error) / path.filename();
 }
-
-}  // namespace
 
 bool same_file(const fs::path& a, const fs::path& b) {
   if (a.empty() || b.empty()) return false;

@@ -59,8 +59,9 @@ LmConfig synthetic_lm_config(const std::string& size) {
 
 fs::path config_of(const fs::path& folder, const std::string& begin) {
   std::error_code error;
-  for (const fs::directory_entry& entry : fs::directory_iterator(folder, error)) {
-    if (entry.path().filename().string().starts_with(begin)) return entry.path() / "config.json";
+  for (fs::directory_iterator entry(folder, error); !error && entry != fs::directory_iterator();
+       entry.increment(error)) {
+    if (entry->path().filename().string().starts_with(begin)) return entry->path() / "config.json";
   }
   throw user_error("--synthetic {}: neither 3B nor 7B nor a folder with {}*/config.json", folder.string(), begin);
 }

@@ -91,10 +91,10 @@ class Runner {
 
   template <typename Load>
   auto load(const std::string& what, DType dtype, int64_t bytes, const Load& load_model) {
-    const auto available = static_cast<int64_t>(memory_info().available_bytes);
-    if (bytes > available) {
+    const std::optional<uint64_t> available = memory_info().available_bytes;
+    if (available && bytes > static_cast<int64_t>(*available)) {
       throw user_error("the {} in {} takes {:.1f} GB, but {:.1f} GB are available; choose other dtypes or stages", what,
-                       short_name(dtype), static_cast<double>(bytes) * 1e-9, static_cast<double>(available) * 1e-9);
+                       short_name(dtype), static_cast<double>(bytes) * 1e-9, static_cast<double>(*available) * 1e-9);
     }
     note_(fmt::format("loading the {} ({})", what, short_name(dtype)));
     const Clock::time_point begin = Clock::now();

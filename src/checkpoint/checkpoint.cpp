@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "base/error.h"
+#include "base/file_kind.h"
 
 namespace heartmula {
 namespace fs = std::filesystem;
@@ -16,11 +17,13 @@ fs::path find_variant(const fs::path& folder, const std::string& name, const std
   std::error_code error;
   if (fs::is_directory(folder / name, error)) return folder / name;
   std::vector<fs::path> variants;
-  for (const fs::directory_entry& entry : fs::directory_iterator(folder, error)) {
-    const std::string candidate = entry.path().filename().string();
+  for (fs::directory_iterator entry(folder, error); !error && entry != fs::directory_iterator();
+       entry.increment(error)) {
+    const std::string candidate = entry->path().filename().string();
     const bool matches = std::any_of(prefixes.begin(), prefixes.end(),
                                      [&](const std::string& prefix) { return candidate.starts_with(prefix); });
-    if (matches && entry.is_directory(error)) variants.push_back(entry.path());
+    std::error_code ignored;
+    if (matches && entry->is_directory(ignored)) variants.push_back(entry->path());
   }
   if (variants.size() > 1) {
     std::vector<std::string> names;
@@ -57,8 +60,8 @@ CheckpointPaths find_checkpoint(const fs::path& model_path, const std::string& v
     if (paths.mula.empty()) missing.push_back(mula_name + "/");
   }
   if (!missing.empty()) {
-    throw user_error("{}: {} missing; is the download complete (see README, \"hf download\")?", model_path.string(),
-                     fmt::join(missing, ", "));
+    throw user_error("{}: {} missing; is the download complete (see README, \"hf download\")?{}", model_path.string(),
+                     fmt::join(missing, ", "), download_hint(model_path));
   }
   return paths;
 }

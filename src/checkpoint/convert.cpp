@@ -5,7 +5,9 @@
 
 #include "base/error.h"
 #include "base/file.h"
+#include "base/output_lock.h"
 #include "checkpoint/packed_writer.h"
+#include "tensor/fingerprint.h"
 
 namespace heartmula {
 namespace fs = std::filesystem;
@@ -45,16 +47,19 @@ Converted convert_checkpoint(const ModelOptions& options, const fs::path& save_p
   const auto seconds = [&] { return std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count(); };
   const CheckpointSettings& dtypes = options.checkpoint;
   Models models(options, CheckpointParts::kAll, cancel);
+  const OutputLock lock(save_path, "--save_path");
   AtomicFolder folder(save_path);
   check_precision(models.lm_store(), dtypes.mula_dtype, "--mula_dtype");
   check_precision(models.codec_store(), dtypes.codec_dtype, "--codec_dtype");
 
   const PackedWriter lm(
       models.lm_ops(), models.lm_store(), HeartMula::expected_tensors(models.lm_config()), dtypes.mula_dtype,
+      fingerprint(read_file(models.paths().mula / "config.json"), models.lm_store()),
       [&](Ops& ops) { HeartMula::load(ops, models.lm_store(), models.lm_config(), dtypes.mula_dtype); });
   const PackedWriter codec(
       models.codec_ops(), models.codec_store(),
       HeartCodec::expected_tensors(models.codec_config(), models.codec_store()), dtypes.codec_dtype,
+      fingerprint(read_file(models.paths().codec / "config.json"), models.codec_store()),
       [&](Ops& ops) { HeartCodec::load(ops, models.codec_store(), models.codec_config(), dtypes.codec_dtype); });
   Converted converted{.bytes = lm.bytes() + codec.bytes()};
   check_room(folder.temporary_path(), converted.bytes);
@@ -70,7 +75,8 @@ Converted convert_checkpoint(const ModelOptions& options, const fs::path& save_p
   }
   for (const auto& [writer, path] : {std::pair(&lm, paths.mula), std::pair(&codec, paths.codec)}) {
     const fs::path model = folder.temporary_path() / path.filename();
-    fs::create_directory(model);
+    std::error_code error;
+    if (!fs::create_directory(model, error)) throw failure("{}: {}", model.string(), error.message());
     duplicate(path / "config.json", model / "config.json");
     writer->write(model / "model.safetensors", written, cancel);
   }

@@ -171,7 +171,7 @@ std::string describe_transformer(const char* name, const nlohmann::json& c) {
 
 std::string describe_model(const nlohmann::json& m) {
   std::string text = fmt::format("{} in {}: {} files, {}\n", m["model"].get<std::string>(),
-                                 m["path"].get<std::string>(), m["files"].get<int64_t>(), describe_totals(m));
+                                 escaped(m["path"].get<std::string>()), m["files"].get<int64_t>(), describe_totals(m));
   if (m["model"] == "HeartMuLa") {
     text += describe_transformer("backbone", m["backbone"]);
     text += describe_transformer("depth decoder", m["decoder"]);
@@ -192,7 +192,7 @@ std::string describe_model(const nlohmann::json& m) {
     text += fmt::format("  packed: {} matrices of {} in panels of {} outputs by {} inputs, made by {}\n",
                         packed["matrices"].get<int64_t>(), packed["dtype"].get<std::string>(),
                         packed["panel_width"].get<int64_t>(), packed["k_per_group"].get<int64_t>(),
-                        packed["made_by"].get<std::string>());
+                        escaped(packed["made_by"].get<std::string>()));
   }
   const size_t unused = m["unused_tensors"].size();
   if (unused > 0) text += fmt::format("  {} tensors are not needed to make songs\n", unused);
@@ -211,19 +211,20 @@ std::string describe_inspection(const nlohmann::json& inspection) {
   const std::string kind = inspection["kind"].get<std::string>();
   if (kind == "model") return describe_model(inspection);
   if (kind == "checkpoint") {
-    std::string text = fmt::format("checkpoint {}, tokenizer of {} tokens\n", inspection["path"].get<std::string>(),
-                                   inspection["tokenizer"]["vocabulary"].get<int64_t>());
+    std::string text =
+        fmt::format("checkpoint {}, tokenizer of {} tokens\n", escaped(inspection["path"].get<std::string>()),
+                    inspection["tokenizer"]["vocabulary"].get<int64_t>());
     for (const nlohmann::json& model : inspection["models"]) text += describe_model(model);
     return text;
   }
-  std::string text = fmt::format("{}: {} tensors, {}\n", inspection["path"].get<std::string>(),
+  std::string text = fmt::format("{}: {} tensors, {}\n", escaped(inspection["path"].get<std::string>()),
                                  inspection["tensors"].size(), describe_totals(inspection));
   for (const nlohmann::json& tensor : inspection["tensors"]) {
     text += fmt::format("  {:<5} {:<20} {}\n", tensor["dtype"].get<std::string>(), tensor["shape"].dump(),
-                        tensor["name"].get<std::string>());
+                        escaped(tensor["name"].get<std::string>()));
   }
   for (const auto& item : inspection["metadata"].items()) {
-    text += fmt::format("  {}: {}\n", item.key(), item.value().get<std::string>());
+    text += fmt::format("  {}: {}\n", escaped(item.key()), escaped(item.value().get<std::string>()));
   }
   return text;
 }

@@ -97,21 +97,25 @@ MemoryPlan plan_memory(Models& models, const SongSize& song) {
   if (song.context > 0) {
     plan.lm = plan_lm_memory(models.lm_ops(), models.lm_store(), models.lm_config(), options.checkpoint.mula_dtype,
                              song.streams, song.context, song.frames_at_once);
-    plan.program += kTokenizerFactor * static_cast<int64_t>(std::filesystem::file_size(models.paths().tokenizer));
+    std::error_code error;
+    const uintmax_t bytes = std::filesystem::file_size(models.paths().tokenizer, error);
+    if (!error) plan.program += kTokenizerFactor * static_cast<int64_t>(bytes);
   }
   plan.codec = plan_codec_memory(models.codec_ops(), models.codec_store(), models.codec_config(),
                                  options.checkpoint.codec_dtype, song.codec);
   return plan;
 }
 
-void check_memory(const MemoryPlan& plan, const CheckpointSettings& checkpoint, uint64_t available_bytes) {
-  const auto available = static_cast<int64_t>(available_bytes);
+void check_memory(const MemoryPlan& plan, const CheckpointSettings& checkpoint,
+                  std::optional<uint64_t> available_bytes) {
+  if (!available_bytes) return;
+  const auto available = static_cast<int64_t>(*available_bytes);
   if (plan.peak() <= available) return;
   throw user_error("not enough memory: the plan needs {:.2f} GB, but {:.2f} GB are available; use {}",
                    gigabytes(plan.peak()), gigabytes(available), advice(plan, checkpoint, available));
 }
 
-std::string describe(const MemoryPlan& plan, uint64_t available_bytes) {
+std::string describe(const MemoryPlan& plan, std::optional<uint64_t> available_bytes) {
   std::string text = "memory plan (GB)      weights    cache  activations\n";
   const auto add = [&text](const char* name, const std::optional<StageMemory>& stage) {
     if (!stage) return;
@@ -121,8 +125,10 @@ std::string describe(const MemoryPlan& plan, uint64_t available_bytes) {
   add("language model", plan.lm);
   add("codec", plan.codec);
   const bool both = plan.lm && plan.codec && !plan.lazy_load;
-  text += fmt::format("  peak {:.3f} GB{}, available {:.3f} GB", gigabytes(plan.peak()),
-                      both ? " (both models at once)" : "", gigabytes(static_cast<int64_t>(available_bytes)));
+  const std::string available =
+      available_bytes ? fmt::format("{:.3f} GB", gigabytes(static_cast<int64_t>(*available_bytes))) : "unknown";
+  text += fmt::format("  peak {:.3f} GB{}, available {}", gigabytes(plan.peak()), both ? " (both models at once)" : "",
+                      available);
   return text;
 }
 

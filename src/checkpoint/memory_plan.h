@@ -50,11 +50,12 @@ struct SongSize {
 };
 MemoryPlan plan_memory(Models& models, const SongSize& song);
 
-/// Throws Error(kUser) with a suggestion if the plan's peak is more than `available_bytes`.
-void check_memory(const MemoryPlan& plan, const CheckpointSettings& checkpoint, uint64_t available_bytes);
+/// Throws Error(kUser) with a suggestion if the plan's peak is more than `available_bytes`, if they are known.
+void check_memory(const MemoryPlan& plan, const CheckpointSettings& checkpoint,
+                  std::optional<uint64_t> available_bytes);
 
 /// A line a stage, for people.
-std::string describe(const MemoryPlan& plan, uint64_t available_bytes);
+std::string describe(const MemoryPlan& plan, std::optional<uint64_t> available_bytes);
 nlohmann::json to_json(const MemoryPlan& plan);
 
 }  // namespace heartmula

@@ -2,6 +2,7 @@
 
 #include <spdlog/spdlog.h>
 
+#include "base/error.h"
 #include "cpu/cpu_ops.h"
 
 namespace heartmula {
@@ -24,6 +25,19 @@ void log_unused(const WeightStore& store) {
   for (const std::string& name : store.unused()) spdlog::debug("{}: {} is not used", store.path().string(), name);
 }
 
+// gen_config.json and config.json must be of one checkpoint.
+void check_ids(const GenConfig& ids, const LmConfig& config, const std::string& source) {
+  const auto check = [&](const char* field, int64_t id, int64_t greatest) {
+    if (id <= greatest) return;
+    throw user_error("{}: {} is {}, but the greatest for {} is {}; are the two of one checkpoint?", source, field, id,
+                     config.source, greatest);
+  };
+  check("text_bos_id", ids.text_bos_id, config.text_vocab_size - 1);
+  check("text_eos_id", ids.text_eos_id, config.text_vocab_size - 1);
+  check("empty_id", ids.empty_id, config.text_vocab_size - 1);
+  check("audio_eos_id", ids.audio_eos_id, config.audio_vocab_size);  // this one is no code: no song ends by itself
+}
+
 }  // namespace
 
 Models::Models(const ModelOptions& options, CheckpointParts parts, const CancelToken* cancel)
@@ -42,6 +56,7 @@ Models::Models(const ModelOptions& options, CheckpointParts parts, const CancelT
   if (parts == CheckpointParts::kAll) {
     lm_config_ = read_lm_config(paths_.mula / "config.json");
     gen_config_ = GenConfig::open(paths_.gen_config);
+    check_ids(*gen_config_, *lm_config_, paths_.gen_config.string());
   }
 }
 

@@ -56,7 +56,7 @@ void check_cancelled(const CancelToken* cancel) {
 }  // namespace
 
 PackedWriter::PackedWriter(Ops& device, const WeightStore& store, const std::vector<ExpectedTensor>& expected,
-                           DType dtype, Load load)
+                           DType dtype, const std::string& fingerprint, Load load)
     : device_(device), store_(store), load_(std::move(load)) {
   std::map<std::string, std::vector<int64_t>> replaced;
   if (store.packed() != nullptr) replaced.insert(store.packed()->replaced.begin(), store.packed()->replaced.end());
@@ -84,8 +84,8 @@ PackedWriter::PackedWriter(Ops& device, const WeightStore& store, const std::vec
     entries_.push_back({tensor.name, tensor.is_table ? dtype : DType::kF32, tensor.shape});
   }
   const std::string made_by = fmt::format("heartmula {} on {}", HEARTMULA_VERSION, device.description());
-  header_ = encode_safetensors_header(entries_, PackedIndex::metadata(layout, made_by, matrices_, replaced),
-                                      kPackedAlignment);
+  header_ = encode_safetensors_header(
+      entries_, PackedIndex::metadata(layout, made_by, matrices_, replaced, fingerprint), kPackedAlignment);
 }
 
 int64_t PackedWriter::bytes() const {

@@ -18,9 +18,9 @@ class PackedWriter {
   using Load = std::function<void(Ops& device)>;
 
   /// Finds out what the file will hold; reads no weights. `device` packs, `expected` are the tensors that the model
-  /// needs; all must outlive the writer.
+  /// needs; all must outlive the writer. `fingerprint` is that of the stock checkpoint, or empty.
   PackedWriter(Ops& device, const WeightStore& store, const std::vector<ExpectedTensor>& expected, DType dtype,
-               Load load);
+               const std::string& fingerprint, Load load);
 
   /// Size of the file.
   int64_t bytes() const;

@@ -5,6 +5,7 @@
 
 #include <CLI/CLI.hpp>
 
+#include "base/message.h"
 #include "cli/commands.h"
 
 namespace heartmula {
@@ -24,9 +25,9 @@ void add_abx(CLI::App& app, Run& run) {
     run = [options] {
       const AbxPage page = write_abx_page(options->folder, options->output, options->trials);
       print_out(fmt::format("{}: {} trials with {} {} of {} and {}, {:.1f} MB of audio; open it in a browser\n",
-                            options->output, options->trials, page.pieces.size(),
-                            page.pieces.size() == 1 ? "piece" : "pieces", page.systems[0], page.systems[1],
-                            static_cast<double>(page.audio_bytes) * 1e-6));
+                            escaped(options->output), options->trials, page.pieces.size(),
+                            page.pieces.size() == 1 ? "piece" : "pieces", escaped(page.systems[0]),
+                            escaped(page.systems[1]), static_cast<double>(page.audio_bytes) * 1e-6));
       return 0;
     };
   });

@@ -1,5 +1,6 @@
 // heartmula: the program. One file a subcommand.
 #include <fmt/format.h>
+#include <spdlog/pattern_formatter.h>
 #include <spdlog/sinks/stdout_color_sinks.h>
 #include <spdlog/spdlog.h>
 
@@ -7,8 +8,12 @@
 #include <algorithm>
 #include <cerrno>
 #include <cstdio>
+#include <filesystem>
+#include <memory>
 #include <new>
+#include <string_view>
 #include <system_error>
+#include <utility>
 #include <vector>
 
 #include "base/error.h"
@@ -21,21 +26,31 @@ namespace {
 constexpr int kExitFailure = 1;
 constexpr int kExitUser = 2;
 
-// One line, also where a file name holds a line break or moves the cursor.
 int complain(const std::string& message, int code) {
-  std::string line = "heartmula: ";
-  for (const char c : message) {
-    const auto byte = static_cast<unsigned char>(c);
-    line += byte < 0x20 || byte == 0x7f ? fmt::format("\\x{:02x}", byte) : std::string(1, c);
-  }
-  std::fprintf(stderr, "%s\n", line.c_str());
+  std::fprintf(stderr, "heartmula: %s\n", escaped(message).c_str());
   return code;
+}
+
+/// The message of a line of the log, whatever it quotes.
+class EscapedPayload : public spdlog::custom_flag_formatter {
+ public:
+  void format(const spdlog::details::log_msg& message, const std::tm&, spdlog::memory_buf_t& out) override {
+    const std::string text = escaped(std::string_view(message.payload.data(), message.payload.size()));
+    out.append(text.data(), text.data() + text.size());
+  }
+  std::unique_ptr<custom_flag_formatter> clone() const override { return std::make_unique<EscapedPayload>(); }
+};
+
+void prepare_log() {
+  auto formatter = std::make_unique<spdlog::pattern_formatter>();
+  formatter->add_flag<EscapedPayload>('v').set_pattern("heartmula: %^%l%$: %v");
+  spdlog::set_default_logger(spdlog::stderr_color_mt("heartmula"));
+  spdlog::set_formatter(std::move(formatter));
 }
 
 int run_program(int argc, char** argv) {
   prepare_process();
-  spdlog::set_default_logger(spdlog::stderr_color_mt("heartmula"));
-  spdlog::set_pattern("heartmula: %^%l%$: %v");
+  prepare_log();
 
   CLI::App app("Lyrics and tags to songs with HeartMuLa, on this machine.", "heartmula");
   app.set_version_flag("--version", std::string("heartmula ") + HEARTMULA_VERSION);
@@ -84,8 +99,10 @@ int run_program(int argc, char** argv) {
     return complain(error.what(), error.kind() == ErrorKind::kUser ? kExitUser : kExitFailure);
   } catch (const std::bad_alloc&) {
     return complain("out of memory; use --lazy_load true, --codec_dtype bf16 or a shorter song", kExitFailure);
+  } catch (const std::filesystem::filesystem_error& error) {
+    return complain(fmt::format("{}: {}", error.path1().string(), error.code().message()), kExitFailure);
   } catch (const std::exception& error) {
-    return complain(error.what(), kExitFailure);
+    return complain(fmt::format("this is a fault of the program: {}", error.what()), kExitFailure);
   }
 }
 

@@ -50,7 +50,8 @@ void print_readable(const Tokenizer& tokenizer, const std::string& text) {
 }
 
 void print_jsonl(const Tokenizer& tokenizer, const std::string& path) {
-  if (std::filesystem::is_directory(path)) throw user_error("{}: is a folder, not a file", path);
+  std::error_code ignored;
+  if (std::filesystem::is_directory(path, ignored)) throw user_error("{}: is a folder, not a file", path);
   std::ifstream lines(path, std::ios::binary);
   if (!lines) throw user_error("{}: {}", path, std::strerror(errno));
   std::string line;

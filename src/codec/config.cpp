@@ -1,12 +1,55 @@
 #include "codec/config.h"
 
+#include <array>
 #include <nlohmann/json.hpp>
 
 #include "base/error.h"
 #include "base/file.h"
+#include "base/file_kind.h"
 #include "base/json_fields.h"
 
 namespace heartmula {
+namespace {
+
+using namespace std::string_view_literals;
+// What is read, what only training and the encoder need, and what transformers writes into every config.json.
+constexpr std::array kFields = {"num_quantizers"sv,
+                                "sample_rate"sv,
+                                "codebook_size"sv,
+                                "codebook_dim"sv,
+                                "dim"sv,
+                                "num_attention_heads"sv,
+                                "attention_head_dim"sv,
+                                "num_layers"sv,
+                                "num_layers_2"sv,
+                                "in_channels"sv,
+                                "out_channels"sv,
+                                "latent_hidden_dim"sv,
+                                "init_channel"sv,
+                                "delay_kernel_size"sv,
+                                "default_kernel_size"sv,
+                                "res_kernel_size"sv,
+                                "upsample_factors"sv,
+                                "upsample_kernel_sizes"sv,
+                                "num_samples"sv,
+                                "causal"sv,
+                                "num_bands"sv,
+                                "norm_type"sv,
+                                "use_cosine_sim"sv,
+                                "commitment_weight"sv,
+                                "decay"sv,
+                                "threshold_ema_dead_code"sv,
+                                "downsample_factors"sv,
+                                "downsample_kernel_sizes"sv,
+                                "architectures"sv,
+                                "model_type"sv,
+                                "dtype"sv,
+                                "torch_dtype"sv,
+                                "transformers_version"sv,
+                                "_name_or_path"sv,
+                                "auto_map"sv};
+
+}  // namespace
 
 int64_t CodecConfig::samples_per_latent() const {
   int64_t samples = num_samples;
@@ -37,6 +80,11 @@ CodecConfig parse_codec_config(std::string_view text, const std::string& name) {
   c.res_kernel = fields.integer_or("res_kernel_size", 1, 99, c.res_kernel);
   c.upsample_factors = fields.integers_or("upsample_factors", 5, 1, 16, c.upsample_factors);
   c.num_samples = fields.integer_or("num_samples", 1, 16, c.num_samples);
+  fields.require_if_there("causal", true);
+  fields.require_if_there("num_bands", 1);
+  fields.require_if_there("norm_type", "ada_norm_single");
+  fields.require_if_there("use_cosine_sim", false);
+  fields.warn_of_unknown(kFields);
 
   std::vector<int64_t> kernels;
   for (const int64_t factor : c.upsample_factors) kernels.push_back(2 * factor);
@@ -60,7 +108,7 @@ CodecConfig parse_codec_config(std::string_view text, const std::string& name) {
 }
 
 CodecConfig read_codec_config(const std::filesystem::path& path) {
-  return parse_codec_config(read_file(path), path.string());
+  return read_downloaded(path, [&path] { return parse_codec_config(read_file(path), path.string()); });
 }
 
 }  // namespace heartmula

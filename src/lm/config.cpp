@@ -5,10 +5,34 @@
 
 #include "base/error.h"
 #include "base/file.h"
+#include "base/file_kind.h"
 #include "base/json_fields.h"
 
 namespace heartmula {
 namespace {
+
+constexpr double kSmallestEps = 1e-12;
+
+using namespace std::string_view_literals;
+constexpr std::array kTransformerFields = {"num_layers"sv,       "num_heads"sv,   "num_kv_heads"sv, "embed_dim"sv,
+                                           "intermediate_dim"sv, "max_seq_len"sv, "norm_eps"sv,     "rope_base"sv,
+                                           "scale_factor"sv,     "causal"sv};
+// Beside what is read: what transformers writes into every config.json.
+constexpr std::array kFields = {"backbone_flavor"sv,
+                                "decoder_flavor"sv,
+                                "backbone"sv,
+                                "decoder"sv,
+                                "text_vocab_size"sv,
+                                "audio_vocab_size"sv,
+                                "audio_num_codebooks"sv,
+                                "muq_dim"sv,
+                                "architectures"sv,
+                                "model_type"sv,
+                                "dtype"sv,
+                                "torch_dtype"sv,
+                                "transformers_version"sv,
+                                "_name_or_path"sv,
+                                "auto_map"sv};
 
 struct KnownFlavor {
   std::string_view name;
@@ -40,9 +64,11 @@ TransformerConfig read_transformer(const JsonFields& fields, const std::string& 
   config.embed_dim = fields.integer("embed_dim", 2, 1 << 16);
   config.intermediate_dim = fields.integer("intermediate_dim", 1, 1 << 18);
   config.max_seq_len = fields.integer("max_seq_len", 1, 1 << 20);
-  if (fields.has("norm_eps")) config.norm_eps = static_cast<float>(fields.number("norm_eps", 0.0, 1.0));
+  if (fields.has("norm_eps")) config.norm_eps = static_cast<float>(fields.number("norm_eps", kSmallestEps, 1.0));
   if (fields.has("rope_base")) config.rope_base = fields.number("rope_base", 1.0, 1e12);
   if (fields.has("scale_factor")) config.scale_factor = fields.number("scale_factor", 1.0, 1e6);
+  fields.require_if_there("causal", true);
+  fields.warn_of_unknown(kTransformerFields);
   if (config.embed_dim % config.num_heads != 0 || config.head_dim() % 2 != 0) {
     throw user_error("{}: {}.embed_dim {} does not make {} heads of an even size", name, part, config.embed_dim,
                      config.num_heads);
@@ -71,6 +97,7 @@ LmConfig parse_lm_config(std::string_view text, const std::string& name) {
   config.audio_vocab_size = fields.integer("audio_vocab_size", 1, 1 << 20);
   config.muq_dim = fields.integer("muq_dim", 1, 1 << 16);
   fields.integer("audio_num_codebooks", kCodebooks, kCodebooks);
+  fields.warn_of_unknown(kFields);
   if (config.decoder.max_seq_len < kCodebooks) {
     throw user_error("{}: decoder.max_seq_len is {}, but a frame needs {}", name, config.decoder.max_seq_len,
                      kCodebooks);
@@ -79,7 +106,7 @@ LmConfig parse_lm_config(std::string_view text, const std::string& name) {
 }
 
 LmConfig read_lm_config(const std::filesystem::path& path) {
-  return parse_lm_config(read_file(path), path.string());
+  return read_downloaded(path, [&path] { return parse_lm_config(read_file(path), path.string()); });
 }
 
 }  // namespace heartmula

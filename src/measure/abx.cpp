@@ -16,6 +16,7 @@
 #include "audio/format.h"
 #include "base/error.h"
 #include "base/file.h"
+#include "base/output_lock.h"
 #include "base/same_file.h"
 #include "measure/abx_page.h"
 #include "measure/loudness.h"
@@ -178,6 +179,7 @@ AbxPage write_abx_page(const fs::path& folder, const fs::path& output, int trial
   if (check_writable(output) != OutputKind::kRegular) {
     throw user_error("{}: the page can only be written to a regular file", output.string());
   }
+  const OutputLock lock(output, "--output");
   warn_of_unpaired(pieces[0], pieces[1]);
   warn_of_unpaired(pieces[1], pieces[0]);
   for (const std::string& name : page.pieces) check_versions(pieces[0].at(name), pieces[1].at(name));

@@ -127,7 +127,7 @@ double or_infinity(const json& value, double infinity) {
 }
 
 std::string name_line(const json& side, const char* letter) {
-  return fmt::format("{}: {}\n", letter, side["file"].get<std::string>());
+  return fmt::format("{}: {}\n", letter, escaped(side["file"].get<std::string>()));
 }
 
 std::string describe_audio(const json& c) {
@@ -183,7 +183,7 @@ std::string describe_audio(const json& c) {
 std::string describe_codes(const json& c) {
   std::string text;
   for (const auto& [side, letter] : {std::pair("a", "A"), std::pair("b", "B")}) {
-    text += fmt::format("{}: {}, {} frames, {:.2f} s\n", letter, c[side]["file"].get<std::string>(),
+    text += fmt::format("{}: {}, {} frames, {:.2f} s\n", letter, escaped(c[side]["file"].get<std::string>()),
                         c[side]["frames"].get<int64_t>(), c[side]["duration_s"].get<double>());
   }
   const int64_t frames = c["compared"]["frames"];

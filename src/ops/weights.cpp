@@ -1,6 +1,7 @@
 #include "ops/weights.h"
 
 #include "base/error.h"
+#include "tensor/tensor_check.h"
 
 namespace heartmula {
 namespace {
@@ -11,6 +12,19 @@ void check_matrix(const WeightStore& store, const StoredMatrix& stored, const Ma
   throw user_error("{}: packed matrix {} is [{}, {}]{} and not [{}, {}]{}; convert again", store.path().string(),
                    source.name, stored.n, stored.k, stored.gated ? " twice" : "", source.n, source.k,
                    gated ? " twice" : "");
+}
+
+/// Refuses rows with values that are no numbers, as they are read.
+MatrixSource checked(const MatrixSource& source, const WeightStore& store) {
+  MatrixSource result = source;
+  result.read_row = [&store, read_row = source.read_row, tensors = source.tensors, k = source.k](int64_t output,
+                                                                                                 float* row) {
+    read_row(output, row);
+    if (!all_finite({row, static_cast<size_t>(k)})) {
+      refuse_not_finite(fmt::format("{}", fmt::join(tensors, ", ")), store.file_of(tensors.front()));
+    }
+  };
+  return result;
 }
 
 /// The same matrix out of a packed one of another layout or dtype.
@@ -28,6 +42,7 @@ std::vector<float> WeightLoader::values(const std::string& name) const {
   std::vector<float> result(static_cast<size_t>(tensor.elements()));
   convert_to_f32(result.data(), tensor.data.data(), tensor.dtype, 0, tensor.elements());
   store_.release(tensor);
+  if (!all_finite(result)) refuse_not_finite(name, store_.file_of(name));
   return result;
 }
 
@@ -75,7 +90,7 @@ Matrix WeightLoader::pack(const MatrixSource& source) const {
   const StoredMatrix* stored = store_.find_matrix(source.name);
   if (stored == nullptr) {
     for (const std::string& name : source.tensors) store_.get(name);  // or it is missing
-    Matrix result = ops_.pack(source, dtype_);
+    Matrix result = ops_.pack(checked(source, store_), dtype_);
     release(source.tensors);
     return result;
   }
@@ -95,7 +110,7 @@ Matrix WeightLoader::gate_up(const std::string& gate, const std::string& up) con
   const MatrixSource up_source = stacked({up});
   const StoredMatrix* stored = store_.find_matrix(gate);
   if (stored == nullptr) {
-    Matrix result = ops_.pack_gate_up(gate_source, up_source, dtype_);
+    Matrix result = ops_.pack_gate_up(checked(gate_source, store_), checked(up_source, store_), dtype_);
     release({gate, up});
     return result;
   }

@@ -87,7 +87,7 @@ std::string shell_word(const std::string& text) {
 }
 
 MemoryPlan checked_plan(Models& models, const Request& request, int64_t context, const SongFileHooks& hooks) {
-  const uint64_t available = memory_info().available_bytes;
+  const std::optional<uint64_t> available = memory_info().available_bytes;
   const MemoryPlan plan = plan_memory(models, request.size(context));
   if (hooks.plan) hooks.plan(describe(plan, available));
   check_memory(plan, models.options().checkpoint, available);

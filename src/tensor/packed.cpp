@@ -5,6 +5,7 @@
 
 #include "base/error.h"
 #include "base/json_fields.h"
+#include "tensor/fingerprint.h"
 
 namespace heartmula {
 namespace {
@@ -20,11 +21,6 @@ constexpr int64_t kMaxDimension = int64_t{1} << 31;  // so that no size overflow
 
 int64_t divide_up(int64_t a, int64_t b) {
   return (a + b - 1) / b;
-}
-
-/// A name out of a file as it may stand in a one-line message.
-std::string quoted(const std::string& name) {
-  return nlohmann::json(name).dump(-1, ' ', true, nlohmann::json::error_handler_t::replace).substr(0, 120);
 }
 
 bool is_count(const nlohmann::json& json, int64_t max) {
@@ -44,7 +40,7 @@ PackedLayout read_layout(const SafetensorsFile& file) {
   const std::string& version = field(file, "format_version");
   if (version != kVersion) {
     throw user_error("{}: is packed in format {}, but this program knows {}; convert again", file.name(),
-                     quoted(version), kVersion);
+                     in_quotes(version), kVersion);
   }
   const auto number = [&](const char* name, int64_t max) {
     const nlohmann::json json = nlohmann::json::parse(field(file, name), nullptr, false);
@@ -77,20 +73,21 @@ StoredMatrix read_matrix(const SafetensorsFile& file, const PackedLayout& layout
   const nlohmann::json k = json.is_object() ? json.value("k", nlohmann::json()) : nlohmann::json();
   const nlohmann::json gated = json.is_object() ? json.value("gated", nlohmann::json()) : nlohmann::json();
   if (!is_count(n, kMaxDimension) || !is_count(k, kMaxDimension) || !gated.is_boolean()) {
-    throw user_error("{}: the metadata of packed matrix {} is broken; convert again", file.name(), quoted(name));
+    throw user_error("{}: the metadata of packed matrix {} is broken; convert again", file.name(), in_quotes(name));
   }
   const PackedIndex::Matrix matrix{name, n.get<int64_t>(), k.get<int64_t>(), gated.get<bool>()};
   const StoredTensor* tensor = file.find(tensor_name(name));
-  if (tensor == nullptr) throw user_error("{}: lacks the packed matrix {}; convert again", file.name(), quoted(name));
+  if (tensor == nullptr)
+    throw user_error("{}: lacks the packed matrix {}; convert again", file.name(), in_quotes(name));
   const TensorEntry expected = PackedIndex::entry(layout, matrix);
   if (tensor->dtype != expected.dtype || tensor->shape != expected.shape) {
-    throw user_error("{}: packed matrix {} should be {} {}, but is {} {}; convert again", file.name(), quoted(name),
+    throw user_error("{}: packed matrix {} should be {} {}, but is {} {}; convert again", file.name(), in_quotes(name),
                      dtype_name(expected.dtype), shape_string(expected.shape), dtype_name(tensor->dtype),
                      shape_string(tensor->shape));
   }
   if (reinterpret_cast<uintptr_t>(tensor->data.data()) % kPackedAlignment != 0) {
     throw user_error("{}: packed matrix {} does not begin at a multiple of {} bytes; convert again", file.name(),
-                     quoted(name), kPackedAlignment);
+                     in_quotes(name), kPackedAlignment);
   }
   return {name, matrix.n, matrix.k, matrix.gated, layout, tensor->data, file.owner()};
 }
@@ -103,7 +100,7 @@ std::vector<int64_t> read_shape(const SafetensorsFile& file, const std::string& 
     if (valid) shape.push_back(json[i].get<int64_t>());
   }
   if (!valid) {
-    throw user_error("{}: the shape of {} in the metadata is broken; convert again", file.name(), quoted(name));
+    throw user_error("{}: the shape of {} in the metadata is broken; convert again", file.name(), in_quotes(name));
   }
   return shape;
 }
@@ -140,6 +137,10 @@ std::optional<PackedIndex> PackedIndex::parse(const SafetensorsFile& file) {
   PackedIndex index;
   index.layout = read_layout(file);
   index.made_by = field(file, "made_by");
+  if (file.metadata().contains("fingerprint")) index.fingerprint = field(file, "fingerprint");
+  if (!index.fingerprint.empty() && !is_fingerprint(index.fingerprint)) {
+    throw user_error("{}: fingerprint in the metadata is none; convert again", file.name());
+  }
   const nlohmann::json matrices = parse_json_object(field(file, "matrices"), file.name() + ": matrices");
   for (const auto& [name, json] : matrices.items()) {
     index.matrices.emplace(name, read_matrix(file, index.layout, name, json));
@@ -148,7 +149,7 @@ std::optional<PackedIndex> PackedIndex::parse(const SafetensorsFile& file) {
     if (!tensor.name.starts_with(kMatrixPrefix)) continue;
     if (!index.matrices.contains(tensor.name.substr(kMatrixPrefix.size()))) {
       throw user_error("{}: {} is not among the matrices in the metadata; convert again", file.name(),
-                       quoted(tensor.name));
+                       in_quotes(tensor.name));
     }
   }
   const nlohmann::json replaced = parse_json_object(field(file, "replaces"), file.name() + ": replaces");
@@ -166,7 +167,8 @@ bool PackedIndex::is_gap(std::string_view tensor) {
 
 std::map<std::string, std::string> PackedIndex::metadata(const PackedLayout& layout, const std::string& made_by,
                                                          const std::vector<Matrix>& matrices,
-                                                         const std::map<std::string, std::vector<int64_t>>& replaced) {
+                                                         const std::map<std::string, std::vector<int64_t>>& replaced,
+                                                         const std::string& fingerprint) {
   nlohmann::json list = nlohmann::json::object();
   for (const Matrix& matrix : matrices) list[matrix.name] = {{"n", matrix.n}, {"k", matrix.k}, {"gated", matrix.gated}};
   return {{"format", kFormat},
@@ -176,6 +178,7 @@ std::map<std::string, std::string> PackedIndex::metadata(const PackedLayout& lay
           {"k_per_group", std::to_string(layout.k_per_group)},
           {"gate_up", kGateUp},
           {"made_by", made_by},
+          {"fingerprint", fingerprint},
           {"matrices", list.dump()},
           {"replaces", nlohmann::json(replaced).dump()}};
 }

@@ -55,7 +55,8 @@ struct PackedIndex {
   };
 
   PackedLayout layout;
-  std::string made_by;  // program and device, for messages
+  std::string made_by;      // program and device, for messages
+  std::string fingerprint;  // of the stock checkpoint (fingerprint.h); empty in a file of an older program
   std::map<std::string, StoredMatrix, std::less<>> matrices;
   std::map<std::string, std::vector<int64_t>, std::less<>> replaced;  // stock tensors that went into them, with shapes
 
@@ -65,10 +66,11 @@ struct PackedIndex {
   static bool is_internal(std::string_view tensor);
   static bool is_gap(std::string_view tensor);
 
-  /// The metadata of a file with these matrices, .
+  /// The metadata of a file with these matrices.
   static std::map<std::string, std::string> metadata(const PackedLayout& layout, const std::string& made_by,
                                                      const std::vector<Matrix>& matrices,
-                                                     const std::map<std::string, std::vector<int64_t>>& replaced);
+                                                     const std::map<std::string, std::vector<int64_t>>& replaced,
+                                                     const std::string& fingerprint);
   /// The tensor that holds a matrix.
   static TensorEntry entry(const PackedLayout& layout, const Matrix& matrix);
   /// `bytes` of nothing.

@@ -7,6 +7,7 @@
 
 #include "base/error.h"
 #include "base/file.h"
+#include "base/file_kind.h"
 #include "tensor/safetensors_header.h"
 
 namespace heartmula {
@@ -20,10 +21,12 @@ std::string shape_string(std::span<const int64_t> shape) {
 }
 
 SafetensorsFile SafetensorsFile::open(const std::filesystem::path& path) {
-  std::shared_ptr<const MappedFile> mapped = MappedFile::open(path);
-  SafetensorsFile file = parse(mapped->bytes(), path.string());
-  file.file_ = std::move(mapped);
-  return file;
+  return read_downloaded(path, [&path] {
+    std::shared_ptr<const MappedFile> mapped = MappedFile::open(path);
+    SafetensorsFile file = parse(mapped->bytes(), path.string());
+    file.file_ = std::move(mapped);
+    return file;
+  });
 }
 
 SafetensorsFile SafetensorsFile::parse(std::span<const std::byte> bytes, std::string name) {

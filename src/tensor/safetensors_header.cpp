@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "base/error.h"
+#include "base/file_kind.h"
 #include "tensor/safetensors.h"
 
 namespace heartmula {
@@ -16,14 +17,6 @@ using Json = nlohmann::json;
 
 constexpr uint64_t kMaxHeaderBytes = 100'000'000;  // the limit of the reference implementation
 constexpr size_t kMaxRank = 64;
-
-/// A name out of a file as it may stand in a one-line message: quoted, escaped, and not endless.
-std::string escaped(const std::string& name) {
-  constexpr size_t kLongest = 120;
-  std::string text = Json(name).dump(-1, ' ', true, Json::error_handler_t::replace);
-  if (text.size() > kLongest) text = text.substr(0, kLongest) + "...\"";
-  return text;
-}
 
 // Takes the header {"NAME": {"dtype": "F32", "shape": [2, 3], "data_offsets": [0, 24]}, ...} apart, event by event: it
 // knows where it is by `place_`, so nothing that the format does not have is ever built, however deep or long.
@@ -86,7 +79,7 @@ class HeaderReader : public nlohmann::json_sax<Json> {
         return true;
       case Place::kMetadata:
         if (header.metadata.contains(name))
-          return fail_with(fmt::format("has two entries {} in __metadata__", escaped(name)));
+          return fail_with(fmt::format("has two entries {} in __metadata__", in_quotes(name)));
         key_ = std::move(name);
         place_ = Place::kMetadataValue;
         return true;
@@ -173,9 +166,9 @@ class HeaderReader : public nlohmann::json_sax<Json> {
       bit = kHasOffsets;
       place_ = Place::kOffsetsStart;
     } else {
-      return fail(fmt::format("has an unknown entry {}", escaped(name)));
+      return fail(fmt::format("has an unknown entry {}", in_quotes(name)));
     }
-    if ((fields_ & bit) != 0) return fail(fmt::format("has two entries {}", escaped(name)));
+    if ((fields_ & bit) != 0) return fail(fmt::format("has two entries {}", in_quotes(name)));
     fields_ |= bit;
     return true;
   }
@@ -187,7 +180,7 @@ class HeaderReader : public nlohmann::json_sax<Json> {
 
   /// Of the tensor that is being read.
   bool fail(const std::string& message) {
-    return fail_with(fmt::format("is broken: tensor {} {}", escaped(header.entries.back().name), message));
+    return fail_with(fmt::format("is broken: tensor {} {}", in_quotes(header.entries.back().name), message));
   }
 
   bool unexpected(const char* what) {
@@ -225,19 +218,19 @@ std::optional<uint64_t> byte_size(const SafetensorsHeader::Entry& entry) {
 /// Checks each entry by itself: a known dtype, and as many bytes as the shape asks for.
 void check_entry(const SafetensorsHeader::Entry& entry, const std::string& file) {
   if (!entry.dtype) {
-    throw user_error("{}: tensor {} has the dtype {}, which is not supported", file, escaped(entry.name),
-                     escaped(entry.dtype_name));
+    throw user_error("{}: tensor {} has the dtype {}, which is not supported", file, in_quotes(entry.name),
+                     in_quotes(entry.dtype_name));
   }
   const std::optional<uint64_t> bytes = byte_size(entry);
   if (!bytes) {
-    throw user_error("{}: tensor {} has an absurd shape {}", file, escaped(entry.name), shape_string(entry.shape));
+    throw user_error("{}: tensor {} has an absurd shape {}", file, in_quotes(entry.name), shape_string(entry.shape));
   }
   if (entry.begin > entry.end) {
-    throw user_error("{}: tensor {} ends before it begins (data_offsets {}, {})", file, escaped(entry.name),
+    throw user_error("{}: tensor {} ends before it begins (data_offsets {}, {})", file, in_quotes(entry.name),
                      entry.begin, entry.end);
   }
   if (entry.end - entry.begin != *bytes) {
-    throw user_error("{}: tensor {} has {} bytes of data, but {} {} needs {}", file, escaped(entry.name),
+    throw user_error("{}: tensor {} has {} bytes of data, but {} {} needs {}", file, in_quotes(entry.name),
                      entry.end - entry.begin, entry.dtype_name, shape_string(entry.shape), *bytes);
   }
 }
@@ -255,7 +248,7 @@ void check_layout(const std::vector<SafetensorsHeader::Entry>& entries, uint64_t
   for (const SafetensorsHeader::Entry* entry : ordered) {
     if (entry->begin != end) {
       throw user_error("{}: tensor {} begins at byte {} of the data, but the one before it ends at {}", file,
-                       escaped(entry->name), entry->begin, end);
+                       in_quotes(entry->name), entry->begin, end);
     }
     end = entry->end;
   }
@@ -273,15 +266,15 @@ void check_layout(const std::vector<SafetensorsHeader::Entry>& entries, uint64_t
 /// The JSON text at the beginning of a file. Checks its length.
 std::string_view header_text(std::span<const std::byte> bytes, const std::string& file) {
   const std::string_view text(reinterpret_cast<const char*>(bytes.data()), bytes.size());
-  if (text.starts_with("version https://git-lfs")) {
-    throw user_error("{}: is a pointer of Git LFS and not the file itself; run `git lfs pull`", file);
-  }
   uint64_t length = 0;
+  if (bytes.size() >= sizeof length) std::memcpy(&length, bytes.data(), sizeof length);
+  const bool is_plausible =
+      length > 0 && length <= kMaxHeaderBytes && text.size() > sizeof length && text[sizeof length] == '{';
+  if (!is_plausible) refuse_other_kind(bytes, FileKind::kSafetensors, file);
   if (bytes.size() < sizeof length) {
     throw user_error("{}: truncated: {} bytes are too few for a safetensors file; is the download complete?", file,
                      bytes.size());
   }
-  std::memcpy(&length, bytes.data(), sizeof length);
   if (length > kMaxHeaderBytes) {
     throw user_error("{}: is not a safetensors file (its first 8 bytes would be a header of {} bytes; {} are allowed)",
                      file, length, kMaxHeaderBytes);
@@ -314,7 +307,7 @@ SafetensorsHeader read_safetensors_header(std::span<const std::byte> file, const
   std::ranges::sort(entries, {}, &SafetensorsHeader::Entry::name);
   if (const auto twice = std::ranges::adjacent_find(entries, {}, &SafetensorsHeader::Entry::name);
       twice != entries.end()) {
-    throw user_error("{}: the header has two tensors {}", name, escaped(twice->name));
+    throw user_error("{}: the header has two tensors {}", name, in_quotes(twice->name));
   }
   for (const SafetensorsHeader::Entry& entry : entries) check_entry(entry, name);
   check_layout(entries, header.bytes, file.size(), name);

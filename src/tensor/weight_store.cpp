@@ -6,7 +6,9 @@
 #include <utility>
 
 #include "base/error.h"
+#include "base/file_kind.h"
 #include "base/json_fields.h"
+#include "tensor/tensor_check.h"
 
 namespace heartmula {
 namespace {
@@ -34,7 +36,7 @@ std::map<std::string, std::string> read_index(const fs::path& path) {
   for (const auto& [tensor, shard] : index["weight_map"].items()) {
     if (!shard.is_string() || !is_plain_file_name(shard.get_ref<const std::string&>())) {
       throw user_error("{}: tensor {} is said to be in {}, which is not the name of a .safetensors file beside it",
-                       path.string(), Json(tensor).dump(-1, ' ', true), shard.dump(-1, ' ', true).substr(0, 120));
+                       path.string(), in_quotes(tensor), shortened(shard.dump(), 120));
     }
     shards.emplace_hint(shards.end(), tensor, shard.get<std::string>());
   }
@@ -45,22 +47,29 @@ std::map<std::string, std::string> read_index(const fs::path& path) {
 /// The index or the one file that holds the weights of a folder.
 fs::path find_weights(const fs::path& folder) {
   for (const char* name : {kIndexName, kSingleName}) {
-    if (fs::exists(folder / name)) return folder / name;
+    std::error_code ignored;
+    if (fs::exists(folder / name, ignored)) return folder / name;
   }
   std::vector<fs::path> candidates;
   std::error_code error;
-  for (const fs::directory_entry& entry : fs::directory_iterator(folder, error)) {
-    if (entry.path().extension() == ".safetensors") candidates.push_back(entry.path());
+  for (fs::directory_iterator entry(folder, error); !error && entry != fs::directory_iterator();
+       entry.increment(error)) {
+    if (entry->path().extension() == ".safetensors") candidates.push_back(entry->path());
   }
   if (error) throw user_error("{}: cannot be read: {}", folder.string(), error.message());
   if (candidates.size() == 1) return candidates.front();
   throw user_error(
-      "{}: found neither {} nor {}, and {} .safetensors files where one would do; is the download complete?",
-      folder.string(), kIndexName, kSingleName, candidates.empty() ? "no" : "several");
+      "{}: found neither {} nor {}, and {} .safetensors files where one would do; is the download complete?{}",
+      folder.string(), kIndexName, kSingleName, candidates.empty() ? "no" : "several", download_hint(folder));
 }
 
 bool is_index(const fs::path& path) {
   return path.filename().string().ends_with(".index.json");
+}
+
+/// Biases and single numbers (slopes) of good checkpoints may be.
+bool may_be_zero(const StoredTensor& tensor) {
+  return tensor.name.ends_with("bias") || tensor.elements() == 1;
 }
 
 bool is_floating_point(DType dtype) {
@@ -90,15 +99,15 @@ WeightStore WeightStore::open(const fs::path& path) {
     if (is_new) {
       const fs::path shard_path = weights.parent_path() / shard;
       if (!fs::exists(shard_path, error)) {
-        throw user_error("{}: no such file, but {} names it; is the download complete?", shard_path.string(),
-                         weights.filename().string());
+        throw user_error("{}: no such file, but {} names it; is the download complete?{}", shard_path.string(),
+                         weights.filename().string(), download_hint(shard_path.parent_path()));
       }
       store.files_.push_back(SafetensorsFile::open(shard_path));
     }
     const StoredTensor* found = store.files_[file].find(tensor);
     if (found == nullptr) {
-      throw user_error("{}: lacks the tensor {}, which {} promises", store.files_[file].name(),
-                       Json(tensor).dump(-1, ' ', true), weights.filename().string());
+      throw user_error("{}: lacks the tensor {}, which {} promises", store.files_[file].name(), in_quotes(tensor),
+                       weights.filename().string());
     }
     const auto place_in_file = static_cast<size_t>(found - store.files_[file].tensors().data());
     store.entries_.push_back({tensor, {file, place_in_file}});
@@ -167,15 +176,14 @@ void WeightStore::require(const std::vector<ExpectedTensor>& expected, std::stri
   }
   if (!missing.empty()) {
     const size_t shown = std::min(missing.size(), kMaxNamesInMessage);
-    std::string names =
-        fmt::format("{}", fmt::join(missing.begin(), missing.begin() + static_cast<int64_t>(shown), ", "));
-    if (shown < missing.size()) names += fmt::format(" and {} more", missing.size() - shown);
-    throw user_error("{}: {} tensors that {} asks for are missing: {}", path_.string(), missing.size(), config, names);
+    const std::string more = shown < missing.size() ? fmt::format(" and {} more", missing.size() - shown) : "";
+    throw user_error("{}: {} tensors that {} asks for are missing: {}{}", path_.string(), missing.size(), config,
+                     fmt::join(missing.begin(), missing.begin() + static_cast<int64_t>(shown), ", "), more);
   }
   for (const ExpectedTensor& tensor : expected) {
     const std::vector<int64_t>& found = shape(tensor.name);
     const Entry* entry = find_entry(tensor.name);
-    const std::string& file = files_[entry == nullptr ? 0 : entry->file].name();
+    const std::string& file = file_of(tensor.name);
     if (found != tensor.shape) {
       throw user_error("{}: asks for {} of shape {}, but it is {} in {}; is this config from another checkpoint?",
                        config, tensor.name, shape_string(tensor.shape), shape_string(found), file);
@@ -185,8 +193,19 @@ void WeightStore::require(const std::vector<ExpectedTensor>& expected, std::stri
       throw user_error("{}: tensor {} has the dtype {}; F32, BF16 and F16 are supported", file, tensor.name,
                        dtype_name(tensor_of(*entry).dtype));
     }
+    const StoredTensor& stored = tensor_of(*entry);
+    check_values(stored.data, stored.dtype, may_be_zero(stored), tensor.name, file);
     entry->used = true;
   }
+  if (!packed_) return;
+  for (const auto& [name, matrix] : packed_->matrices) {
+    check_values(matrix.data, matrix.layout.dtype, false, name, files_.front().name());
+  }
+}
+
+const std::string& WeightStore::file_of(std::string_view tensor) const {
+  const Entry* entry = find_entry(tensor);
+  return files_[entry == nullptr ? 0 : entry->file].name();
 }
 
 std::vector<std::string> WeightStore::unused() const {

@@ -44,12 +44,20 @@ class WeightStore {
   /// Null if there is no packed matrix of that name.
   const StoredMatrix* find_matrix(std::string_view name) const;
 
-  /// Checks that every tensor is there with this shape and a floating-point dtype (F32, BF16, F16), and marks it as
-  /// used. Throws one Error(kUser): all missing names (at most ten, then a count), or the first tensor whose shape or
-  /// dtype is not as expected, with both shapes and `config` named as the file that asks for it.
+  /// Checks that every tensor is there with this shape and a floating-point dtype (F32, BF16, F16) and, by a sample,
+  /// that its values can be weights (tensor_check.h), and marks it as used. Throws one Error(kUser): all missing names
+  /// (at most ten, then a count), or the first tensor whose shape or dtype is not as expected, with both shapes and
+  /// `config` named as the file that asks for it, or the first with such values.
   void require(const std::vector<ExpectedTensor>& expected, std::string_view config) const;
   /// Names that nobody asked for, in order.
   std::vector<std::string> unused() const;
+  /// Calls visit(tensor) for every tensor in the order of their names; not for packed matrices.
+  template <typename Visit>
+  void for_each(const Visit& visit) const {
+    for (const auto& [name, entry] : entries_) visit(tensor_of(entry));
+  }
+  /// The file with the tensor or, if it went into one, with its packed matrix.
+  const std::string& file_of(std::string_view tensor) const;
   /// Gives the tensor's or matrix' pages back to the system.
   void release(const StoredTensor& tensor) const;
   void release(const StoredMatrix& matrix) const;

@@ -4,6 +4,7 @@
 #include <nlohmann/json.hpp>
 
 #include "base/file.h"
+#include "base/file_kind.h"
 #include "base/json_fields.h"
 
 namespace heartmula {
@@ -23,7 +24,7 @@ GenConfig GenConfig::parse(std::string_view json, const std::string& name) {
 }
 
 GenConfig GenConfig::open(const std::filesystem::path& path) {
-  return parse(read_file(path, size_t{1} << 20), path.string());
+  return read_downloaded(path, [&path] { return parse(read_file(path, size_t{1} << 20), path.string()); });
 }
 
 }  // namespace heartmula

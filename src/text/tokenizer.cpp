@@ -1,14 +1,17 @@
 #include "text/tokenizer.h"
 
+#include <spdlog/spdlog.h>
+
 #include <algorithm>
 #include <array>
 #include <functional>
-#include <nlohmann/json.hpp>
 #include <unordered_map>
+#include <unordered_set>
 #include <utility>
 
 #include "base/error.h"
 #include "base/file.h"
+#include "base/file_kind.h"
 #include "text/byte_alphabet.h"
 #include "text/byte_pairs.h"
 #include "text/hash_index.h"
@@ -67,11 +70,6 @@ class AddedTokenFinder {
 
   std::array<std::vector<Token>, 256> by_first_byte_;  // longest first
 };
-
-/// An entry as JSON shows it, for messages.
-std::string in_quotes(std::string_view text) {
-  return fmt::format("\"{}\"", text);
-}
 
 }  // namespace
 
@@ -167,22 +165,29 @@ struct Tokenizer::Tables {
     }
   }
 
-  /// The library numbers added tokens itself, whatever their "id" says; a file that says otherwise is refused.
+  /// As Hugging Face's library does: one that the vocabulary has keeps its id, the others get the next ids in order,
+  /// whatever their "id" says, and one that appears again is the same.
   void add_added_tokens(std::vector<TokenizerFile::AddedToken> tokens, size_t vocabulary_count,
                         const std::string& name) {
     int32_t next = static_cast<int32_t>(vocabulary_count);
+    std::unordered_set<std::string> seen;
+    std::string first_other;
+    int others = 0;
     for (TokenizerFile::AddedToken& token : tokens) {
+      if (!seen.insert(token.content).second) continue;
       const int32_t in_vocabulary = find(token.content);
-      const int32_t expected = in_vocabulary == kNone ? next : in_vocabulary;
-      if (token.id != expected) {
-        throw user_error("{}: added token {} has id {}, but should have {}", name, in_quotes(token.content), token.id,
-                         expected);
+      const int32_t id = in_vocabulary == kNone ? next : in_vocabulary;
+      if (token.id != id && others++ == 0) {
+        first_other = message("{} has {} and not {}", in_quotes(token.content), id, token.id);
       }
-      const auto [place, is_new] = added.emplace(token.id, token.content);
-      if (!is_new) throw user_error("{}: added token {} appears twice", name, in_quotes(token.content));
-      if (in_vocabulary == kNone) set_entry(token.id, place->second, name);
-      next = std::max(next, token.id + 1);
-      (token.normalized ? normalized_added : raw_added).add(std::move(token.content), token.id);
+      const auto place = added.emplace(id, token.content).first;
+      if (in_vocabulary == kNone) set_entry(id, place->second, name);
+      next = std::max(next, id + 1);
+      (token.normalized ? normalized_added : raw_added).add(std::move(token.content), id);
+    }
+    if (others > 0) {
+      spdlog::warn("{}: added_tokens have the next ids after the vocabulary, not those that stand there: {}{}", name,
+                   first_other, others > 1 ? fmt::format(", and {} more", others - 1) : "");
     }
   }
 };
@@ -193,7 +198,7 @@ Tokenizer& Tokenizer::operator=(Tokenizer&&) noexcept = default;
 Tokenizer::~Tokenizer() = default;
 
 Tokenizer Tokenizer::open(const std::filesystem::path& path) {
-  return parse(read_file(path, kMaxFileBytes), path.string());
+  return read_downloaded(path, [&path] { return parse(read_file(path, kMaxFileBytes), path.string()); });
 }
 
 Tokenizer Tokenizer::parse(std::string_view json, const std::string& name) {

@@ -2,9 +2,11 @@
 
 #include <nlohmann/json.hpp>
 #include <optional>
+#include <span>
 #include <utility>
 
 #include "base/error.h"
+#include "base/file_kind.h"
 
 namespace heartmula {
 namespace {
@@ -14,9 +16,7 @@ using nlohmann::json;
 constexpr size_t kMaxDepth = 64;
 
 std::string shown(const json& value) {
-  std::string text = value.dump(-1, ' ', true);
-  if (text.size() > 60) text = text.substr(0, 57) + "...";
-  return text;
+  return shortened(value.dump(), 60);
 }
 
 Error unsupported(const std::string& name, const std::string& component) {
@@ -342,6 +342,7 @@ void read_post_processor(const json& component, const std::string& name, Tokeniz
 TokenizerFile parse_tokenizer_file(std::string_view text, const std::string& name) {
   TokenizerFile file;
   Reader reader(file, name, text.size());
+  if (!text.starts_with('{')) refuse_other_kind(std::as_bytes(std::span(text)), FileKind::kJson, name);
   json::sax_parse(text.data(), text.data() + text.size(), &reader);
 
   const json& document = reader.document();

@@ -104,7 +104,8 @@ std::string device_of(const VerifyOptions& options) {
 
 std::vector<Check> verify_case(const std::filesystem::path& folder, const VerifyOptions& options,
                                const CancelToken* cancel) {
-  if (!std::filesystem::is_directory(folder)) throw user_error("{}: no such folder", folder.string());
+  std::error_code ignored;
+  if (!std::filesystem::is_directory(folder, ignored)) throw user_error("{}: no such folder", folder.string());
   std::vector<Check> checks;
   run_stage("text", checks, [&] { detail::check_text(folder, checks); });
   run_stage("language model", checks, [&] { detail::check_language_model(folder, options, cancel, checks); });

@@ -106,6 +106,16 @@ TEST(MemoryInfo, of_a_version_1_limit) {
   EXPECT_EQ(detail::memory_info(root.path()).total_bytes, 1000 * kKiB);
 }
 
+TEST(MemoryInfo, is_unknown_where_the_system_does_not_say) {
+  const TemporaryFolder root;
+  EXPECT_FALSE(detail::memory_info(root.path()).total_bytes);
+  EXPECT_FALSE(detail::memory_info(root.path()).available_bytes);
+  root.write("proc/self/cgroup", "0::/job\n");
+  root.write("sys/fs/cgroup/job/memory.max", "500\n");
+  root.write("sys/fs/cgroup/job/memory.current", "100\n");
+  EXPECT_EQ(detail::memory_info(root.path()).available_bytes, 400u);
+}
+
 TEST(PeakMemory, is_zero_where_the_system_does_not_say) {
   const TemporaryFolder root;
   EXPECT_EQ(detail::peak_memory_bytes(root.path()), 0u);

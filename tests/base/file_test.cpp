@@ -6,6 +6,7 @@
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include <csignal>
@@ -175,6 +176,106 @@ TEST(AtomicFile, writes_through_a_symbolic_link) {
   file.commit(false);
   EXPECT_TRUE(fs::is_symlink(folder / "link"));
   EXPECT_EQ(read_file(folder / "elsewhere/song"), "new");
+}
+
+TEST(AtomicFile, fills_a_dangling_link) {
+  const TemporaryFolder folder;
+  fs::create_directory(folder / "elsewhere");
+  fs::create_symlink("elsewhere/song", folder / "link");
+  AtomicFile file(folder / "link");
+  file.write(bytes_of("new"));
+  file.commit(false);
+  EXPECT_TRUE(fs::is_symlink(folder / "link"));
+  EXPECT_EQ(read_file(folder / "elsewhere/song"), "new");
+  fs::create_symlink("ring", folder / "ring");
+  EXPECT_THAT(error_of(ErrorKind::kUser, [&] { AtomicFile ring(folder / "ring"); }), HasSubstr("leads to itself"));
+}
+
+struct stat status_of(const fs::path& path) {
+  struct stat status = {};
+  EXPECT_EQ(::stat(path.c_str(), &status), 0) << path;
+  return status;
+}
+
+TEST(AtomicFile, keeps_the_rights_of_what_it_replaces) {
+  const TemporaryFolder folder;
+  const mode_t mask = ::umask(022);
+  for (const mode_t mode : {0600u, 0640u, 0664u, 0777u}) {
+    const fs::path path = folder.write("song", "old");
+    ASSERT_EQ(::chmod(path.c_str(), mode), 0);
+    if (::geteuid() == 0) {
+      ASSERT_EQ(::chown(path.c_str(), 65534, 65533), 0);
+    }
+    const struct stat old = status_of(path);
+    AtomicFile file(path);
+    EXPECT_EQ(status_of(file.temporary_path()).st_mode & 0077, 0u) << "nobody may look in meanwhile";
+    file.commit(false);
+    const struct stat replaced = status_of(path);
+    EXPECT_EQ(replaced.st_mode, old.st_mode);
+    EXPECT_EQ(replaced.st_uid, old.st_uid);
+    EXPECT_EQ(replaced.st_gid, old.st_gid);
+  }
+  AtomicFile(folder / "new").commit(false);
+  EXPECT_EQ(status_of(folder / "new").st_mode & 07777, 0644u);
+  ::umask(mask);
+}
+
+TEST(AtomicFile, gives_no_rights_to_another_group) {
+  if (::geteuid() != 0) GTEST_SKIP() << "only root can make the file of another";
+  const TemporaryFolder folder;
+  const fs::path path = folder.write("song", "old");
+  ASSERT_EQ(::chmod(path.c_str(), 0664), 0);
+  fs::permissions(folder.path(), fs::perms::all);
+  const PlainUser user;
+  if (!user.works()) GTEST_SKIP() << "cannot give up the rights of root";
+  AtomicFile(path).commit(false);
+  EXPECT_EQ(status_of(path).st_mode & 07777, ::getegid() == 0 ? 0664u : 0604u);
+}
+
+/// Runs `work` in a process that is then killed.
+template <typename Work>
+void run_and_kill(const Work& work) {
+  const pid_t child = ::fork();
+  ASSERT_GE(child, 0);
+  if (child == 0) {
+    work();
+    ::raise(SIGKILL);
+  }
+  int status = 0;
+  ASSERT_EQ(::waitpid(child, &status, 0), child);
+  ASSERT_TRUE(WIFSIGNALED(status));
+}
+
+TEST(AtomicFile, what_a_killed_writer_left_goes_with_the_next_run) {
+  const TemporaryFolder folder;
+  const fs::path path = folder / "song";
+  run_and_kill([&] { new AtomicFile(path); });
+  run_and_kill([&] { new AtomicFile(folder / "song2"); });
+  fs::create_directory(folder / "song.tmp-mine");
+  folder.write("song.tmp-1.wav", "");
+  ASSERT_EQ(folder.file_count(), 4u);
+  AtomicFile alive(path);
+  check_writable(path);
+  EXPECT_TRUE(fs::exists(alive.temporary_path()));
+  EXPECT_EQ(folder.file_count(), 4u) << "those of another output, of a living writer, and files of the user's stay";
+  check_writable(folder / "song2");
+  EXPECT_EQ(folder.file_count(), 3u);
+}
+
+TEST(AtomicFolder, what_a_killed_writer_left_goes_with_the_next_run) {
+  const TemporaryFolder folder;
+  const fs::path path = folder / "packed";
+  run_and_kill([&] {
+    const auto* left = new AtomicFolder(path);
+    AtomicFile(left->temporary_path() / "file").commit(false);
+  });
+  ASSERT_EQ(folder.file_count(), 1u);
+  AtomicFolder first(path);
+  EXPECT_EQ(folder.file_count(), 1u);
+  AtomicFolder second(path);
+  EXPECT_EQ(folder.file_count(), 2u) << "the first lives";
+  first.commit();
+  EXPECT_TRUE(fs::is_directory(path));
 }
 
 TEST(AtomicFile, names_a_missing_folder_and_a_folder_in_its_place) {

@@ -51,6 +51,14 @@ TEST(Checkpoint, the_names_of_later_releases_are_found) {
             "HeartMuLa-oss-3B HeartCodec-oss");
 }
 
+TEST(Checkpoint, a_download_that_has_not_ended_is_named) {
+  Folder folder({"HeartMuLa-oss-3B/", "tokenizer.json"});
+  folder.files.write("gen_config.json.part", "");
+  EXPECT_THAT(
+      error_of(ErrorKind::kUser, [&] { find_checkpoint(folder.files.path(), "3B", CheckpointParts::kAll); }),
+      AllOf(HasSubstr("HeartCodec-oss/, gen_config.json missing"), HasSubstr("gen_config.json.part says that")));
+}
+
 TEST(Checkpoint, two_that_could_be_meant_are_both_named) {
   EXPECT_THAT(error_of(ErrorKind::kUser,
                        [] {

@@ -10,12 +10,14 @@
 #include <set>
 #include <sstream>
 
+#include "base/output_lock.h"
 #include "base/testing.h"
 #include "checkpoint/loading_ops.h"
 #include "checkpoint/memory_plan.h"
 #include "checkpoint/packed_writer.h"
 #include "cpu/cpu_ops.h"
 #include "decode/frame_loop.h"
+#include "tensor/fingerprint.h"
 
 namespace heartmula {
 namespace {
@@ -136,13 +138,31 @@ std::string foreign(const TemporaryFolder& folder, DType mula, DType codec, int6
     writer.write(
         file, [](int64_t) {}, nullptr);
   };
-  write({other, models.lm_store(), HeartMula::expected_tensors(models.lm_config()), mula,
+  write({other, models.lm_store(), HeartMula::expected_tensors(models.lm_config()), mula, "",
          [&](Ops& ops) { HeartMula::load(ops, models.lm_store(), models.lm_config(), mula); }},
         fs::path(path) / "HeartMuLa-oss-3B/model.safetensors");
   write({other, models.codec_store(), HeartCodec::expected_tensors(models.codec_config(), models.codec_store()), codec,
-         [&](Ops& ops) { HeartCodec::load(ops, models.codec_store(), models.codec_config(), codec); }},
+         "", [&](Ops& ops) { HeartCodec::load(ops, models.codec_store(), models.codec_config(), codec); }},
         fs::path(path) / "HeartCodec-oss/model.safetensors");
   return path;
+}
+
+TEST(Convert, keeps_the_fingerprint) {
+  const TemporaryFolder folder;
+  const std::string once = converted(folder, DType::kBF16, DType::kF32);
+  const std::string twice = converted(folder, DType::kBF16, DType::kBF16, once, "twice");
+  for (const char* model : {"HeartMuLa-oss-3B", "HeartCodec-oss"}) {
+    const std::string stock = model_fingerprint(fs::path(kStock) / model);
+    EXPECT_EQ(model_fingerprint(fs::path(once) / model), stock);
+    EXPECT_EQ(model_fingerprint(fs::path(twice) / model), stock);
+  }
+}
+
+TEST(Convert, is_for_one_at_a_time) {
+  const TemporaryFolder folder;
+  const OutputLock other(folder / "packed", "--save_path");
+  EXPECT_THAT(error_of(ErrorKind::kUser, [&] { converted(folder, DType::kBF16, DType::kF32); }),
+              HasSubstr("another heartmula"));
 }
 
 /// What is logged while it lives.

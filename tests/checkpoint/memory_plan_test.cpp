@@ -94,6 +94,7 @@ TEST(CheckMemory, a_refusal_says_what_is_needed_what_there_is_and_what_helps) {
   request.machine.lazy_load = true;  // then the greater model decides, and a smaller codec does not help
   EXPECT_THAT(advice(9'000'000'000), HasSubstr("--mula_dtype bf16"));
   checkpoint.mula_dtype = DType::kBF16;
+  check_memory(simple_plan(request, true), checkpoint, std::nullopt);  // nobody knows what there is
   EXPECT_THAT(advice(9'000'000'000), AllOf(HasSubstr("10.00 GB"), HasSubstr("--max_audio_length_ms")));
 }
 
@@ -106,6 +107,7 @@ TEST(MemoryPlan, json_and_text_name_both_models_and_the_peak) {
   EXPECT_EQ(json["codec"]["activations_bytes"], plan.codec->activations);
   EXPECT_THAT(describe(plan, 1'234'000'000), AllOf(HasSubstr("language model"), HasSubstr("codec"), HasSubstr("peak"),
                                                    HasSubstr("available 1.234 GB")));
+  EXPECT_THAT(describe(plan, std::nullopt), HasSubstr("available unknown"));
 }
 
 }  // namespace

@@ -158,6 +158,51 @@ TEST(BrokenCheckpoint, a_missing_field_is_named) {
   }
 }
 
+TEST(BrokenCheckpoint, ids_of_another_checkpoint_are_told) {
+  for (const std::string field : {"text_bos_id", "text_eos_id", "audio_eos_id", "empty_id"}) {
+    EXPECT_THAT(complaint_about([&](const fs::path& ckpt) {
+                  edit_json(ckpt / "gen_config.json", [&](nlohmann::json& json) { json[field] = 128001; });
+                }),
+                AllOf(HasSubstr("gen_config.json: " + field + " is 128001"), HasSubstr("config.json")));
+  }
+}
+
+TEST(BrokenCheckpoint, what_a_file_is_that_is_something_else_is_told) {
+  const std::pair<const char*, const char*> files[] = {{"<!DOCTYPE html><html>", "a web page (HTML)"},
+                                                       {"GGUF\x03", "a GGUF file"},
+                                                       {"\x80\x02}q", "a PyTorch file (pickle)"},
+                                                       {"Entry not found", "text, which begins \"Entry not found\""}};
+  for (const auto& [bytes, what] : files) {
+    EXPECT_THAT(complaint_about([&](const fs::path& ckpt) { std::ofstream(lm_file(ckpt)) << bytes; }),
+                AllOf(HasSubstr("model.safetensors: is "), HasSubstr(what)));
+    for (const char* file : {"HeartCodec-oss/config.json", "tokenizer.json", "gen_config.json"}) {
+      EXPECT_THAT(complaint_about([&](const fs::path& ckpt) { std::ofstream(ckpt / file) << bytes; }),
+                  AllOf(HasSubstr(std::string(file) + ": is "), HasSubstr(what)));
+    }
+  }
+}
+
+TEST(BrokenCheckpoint, a_download_that_has_not_ended_is_told_though_all_seems_there) {
+  EXPECT_THAT(complaint_about([](const fs::path& ckpt) { std::ofstream(lm_file(ckpt).string() + ".aria2"); }),
+              AllOf(HasSubstr("model.safetensors.aria2"), HasSubstr("has not ended")));
+}
+
+TEST(BrokenCheckpoint, data_of_zeros_and_no_numbers_are_told_with_file_and_tensor) {
+  for (const std::string& part : {kLmFolder, kCodecFolder}) {
+    for (const bool zeros : {true, false}) {
+      EXPECT_THAT(complaint_about([&](const fs::path& ckpt) {
+                    const fs::path file = ckpt / part / "model.safetensors";
+                    std::string bytes = contents(file);
+                    const size_t half = bytes.size() / 2;
+                    bytes.replace(half, std::string::npos, bytes.size() - half, zeros ? '\0' : '\xff');
+                    std::ofstream(file, std::ios::binary) << bytes;
+                  }),
+                  AllOf(HasSubstr(part + "/model.safetensors: tensor "),
+                        HasSubstr(zeros ? "is all zeros" : "not finite numbers")));
+    }
+  }
+}
+
 TEST(BrokenCheckpoint, a_file_in_place_of_the_folder_is_told) {
   EXPECT_THAT(complaint_about_flags({"--model_path", kCheckpoint + "/tokenizer.json"}), HasSubstr("no such folder"));
 }
@@ -465,6 +510,17 @@ TEST(WrongRequest, a_file_that_is_none_is_refused) {
         "{\"threads\": 4294967297}", "{\"lazy_load\": \"true\"}", "{\"format\": \"aac\"}"}) {
     EXPECT_THAT(refused(before + Arguments{folder.write("request.json", text)}, 2), HasSubstr("request.json")) << text;
   }
+}
+
+TEST(WrongRequest, what_a_message_quotes_is_harmless) {
+  const TemporaryFolder folder;
+  const auto message = [&](const std::string& text) {
+    return refused({"generate", "--request", folder.write("request.json", text)}, 2);
+  };
+  EXPECT_THAT(message(R"({"b\ne": 1})"), HasSubstr(R"(b\x0ae)"));
+  EXPECT_THAT(message("{\"\u202e\u009b31m\": 1}"), HasSubstr(R"(\u202e\u009b31m)"));
+  EXPECT_LT(message("{\"" + std::string(1'000'000, 'x') + "\": 1}").size(), 1000u);
+  EXPECT_LT(message("{\"format\": \"" + std::string(1'000'000, 'x') + "\"}").size(), 1000u);
 }
 
 TEST(Memory, running_out_of_it_is_one_line_and_no_crash) {

@@ -135,7 +135,9 @@ inline const std::string& endless_checkpoint() {
   static const TemporaryFolder folder;
   static const std::string path = [] {
     std::string copy = copy_of_checkpoint(folder);
-    edit_json(fs::path(copy) / "gen_config.json", [](nlohmann::json& config) { config["audio_eos_id"] = 1 << 20; });
+    edit_json(fs::path(copy) / "gen_config.json", [](nlohmann::json& config) {
+      config["audio_eos_id"] = json_of(fs::path(kCheckpoint) / kLmFolder / "config.json").at("audio_vocab_size");
+    });
     return copy;
   }();
   return path;

@@ -97,8 +97,16 @@ TEST(CodecConfig, lists_of_another_length_or_kind_are_refused) {
   }
 }
 
+TEST(CodecConfig, another_architecture_is_refused) {
+  parsed({{"causal", true}, {"num_bands", 1}, {"norm_type", "ada_norm_single"}, {"use_cosine_sim", false}});
+  for (const json& config : {json{{"causal", false}}, json{{"num_bands", 4}}, json{{"norm_type", "layer_norm"}},
+                             json{{"use_cosine_sim", true}}}) {
+    EXPECT_THAT(complaint(config), HasSubstr("computes only models in which it is")) << config;
+  }
+}
+
 TEST(CodecConfig, sizes_that_do_not_fit_together_are_refused) {
-  EXPECT_THAT(complaint({{"num_quantizers", 4}}), HasSubstr("num_quantizers is 4"));
+  EXPECT_THAT(complaint({{"num_quantizers", 4}}), HasSubstr("num_quantizers is 4, but must be 8"));
   EXPECT_THAT(complaint({{"sample_rate", 44100}}), HasSubstr("sample_rate is 44100"));
   EXPECT_THAT(complaint({{"attention_head_dim", 63}}), HasSubstr("attention_head_dim 63"));
   EXPECT_THAT(complaint({{"latent_hidden_dim", 64}}), AllOf(HasSubstr("out_channels 256"), HasSubstr("64")));

@@ -1,6 +1,8 @@
 // A file up to the first zero byte, and after it a text. Whatever they are, the file is refused with an Error(kUser)
 // or makes a tokenizer that refuses the text likewise or cuts it into tokens that it knows.
 // floors: text
+#include <spdlog/spdlog.h>
+
 #include <algorithm>
 #include <cstdint>
 #include <cstdlib>
@@ -19,6 +21,7 @@ void require(bool condition) {
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   using namespace heartmula;
+  spdlog::set_level(spdlog::level::off);
   const std::string_view bytes(reinterpret_cast<const char*>(data), size);
   const std::string_view file = bytes.substr(0, bytes.find('\0'));
   const std::string_view text = bytes.substr(std::min(file.size() + 1, size));

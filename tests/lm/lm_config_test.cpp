@@ -121,12 +121,20 @@ TEST(LmConfig, every_number_is_checked_and_named) {
 
 TEST(LmConfig, numbers_that_need_not_be_whole_are_checked_and_named) {
   for (const std::string field : {"norm_eps", "rope_base", "scale_factor"}) {
-    for (const json& value : {json(nullptr), json("1"), json(-1e-3), json(1e300)}) {
+    for (const json& value : {json(nullptr), json("1"), json(-1e-3), json(0), json(1e300)}) {
       json config = some_config();
       config["backbone"][field] = value;
       EXPECT_THAT(complaint(config), StartsWith("ckpt/config.json: backbone." + field)) << value;
     }
   }
+}
+
+TEST(LmConfig, another_architecture_is_refused) {
+  json config = some_config();
+  config["decoder"]["causal"] = true;
+  parse_lm_config(config.dump(), "x");
+  config["decoder"]["causal"] = false;
+  EXPECT_THAT(complaint(config), StartsWith("ckpt/config.json: decoder.causal is false"));
 }
 
 TEST(LmConfig, heads_that_do_not_divide_are_refused) {

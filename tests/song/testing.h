@@ -24,7 +24,7 @@ inline const std::string& endless_checkpoint() {
     }
     std::ifstream file(kTiny / "gen_config.json");
     nlohmann::json config = nlohmann::json::parse(file);
-    config["audio_eos_id"] = 1 << 20;
+    config["audio_eos_id"] = 69;  // the number of codes: none ends a song
     folder.write("gen_config.json", config.dump());
     return true;
   }();

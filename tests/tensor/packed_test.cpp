@@ -6,6 +6,7 @@
 #include <nlohmann/json.hpp>
 
 #include "base/testing.h"
+#include "tensor/fingerprint.h"
 #include "tensor/weight_store.h"
 
 namespace heartmula {
@@ -60,13 +61,13 @@ class PackedFile {
  public:
   explicit PackedFile(const PackedLayout& layout) {
     const std::vector<PackedIndex::Matrix> matrices = {{"plain", kN, kK, false}, {"gated", kN, kK, true}};
-    metadata = PackedIndex::metadata(layout, "a test", matrices, {{"plain", {kN, kK}}, {"up", {kN, kK}}});
+    metadata = PackedIndex::metadata(layout, "a test", matrices, {{"plain", {kN, kK}}, {"up", {kN, kK}}}, "");
     for (const PackedIndex::Matrix& matrix : matrices) {
       const auto beyond = static_cast<int64_t>(data.size() % kPackedAlignment);
       if (beyond != 0) append(PackedIndex::gap(entries.size(), kPackedAlignment - beyond), {});
       append(PackedIndex::entry(layout, matrix), bytes_of(packed_values(layout, matrix.gated), layout.dtype));
     }
-    append({"norm", DType::kF32, {2}}, std::string(8, '\0'));
+    append({"norm", DType::kF32, {2}}, std::string(8, '\1'));
   }
 
   void append(const TensorEntry& entry, std::string bytes) {
@@ -165,11 +166,24 @@ TEST(Packed, a_stock_file_is_not_packed) {
 
 TEST(BrokenPacked, missing_metadata_is_named) {
   for (const auto& [name, text] : PackedFile(kPairs).metadata) {
-    if (name == "format") continue;
+    if (name == "format" || name == "fingerprint") continue;
     PackedFile file(kPairs);
     file.metadata.erase(name);
     EXPECT_THAT(file.error(), AllOf(HasSubstr("model.safetensors"), HasSubstr(name), HasSubstr("convert again")));
   }
+}
+
+TEST(Packed, has_the_fingerprint_of_what_it_was_made_from_if_it_has_one) {
+  PackedFile file(kPairs);
+  EXPECT_EQ(file.open().packed()->fingerprint, "");
+  file.metadata["fingerprint"] = "0123456789abcdef";
+  const WeightStore store = file.open();
+  EXPECT_EQ(store.packed()->fingerprint, "0123456789abcdef");
+  EXPECT_EQ(fingerprint("{}", store), "0123456789abcdef");
+  file.metadata.erase("fingerprint");  // by an older program
+  EXPECT_EQ(file.open().packed()->fingerprint, "");
+  file.metadata["fingerprint"] = "x\ny";
+  EXPECT_THAT(file.error(), AllOf(HasSubstr("fingerprint"), HasSubstr("convert again")));
 }
 
 TEST(BrokenPacked, a_later_format_is_refused) {
@@ -224,7 +238,7 @@ TEST(BrokenPacked, matrices_and_tensors_must_agree) {
 TEST(BrokenPacked, a_matrix_that_is_not_aligned_is_refused) {
   PackedFile file(kPairs);
   file.entries.insert(file.entries.begin(), {"eight bytes", DType::kF32, {2}});
-  file.data.insert(0, std::string(8, '\0'));
+  file.data.insert(0, std::string(8, '\1'));
   EXPECT_THAT(file.error(), AllOf(HasSubstr("packed matrix"), HasSubstr("multiple of 64")));
 }
 

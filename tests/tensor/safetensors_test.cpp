@@ -85,9 +85,10 @@ TEST(Safetensors, refuses_hostile_header_lengths) {
     std::memcpy(file.data(), &length, sizeof length);
     return file.append(rest);
   };
-  EXPECT_THAT(refusal(""), HasSubstr("0 bytes are too few"));
-  EXPECT_THAT(refusal("1234567"), HasSubstr("7 bytes are too few for a safetensors file; is the download complete?"));
-  EXPECT_THAT(refusal(with_length(0, "")), HasSubstr("not a safetensors file"));
+  EXPECT_THAT(refusal(""), HasSubstr("is empty, not a safetensors file"));
+  EXPECT_THAT(refusal("\x12\x34\x56\x78\x9a\xbc\xde"),
+              HasSubstr("7 bytes are too few for a safetensors file; is the download complete?"));
+  EXPECT_THAT(refusal(with_length(0, "")), HasSubstr("nothing but zero bytes"));
   EXPECT_THAT(refusal(with_length(0, "{}")), HasSubstr("not a safetensors file"));
   EXPECT_THAT(refusal(with_length(3, "{}")),
               HasSubstr("3 bytes of header expected, 2 found; is the download complete?"));
@@ -97,8 +98,22 @@ TEST(Safetensors, refuses_hostile_header_lengths) {
   EXPECT_THAT(refusal(with_length(~uint64_t{0} - 7, "{}")), HasSubstr("not a safetensors file"));
 }
 
-TEST(Safetensors, recognizes_a_git_lfs_pointer) {
+TEST(Safetensors, says_what_a_file_is_that_is_none) {
   EXPECT_THAT(refusal("version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n"), HasSubstr("git lfs pull"));
+  EXPECT_THAT(refusal("<!DOCTYPE html><html lang=\"en\">"), HasSubstr("is a web page (HTML), not a safetensors file"));
+  EXPECT_THAT(refusal("Entry not found"), HasSubstr("is text, which begins \"Entry not found\""));
+}
+
+TEST(Safetensors, refuses_a_download_that_has_not_ended_however_whole_it_looks) {
+  const TemporaryFolder folder;
+  const std::vector<std::byte> whole = encode_safetensors({}, {});
+  const auto path = folder.write("model.safetensors", {reinterpret_cast<const char*>(whole.data()), whole.size()});
+  EXPECT_EQ(SafetensorsFile::open(path).tensors().size(), 0u);
+  folder.write("model.safetensors.aria2", "");
+  EXPECT_EQ(error_of(ErrorKind::kUser, [&] { SafetensorsFile::open(path); }),
+            path.string() +
+                ": model.safetensors.aria2 beside it says that its download has not ended; finish it, or "
+                "remove that if the file is whole");
 }
 
 TEST(Safetensors, refuses_headers_that_are_not_json) {
@@ -214,14 +229,14 @@ TEST(Safetensors, says_how_much_of_a_truncated_file_is_missing) {
             "some/model.safetensors: truncated: " + std::to_string(whole.size()) + " bytes expected, " +
                 std::to_string(whole.size() - 5) + " found; is the download complete?");
   EXPECT_THAT(refusal(whole + "x"), HasSubstr("something follows the last tensor"));
-  for (size_t length = 0; length < whole.size(); ++length) {
+  for (size_t length = 1; length < whole.size(); ++length) {
     EXPECT_THAT(refusal(std::string_view(whole).substr(0, length)), HasSubstr("is the download complete?"));
   }
 }
 
 TEST(Safetensors, names_in_messages_are_escaped_and_shortened) {
-  EXPECT_THAT(refusal_of_header(R"({"a\nb\u001b[31m":{}})"), HasSubstr(R"("a\nb\u001b[31m")"));
-  EXPECT_THAT(refusal_of_header("{\"" + std::string(100'000, 'n') + "\":{}}"), HasSubstr("nnn..."));
+  EXPECT_THAT(refusal_of_header(R"({"a\nb\u001b[31m":{}})"), HasSubstr(R"("a\x0ab\x1b[31m")"));
+  EXPECT_THAT(refusal_of_header("{\"" + std::string(100'000, 'n') + "\":{}}"), HasSubstr("nnn ... nnn"));
 }
 
 TEST(Safetensors, flipped_bits_never_crash) {

@@ -19,14 +19,15 @@ constexpr const char* kIndex = "model.safetensors.index.json";
 /// A folder in which a checkpoint is put together.
 class Checkpoint : public TemporaryFolder {
  public:
-  /// A file with zeros in tensors of these names.
+  /// A file with tensors of these names, filled with one byte.
   fs::path write_tensors(std::string_view file, const std::vector<std::string>& names,
-                         const std::vector<int64_t>& shape = {2, 3}, DType dtype = DType::kF32) const {
+                         const std::vector<int64_t>& shape = {2, 3}, DType dtype = DType::kF32,
+                         std::byte fill = std::byte{1}) const {
     std::vector<TensorToWrite> tensors;
     size_t bytes = dtype_size(dtype);
     for (const int64_t dimension : shape) bytes *= static_cast<size_t>(dimension);
-    const std::vector<std::byte> zeros(bytes);
-    for (const std::string& name : names) tensors.push_back({name, dtype, shape, zeros});
+    const std::vector<std::byte> data(bytes, fill);
+    for (const std::string& name : names) tensors.push_back({name, dtype, shape, data});
     const std::vector<std::byte> encoded = encode_safetensors(tensors, {});
     return write(file, {reinterpret_cast<const char*>(encoded.data()), encoded.size()});
   }
@@ -136,7 +137,7 @@ TEST(WeightStore, refuses_broken_indexes) {
     EXPECT_THAT(message, StartsWith((folder / kIndex).string() + ": "));
     return message;
   };
-  EXPECT_THAT(error_with_index(""), HasSubstr("not valid JSON"));
+  EXPECT_THAT(error_with_index(""), HasSubstr("is empty, not JSON"));
   EXPECT_THAT(error_with_index("{"), HasSubstr("not valid JSON"));
   EXPECT_THAT(error_with_index("[]"), HasSubstr("JSON object"));
   EXPECT_THAT(error_with_index("{}"), HasSubstr("no object weight_map"));
@@ -194,6 +195,35 @@ TEST(WeightStore, require_checks_shape_and_dtype) {
                        integers.require({{"a", {2, 3}}}, "config.json");
                      }),
             (folder / "model.safetensors").string() + ": tensor a has the dtype I32; F32, BF16 and F16 are supported");
+}
+
+TEST(WeightStore, require_refuses_weights_that_cannot_be) {
+  const Checkpoint folder;
+  folder.write_tensors("model-1.safetensors", {"a.weight"});
+  folder.write_tensors("model-2.safetensors", {"b.weight", "b.bias"}, {100, 300}, DType::kF32, std::byte{0});
+  folder.write_tensors("model-3.safetensors", {"slope.weight"}, {1}, DType::kF32, std::byte{0});
+  folder.write_tensors("model-4.safetensors", {"c.weight"}, {2}, DType::kBF16, std::byte{0xFF});
+  folder.write(kIndex, R"({"weight_map": {"a.weight": "model-1.safetensors", "b.weight": "model-2.safetensors",
+      "b.bias": "model-2.safetensors", "slope.weight": "model-3.safetensors", "c.weight": "model-4.safetensors"}})");
+  const WeightStore store = WeightStore::open(folder.path());
+  store.require({{"a.weight", {2, 3}}, {"b.bias", {100, 300}}, {"slope.weight", {1}}}, "config.json");
+  const auto refusal = [&](const ExpectedTensor& tensor) {
+    return error_of(ErrorKind::kUser, [&] { store.require({tensor}, "config.json"); });
+  };
+  EXPECT_THAT(refusal({"b.weight", {100, 300}}),
+              StartsWith((folder / "model-2.safetensors").string() + ": tensor b.weight is all zeros"));
+  EXPECT_THAT(refusal({"c.weight", {2}}),
+              StartsWith((folder / "model-4.safetensors").string() + ": tensor c.weight holds values"));
+}
+
+TEST(WeightStore, names_a_download_that_has_not_ended) {
+  const Checkpoint folder;
+  folder.write("model-2.safetensors.incomplete", "");
+  EXPECT_THAT(folder.open_error(), HasSubstr("model-2.safetensors.incomplete says that a download has not ended"));
+  folder.write(kIndex, R"({"weight_map": {"a": "model-2.safetensors"}})");
+  EXPECT_THAT(folder.open_error(), HasSubstr("model-2.safetensors.incomplete says that a download has not ended"));
+  folder.write_tensors("model-2.safetensors", {"a"});
+  EXPECT_THAT(folder.open_error(), HasSubstr("its download has not ended"));
 }
 
 }  // namespace
