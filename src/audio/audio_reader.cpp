@@ -9,6 +9,7 @@
 #include <span>
 
 #include "audio/format.h"
+#include "audio/ogg.h"
 #include "base/error.h"
 #include "base/file.h"
 
@@ -50,7 +51,8 @@ bool is_cut_wav(std::span<const std::byte> bytes) {
 
 Audio read_audio(const std::filesystem::path& path) {
   // Says of a missing file, a folder or a pipe what is wrong with it, which libsndfile does not.
-  const bool is_cut = is_cut_wav(MappedFile::open(path)->bytes());
+  const auto mapped = MappedFile::open(path);
+  const bool is_cut = is_cut_wav(mapped->bytes()) || is_cut_ogg(mapped->bytes());
   SF_INFO info = {};
   const std::unique_ptr<SNDFILE, CloseDecoder> file(sf_open(path.c_str(), SFM_READ, &info));
   if (file == nullptr) {
@@ -81,7 +83,7 @@ Audio read_audio(const std::filesystem::path& path) {
     throw user_error("{}: is damaged after {:.2f} s: {}", path.string(), audio.duration_s(), sf_strerror(file.get()));
   }
   if (is_cut || (info.frames < SF_COUNT_MAX && static_cast<sf_count_t>(audio.frames()) < info.frames)) {
-    spdlog::warn("{}: is cut short after {:.2f} s: less than its header says", path.string(), audio.duration_s());
+    spdlog::warn("{}: is cut short after {:.2f} s", path.string(), audio.duration_s());
   }
   if (audio.frames() == 0) throw user_error("{}: holds no samples", path.string());
   return audio;

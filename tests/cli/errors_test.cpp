@@ -383,7 +383,7 @@ TEST(FullDisk, a_song_that_does_not_fit_leaves_only_its_codes) {
   const SmallDisk disk(64 * 1024);
   if (!disk.mounted()) GTEST_SKIP() << "mounting is not permitted";
   const TemporaryFolder elsewhere;
-  for (const std::string name : {"song.wav", "song.flac", "song.ogg", "song.mp3"}) {
+  for (const std::string name : {"song.wav", "song.flac", "song.ogg", "song.opus", "song.mp3"}) {
     const fs::path codes = elsewhere / (name + ".codes");
     const std::string message = refused(generate(disk / name, {"--save_codes", codes, "--max_audio_length_ms", "8000",
                                                                "--model_path", endless_checkpoint()}),
