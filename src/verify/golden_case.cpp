@@ -1,5 +1,6 @@
 #include "verify/golden_case.h"
 
+#include <algorithm>
 #include <cstring>
 #include <nlohmann/json.hpp>
 
@@ -105,6 +106,12 @@ std::string device_of(const VerifyOptions& options) {
 std::vector<Check> verify_case(const std::filesystem::path& folder, const VerifyOptions& options,
                                const CancelToken* cancel) {
   if (!std::filesystem::is_directory(folder)) throw user_error("{}: no such folder", folder.string());
+  const auto is_golden = [](const std::filesystem::directory_entry& entry) {
+    return entry.path().filename().string().starts_with("golden_");
+  };
+  if (std::none_of(std::filesystem::directory_iterator(folder), {}, is_golden)) {
+    throw user_error("{}: is no golden case: it holds no file golden_*, what the reference recorded", folder.string());
+  }
   std::vector<Check> checks;
   run_stage("text", checks, [&] { detail::check_text(folder, checks); });
   run_stage("language model", checks, [&] { detail::check_language_model(folder, options, cancel, checks); });
