@@ -39,7 +39,13 @@ std::optional<int> descriptor_named(const std::filesystem::path& path) {
 
 int open_output(const std::filesystem::path& path, OutputKind kind) {
   if (kind == OutputKind::kRegular) return ::open(path.c_str(), O_RDWR | O_CLOEXEC);
-  if (const auto descriptor = descriptor_named(path)) return ::fcntl(*descriptor, F_DUPFD_CLOEXEC, 0);
+  if (const auto descriptor = descriptor_named(path)) {
+    if ((::fcntl(*descriptor, F_GETFL) & O_ACCMODE) == O_RDONLY) {
+      errno = EBADF;  // known now, not when a song is made
+      return -1;
+    }
+    return ::fcntl(*descriptor, F_DUPFD_CLOEXEC, 0);
+  }
   return ::open(path.c_str(), O_WRONLY | O_CLOEXEC);
 }
 
