@@ -56,7 +56,8 @@ TEST(Allocations, are_counted) {
 int64_t allocations_between_frames(DType dtype, float guidance, int threads, std::span<const Frame> begin = {},
                                    int32_t audio_eos_id = 1 << 20) {
   constexpr int64_t kFrames = 60;
-  Models models({.model_path = std::string(HEARTMULA_TEST_DATA) + "/tiny1", .mula_dtype = dtype, .threads = threads},
+  Models models({.checkpoint = {.model_path = std::string(HEARTMULA_TEST_DATA) + "/tiny1", .mula_dtype = dtype},
+                 .machine = {.threads = threads}},
                 CheckpointParts::kAll, nullptr);
   FrameLoopSettings settings{.sampling = {.guidance = guidance}, .max_audio_length_ms = kFrames * kFrameMs};
   settings.audio_eos_id = audio_eos_id;

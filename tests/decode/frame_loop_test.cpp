@@ -26,7 +26,8 @@ class FrameLoop : public testing::Test {
   static std::vector<Frame> run_with(const FrameLoopSettings& settings, int threads = 2, DType dtype = DType::kF32,
                                      std::span<const Frame> begin = {}, int64_t stop_after = -1,
                                      int64_t piece = LmSession::kDefaultPiece) {
-    Models models({.model_path = std::string(HEARTMULA_TEST_DATA) + "/tiny1", .mula_dtype = dtype, .threads = threads},
+    Models models({.checkpoint = {.model_path = std::string(HEARTMULA_TEST_DATA) + "/tiny1", .mula_dtype = dtype},
+                   .machine = {.threads = threads}},
                   CheckpointParts::kAll, nullptr);
     const Prompt prompt = make_prompt(models.tokenizer(), models.gen_config(), "piano,happy", "[verse]\nla la la");
     const PhiloxNoise noise(7);
