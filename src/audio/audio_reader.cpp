@@ -9,6 +9,7 @@
 #include <span>
 
 #include "audio/format.h"
+#include "audio/ogg.h"
 #include "base/error.h"
 #include "base/file.h"
 #include "base/file_kind.h"
@@ -53,7 +54,7 @@ Audio read_audio(const std::filesystem::path& path) {
   // Says of a missing file, a folder or a pipe what is wrong with it, which libsndfile does not.
   refuse_unfinished_download(path);
   const std::shared_ptr<const MappedFile> mapped = MappedFile::open(path);
-  const bool is_cut = is_cut_wav(mapped->bytes());
+  const bool is_cut = is_cut_wav(mapped->bytes()) || is_cut_ogg(mapped->bytes());
   SF_INFO info = {};
   const std::unique_ptr<SNDFILE, CloseDecoder> file(sf_open(path.c_str(), SFM_READ, &info));
   if (file == nullptr) {
@@ -85,7 +86,7 @@ Audio read_audio(const std::filesystem::path& path) {
     throw user_error("{}: is damaged after {:.2f} s: {}", path.string(), audio.duration_s(), sf_strerror(file.get()));
   }
   if (is_cut || (info.frames < SF_COUNT_MAX && static_cast<sf_count_t>(audio.frames()) < info.frames)) {
-    spdlog::warn("{}: is cut short after {:.2f} s: less than its header says", path.string(), audio.duration_s());
+    spdlog::warn("{}: is cut short after {:.2f} s", path.string(), audio.duration_s());
   }
   if (audio.frames() == 0) throw user_error("{}: holds no samples", path.string());
   return audio;

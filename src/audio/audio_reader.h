@@ -17,7 +17,7 @@ struct Audio {
 
 /// Whatever libsndfile reads: WAV, FLAC, Ogg Vorbis and Opus, MP3, AIFF and more. Throws Error(kUser) with the path and
 /// what is wrong: missing, not a regular file, not audio, more than two channels, a sample that is not finite. Warns of
-/// a file whose header says that it is longer, which an Ogg file's does not.
+/// a file that was cut short: its header says that it is longer, or an Ogg stream has no last page.
 Audio read_audio(const std::filesystem::path& path);
 
 }  // namespace heartmula

@@ -13,6 +13,7 @@
 #include <utility>
 #include <vector>
 
+#include "audio/ogg.h"
 #include "audio/output_stream.h"
 #include "base/error.h"
 #include "base/file.h"
@@ -24,7 +25,8 @@ namespace {
 constexpr size_t kFramesPerCall = kSampleRateHz / 4;
 
 constexpr double kVorbisQuality = 0.6;
-constexpr double kMp3Compression = 0.2;  // lame -V 2
+constexpr double kMp3Compression = 0.2;     // lame -V 2
+constexpr double kOpusCompression = 0.704;  // 6 kbit/s at 1, 256 at 0, for each channel: 80
 
 int sndfile_format(AudioFormat format, SampleFormat samples) {
   const int subtype = samples == SampleFormat::kS16   ? SF_FORMAT_PCM_16
@@ -37,6 +39,8 @@ int sndfile_format(AudioFormat format, SampleFormat samples) {
       return SF_FORMAT_FLAC | subtype;
     case AudioFormat::kOgg:
       return SF_FORMAT_OGG | SF_FORMAT_VORBIS;
+    case AudioFormat::kOpus:
+      return SF_FORMAT_OGG | SF_FORMAT_OPUS;
     case AudioFormat::kMp3:
       return SF_FORMAT_MPEG | SF_FORMAT_MPEG_LAYER_III;
   }
@@ -144,6 +148,9 @@ AudioWriter::AudioWriter(const std::filesystem::path& path, AudioFormat format, 
   } else if (format == AudioFormat::kOgg) {
     double quality = kVorbisQuality;
     sf_command(state.encoder, SFC_SET_VBR_ENCODING_QUALITY, &quality, sizeof(quality));
+  } else if (format == AudioFormat::kOpus) {
+    double compression = kOpusCompression;
+    sf_command(state.encoder, SFC_SET_COMPRESSION_LEVEL, &compression, sizeof(compression));
   } else if (format == AudioFormat::kMp3) {
     int mode = SF_BITRATE_MODE_VARIABLE;
     sf_command(state.encoder, SFC_SET_BITRATE_MODE, &mode, sizeof(mode));
@@ -157,7 +164,7 @@ AudioWriter::~AudioWriter() = default;
 
 void AudioWriter::write(std::span<const float> left, std::span<const float> right) {
   State& state = *state_;
-  const bool lossy = state.format == AudioFormat::kOgg || state.format == AudioFormat::kMp3;
+  const bool lossy = is_lossy(state.format);
   const bool as_integers = state.samples != SampleFormat::kF32;
   const int bits = state.samples == SampleFormat::kS16 ? 16 : 24;
   for (size_t first = 0; first < left.size(); first += kFramesPerCall) {
@@ -194,7 +201,10 @@ void AudioWriter::finish(const Tags& tags) {
   const int closed = sf_close(std::exchange(state.encoder, nullptr));
   state.check_output();
   if (closed != SF_ERR_NO_ERROR) throw failure("{}: {}", state.path.string(), sf_error_number(closed));
-  if (state.file) write_tags(*state.output, state.format, tags, state.path);
+  if (state.file) {
+    if (state.format == AudioFormat::kOgg || state.format == AudioFormat::kOpus) set_ogg_serial(*state.output);
+    write_tags(*state.output, state.format, tags, state.path);
+  }
   state.output->close();
   state.check_output();
   if (state.file) state.file->commit(/*sync=*/true);

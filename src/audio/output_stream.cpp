@@ -39,21 +39,43 @@ std::optional<int> descriptor_named(const std::filesystem::path& path) {
 
 int open_output(const std::filesystem::path& path, OutputKind kind) {
   if (kind == OutputKind::kRegular) return ::open(path.c_str(), O_RDWR | O_CLOEXEC);
-  if (const auto descriptor = descriptor_named(path)) return ::fcntl(*descriptor, F_DUPFD_CLOEXEC, 0);
+  if (const auto descriptor = descriptor_named(path)) {
+    if ((::fcntl(*descriptor, F_GETFL) & O_ACCMODE) == O_RDONLY) {
+      errno = EBADF;  // known now, not when a song is made
+      return -1;
+    }
+    return ::fcntl(*descriptor, F_DUPFD_CLOEXEC, 0);
+  }
   return ::open(path.c_str(), O_WRONLY | O_CLOEXEC);
 }
 
 }  // namespace
 
 OutputStream::OutputStream(const std::filesystem::path& path, OutputKind kind, const CancelToken* cancel)
-    : kind_(kind), cancel_(cancel), descriptor_(open_output(path, kind)) {
+    : kind_(kind),
+      cancel_(cancel),
+      descriptor_(open_output(path, kind)),
+      has_random_access_(kind == OutputKind::kRegular) {
   if (descriptor_ < 0) throw failure("{}: {}", path.string(), std::generic_category().message(errno));
   struct stat status = {};
-  if (kind == OutputKind::kRegular && ::fstat(descriptor_, &status) == 0) size_ = status.st_size;
+  if (::fstat(descriptor_, &status) != 0) return;
+  if (kind == OutputKind::kRegular) {
+    size_ = status.st_size;
+  } else if (S_ISREG(status.st_mode) && (::fcntl(descriptor_, F_GETFL) & O_APPEND) == 0) {
+    begin_ = ::lseek(descriptor_, 0, SEEK_CUR);
+    has_random_access_ = begin_ >= 0;
+  }
 }
 
 OutputStream::~OutputStream() {
-  if (descriptor_ >= 0) ::close(descriptor_);
+  if (descriptor_ < 0) return;
+  leave_at_end();
+  ::close(descriptor_);
+}
+
+/// Who goes on writing to a standard output that is a file shares its position.
+void OutputStream::leave_at_end() {
+  if (kind_ == OutputKind::kStream && has_random_access_) ::lseek(descriptor_, begin_ + size_, SEEK_SET);
 }
 
 size_t OutputStream::read(void* bytes, size_t count) {
@@ -74,7 +96,7 @@ void OutputStream::write(const void* bytes, size_t count) {
   const auto* from = static_cast<const std::byte*>(bytes);
   if (error_ != 0) {
     // Nothing more is written.
-  } else if (kind_ == OutputKind::kRegular || (head_left_ && position_ == size_)) {
+  } else if (has_random_access_ || (head_left_ && position_ == size_)) {
     send(from, count);
   } else if (!head_left_ && position_ <= size_) {
     const auto at = static_cast<size_t>(position_);
@@ -103,14 +125,14 @@ bool OutputStream::wait_for_reader() const {
 }
 
 void OutputStream::send(const std::byte* bytes, size_t count) {
-  int64_t at = position_;
+  int64_t at = begin_ + position_;
   while (count > 0) {
-    if (kind_ == OutputKind::kStream && !wait_for_reader()) {
+    if (!has_random_access_ && !wait_for_reader()) {
       error_ = ECANCELED;
       return;
     }
-    const ssize_t sent = kind_ == OutputKind::kRegular ? ::pwrite(descriptor_, bytes, count, at)
-                                                       : ::write(descriptor_, bytes, std::min<size_t>(count, PIPE_BUF));
+    const ssize_t sent = has_random_access_ ? ::pwrite(descriptor_, bytes, count, at)
+                                            : ::write(descriptor_, bytes, std::min<size_t>(count, PIPE_BUF));
     if (sent < 0) {
       if (errno == EINTR || errno == EAGAIN) continue;
       error_ = errno;
@@ -133,8 +155,9 @@ void OutputStream::truncate(int64_t size) {
 
 void OutputStream::close() {
   if (descriptor_ < 0) return;
-  if (kind_ == OutputKind::kStream && !head_left_ && error_ == 0) send(head_.data(), head_.size());
+  if (!has_random_access_ && !head_left_ && error_ == 0) send(head_.data(), head_.size());
   head_left_ = true;
+  leave_at_end();
   // EINTR: Linux has closed it all the same.
   if (::close(std::exchange(descriptor_, -1)) != 0 && errno != EINTR && error_ == 0) error_ = errno;
 }

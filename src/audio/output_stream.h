@@ -17,7 +17,8 @@ class OutputStream {
  public:
   /// kRegular: an existing file, opened for reading and writing.
   /// kStream: a pipe, a device, or what /dev/stdout, /dev/fd/N and /proc/self/fd/N stand for. Only what is written at
-  /// the end leaves; the first kHeadBytes are held back for a while, so that a header can be mended.
+  /// the end leaves; the first kHeadBytes are held back for a while, so that a header can be mended. A file (`> FILE`)
+  /// takes everything where it belongs, from the descriptor's position on, unless it is appended to (`>> FILE`).
   /// Waiting for the reader of a stream ends, with the error ECANCELED, when `cancel` is raised (null for none).
   /// Throws Error(kFailure) if it cannot be opened.
   OutputStream(const std::filesystem::path& path, OutputKind kind, const CancelToken* cancel = nullptr);
@@ -47,10 +48,13 @@ class OutputStream {
  private:
   void send(const std::byte* bytes, size_t count);
   bool wait_for_reader() const;
+  void leave_at_end();
 
   OutputKind kind_;
   const CancelToken* cancel_;
   int descriptor_ = -1;
+  bool has_random_access_;
+  int64_t begin_ = 0;  // of this output in its file
   int error_ = 0;
   int64_t position_ = 0;
   int64_t size_ = 0;

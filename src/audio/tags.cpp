@@ -2,17 +2,23 @@
 
 #include <fileref.h>
 #include <mpegfile.h>
+#include <tfilestream.h>
 #include <tiostream.h>
 #include <tpropertymap.h>
+#include <wavfile.h>
 
 #include <algorithm>
 #include <array>
+#include <cstddef>
+#include <span>
 #include <string>
+#include <string_view>
 #include <utility>
 #include <vector>
 
 #include "audio/output_stream.h"
 #include "base/error.h"
+#include "base/file.h"
 
 namespace heartmula {
 namespace {
@@ -34,6 +40,8 @@ const char* sample_name(AudioFormat format) {
       return "song.flac";
     case AudioFormat::kOgg:
       return "song.ogg";
+    case AudioFormat::kOpus:
+      return "song.opus";
     case AudioFormat::kMp3:
       return "song.mp3";
   }
@@ -102,6 +110,33 @@ class TagStream : public TagLib::IOStream {
   AudioFormat format_;
 };
 
+/// A file of any name, to be read.
+class NamedStream : public TagLib::FileStream {
+ public:
+  NamedStream(const std::filesystem::path& path, AudioFormat format)
+      : FileStream(path.c_str(), /*openReadOnly=*/true), format_(format) {}
+  TagLib::FileName name() const override { return sample_name(format_); }
+
+ private:
+  AudioFormat format_;
+};
+
+std::optional<AudioFormat> format_of_contents(std::span<const std::byte> bytes) {
+  const std::string_view head(reinterpret_cast<const char*>(bytes.data()), std::min<size_t>(bytes.size(), 64));
+  constexpr size_t kFirstPage = 28;  // of Ogg: what follows the header of one segment
+  const bool is_riff = head.starts_with("RIFF") || head.starts_with("RF64");
+  if (is_riff && head.size() >= 12 && head.substr(8, 4) == "WAVE") return AudioFormat::kWav;
+  if (head.starts_with("fLaC")) return AudioFormat::kFlac;
+  if (head.starts_with("OggS") && head.size() > kFirstPage) {
+    return head.substr(kFirstPage).starts_with("OpusHead") ? AudioFormat::kOpus : AudioFormat::kOgg;
+  }
+  const bool has_frame_sync = head.size() >= 2 && head[0] == '\xFF' && (head[1] & 0xE6) == 0xE2;  // MPEG, layer III
+  if (head.starts_with("ID3") || has_frame_sync) return AudioFormat::kMp3;
+  return std::nullopt;
+}
+
+constexpr const char* kRequestKey = "HEARTMULA_REQUEST";
+
 struct Field {
   const char* key;
   std::string Tags::*text;
@@ -113,7 +148,7 @@ constexpr std::array<Field, 7> kFields = {{{"TITLE", &Tags::title},
                                            {"COMMENT", &Tags::comment},
                                            {"LYRICS", &Tags::lyrics},
                                            {"HEARTMULA_SEED", &Tags::seed},
-                                           {"HEARTMULA_REQUEST", &Tags::request_json}}};
+                                           {kRequestKey, &Tags::request_json}}};
 
 }  // namespace
 
@@ -134,11 +169,28 @@ void write_tags(OutputStream& file, AudioFormat format, const Tags& tags, const 
   if (auto* mpeg = dynamic_cast<TagLib::MPEG::File*>(reference.file())) {
     // Not the default, which adds an ID3v1 tag of 30 Latin-1 letters.
     saved =
-        mpeg->save(TagLib::MPEG::File::ID3v2, TagLib::File::StripNone, TagLib::ID3v2::v4, TagLib::File::DoNotDuplicate);
+        mpeg->save(TagLib::MPEG::File::ID3v2, TagLib::File::StripNone, TagLib::ID3v2::v3, TagLib::File::DoNotDuplicate);
+  } else if (auto* wav = dynamic_cast<TagLib::RIFF::WAV::File*>(reference.file())) {
+    saved = wav->save(TagLib::RIFF::WAV::File::AllTags, TagLib::File::StripNone, TagLib::ID3v2::v3);
   } else {
     saved = reference.file()->save();
   }
   if (!saved && file.error() == 0) throw failure("{}: the tags could not be written", name.string());
+}
+
+std::optional<std::string> read_request_json(const std::filesystem::path& path) {
+  const auto format = format_of_contents(MappedFile::open(path)->bytes());
+  if (!format) return std::nullopt;
+  NamedStream stream(path, *format);
+  const TagLib::FileRef reference(&stream, /*readAudioProperties=*/false);
+  if (!reference.isNull()) {
+    const TagLib::PropertyMap properties = reference.file()->properties();
+    if (properties.contains(kRequestKey)) return properties[kRequestKey].toString().to8Bit(/*unicode=*/true);
+  }
+  throw user_error(
+      "{}: is audio that holds no request: another program made it, or --no_metadata; the request may be in a "
+      "file beside it",
+      path.string());
 }
 
 }  // namespace heartmula

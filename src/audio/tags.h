@@ -2,6 +2,7 @@
 #pragma once
 
 #include <filesystem>
+#include <optional>
 #include <string>
 
 #include "audio/format.h"
@@ -21,9 +22,13 @@ struct Tags {
   std::string request_json;  ///< field HEARTMULA_REQUEST
 };
 
-/// Adds the tags to a finished audio file: ID3v2.4 in WAV (and title, artist, genre and comment as INFO) and MP3,
-/// Vorbis comments in FLAC and Ogg. Look at file.error() afterwards. Throws Error(kFailure) if it is no file of this
-/// format; `name` stands for it in the message.
+/// Adds the tags to a finished audio file: ID3v2.3 in WAV (and title, artist, genre and comment as INFO) and MP3, for
+/// older players know no later one; Vorbis comments in FLAC, Ogg and Opus. Look at file.error() afterwards. Throws
+/// Error(kFailure) if it is no file of this format; `name` stands for it in the message.
 void write_tags(OutputStream& file, AudioFormat format, const Tags& tags, const std::filesystem::path& name);
+
+/// Tags::request_json of an audio file, whatever its name; null if its first bytes are not those of WAV, FLAC, Ogg,
+/// Opus or MP3. Throws Error(kUser) if it is missing, no regular file, or audio that holds no request.
+std::optional<std::string> read_request_json(const std::filesystem::path& path);
 
 }  // namespace heartmula

@@ -5,6 +5,7 @@
 
 #include <CLI/CLI.hpp>
 
+#include "base/input.h"
 #include "base/message.h"
 #include "cli/commands.h"
 
@@ -23,7 +24,7 @@ void add_abx(CLI::App& app, Run& run) {
   command->add_option("--trials", options->trials, "How many times to choose (16)");
   command->callback([options, &run] {
     run = [options] {
-      const AbxPage page = write_abx_page(options->folder, options->output, options->trials);
+      const AbxPage page = write_abx_page(expand_home(options->folder), expand_home(options->output), options->trials);
       print_out(fmt::format("{}: {} trials with {} {} of {} and {}, {:.1f} MB of audio; open it in a browser\n",
                             escaped(options->output), options->trials, page.pieces.size(),
                             page.pieces.size() == 1 ? "piece" : "pieces", escaped(page.systems[0]),

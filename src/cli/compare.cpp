@@ -4,6 +4,7 @@
 #include <CLI/CLI.hpp>
 #include <nlohmann/json.hpp>
 
+#include "base/input.h"
 #include "cli/commands.h"
 
 namespace heartmula {
@@ -21,7 +22,7 @@ void add_compare(CLI::App& app, Run& run) {
   command->add_flag("--json", options->json, "For programs");
   command->callback([options, &run] {
     run = [options] {
-      const nlohmann::json json = compare_files(options->a, options->b);
+      const nlohmann::json json = compare_files(expand_home(options->a), expand_home(options->b));
       constexpr auto kReplace = nlohmann::json::error_handler_t::replace;  // a file name may be no UTF-8
       print_out(options->json ? json.dump(2, ' ', false, kReplace) + "\n" : describe_comparison(json));
       return 0;

@@ -7,6 +7,8 @@
 #include <ctime>
 #include <string_view>
 
+#include "base/error.h"
+
 namespace heartmula {
 namespace {
 
@@ -62,10 +64,16 @@ int interrupt_exit_code() {
   return caught == 0 ? 0 : 128 + static_cast<int>(caught);
 }
 
+void check_standard_output() {
+  const int flags = ::fcntl(STDOUT_FILENO, F_GETFL);
+  if (flags < 0 || (flags & O_ACCMODE) == O_RDONLY) throw failure("standard output: is closed");
+}
+
 void prepare_process() {
   for (const int descriptor : {STDIN_FILENO, STDOUT_FILENO, STDERR_FILENO}) {
-    // Or the next file that is opened would be taken for it.
-    if (::fcntl(descriptor, F_GETFD) < 0) ::open("/dev/null", O_RDWR);
+    if (::fcntl(descriptor, F_GETFD) >= 0) continue;
+    // Or the next file that is opened would be taken for it. Who writes to a closed standard output must hear of it.
+    ::open("/dev/null", descriptor == STDOUT_FILENO ? O_RDONLY : O_RDWR);
   }
   std::signal(SIGPIPE, SIG_IGN);
   std::signal(SIGXFSZ, SIG_IGN);

@@ -14,7 +14,11 @@ void watch_signals();
 int interrupt_exit_code();
 
 /// Closed pipes and full disks become errors with a message, a file that shrinks while it is mapped becomes a message,
-/// and the standard streams are there even if the caller closed them.
+/// and the standard streams are there even if the caller closed them: nothing can be read, and writing to the standard
+/// output fails.
 void prepare_process();
+
+/// Throws Error(kFailure) if nothing can be written to the standard output, before the work whose result would be lost.
+void check_standard_output();
 
 }  // namespace heartmula

@@ -1,11 +1,14 @@
 #include "cli/progress.h"
 
 #include <fmt/format.h>
+#include <spdlog/formatter.h>
+#include <spdlog/spdlog.h>
 #include <sys/ioctl.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <cmath>
+#include <memory>
 #include <nlohmann/json.hpp>
 #include <utility>
 
@@ -21,14 +24,6 @@ using std::chrono::seconds;
 constexpr std::string_view kFramesStage = "frames";
 constexpr int kBarWidth = 10;
 
-/// "8 s", "3:52", "1:02:03"
-std::string duration_text(double duration) {
-  const auto whole = static_cast<int64_t>(std::ceil(std::min(duration, 3.6e6)));
-  if (whole < 60) return fmt::format("{} s", whole);
-  if (whole < 3600) return fmt::format("{}:{:02}", whole / 60, whole % 60);
-  return fmt::format("{}:{:02}:{:02}", whole / 3600, whole / 60 % 60, whole % 60);
-}
-
 size_t terminal_width(std::FILE* out) {
   winsize size = {};
   if (::ioctl(::fileno(out), TIOCGWINSZ, &size) == 0 && size.ws_col > 0) return size.ws_col;
@@ -40,7 +35,57 @@ ProgressMode resolve(ProgressMode mode, std::FILE* out) {
   return ::isatty(::fileno(out)) != 0 ? ProgressMode::kBar : ProgressMode::kLines;
 }
 
+/// "8 s", "3:52", "1:02:03"
+std::string whole_seconds(double duration) {
+  const auto whole = static_cast<int64_t>(std::min(duration, 3.6e6));
+  if (whole < 60) return fmt::format("{} s", whole);
+  if (whole < 3600) return fmt::format("{}:{:02}", whole / 60, whole % 60);
+  return fmt::format("{}:{:02}:{:02}", whole / 3600, whole / 60 % 60, whole % 60);
+}
+
+/// Text of any bytes, in an object of one line.
+std::string object_line(const nlohmann::ordered_json& json) {
+  return json.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace) + "\n";
+}
+
+class JsonFormatter : public spdlog::formatter {
+ public:
+  void format(const spdlog::details::log_msg& message, spdlog::memory_buf_t& line) override {
+    const auto view = [](const spdlog::string_view_t& text) { return std::string(text.data(), text.size()); };
+    const std::string text = object_line(
+        {{"event", view(spdlog::level::to_string_view(message.level))}, {"message", view(message.payload)}});
+    line.append(text.data(), text.data() + text.size());
+  }
+  std::unique_ptr<spdlog::formatter> clone() const override { return std::make_unique<JsonFormatter>(); }
+};
+
 }  // namespace
+
+std::string duration_text(double duration) {
+  if (duration < 1e-3) return fmt::format("{:.1f} ms", 1e3 * duration);
+  if (duration < 0.9995) return fmt::format("{:.0f} ms", 1e3 * duration);
+  if (duration < 59.95) return fmt::format("{:.1f} s", duration);
+  return whole_seconds(std::round(duration));
+}
+
+bool asks_for_json_progress(std::span<const char* const> arguments) {
+  bool asks = false;
+  for (size_t i = 0; i < arguments.size(); ++i) {
+    const std::string_view word = arguments[i];
+    if (word == "--") break;
+    if (word == "--progress" && i + 1 < arguments.size()) asks = std::string_view(arguments[i + 1]) == "json";
+    if (word.starts_with("--progress=")) asks = word == "--progress=json";
+  }
+  return asks;
+}
+
+std::string error_event(std::string_view message, int exit_code) {
+  return object_line({{"event", "error"}, {"message", message}, {"exit_code", exit_code}});
+}
+
+void log_as_json() {
+  spdlog::set_formatter(std::make_unique<JsonFormatter>());
+}
 
 ProgressMode parse_progress_mode(std::string_view name) {
   if (name == "auto") return ProgressMode::kAuto;
@@ -141,7 +186,7 @@ std::string ProgressReporter::text(const Stage& stage, bool with_bar) const {
   if (stage.over()) {
     text += ", took " + duration_text(stage.seconds);
   } else if (const auto left = stage.seconds_left()) {
-    text += fmt::format(", {} left", duration_text(*left));
+    text += fmt::format(", {} left", whole_seconds(std::ceil(*left)));
   }
   return text;
 }
@@ -164,7 +209,7 @@ void ProgressReporter::print_json(const Stage& stage) {
                                        {"total", stage.total},
                                        {"seconds", stage.seconds},
                                        {"eta_s", left ? nlohmann::ordered_json(*left) : nlohmann::ordered_json()}};
-  write(json.dump() + "\n");
+  write(object_line(json));
 }
 
 void ProgressReporter::finish() {

@@ -7,6 +7,7 @@
 #include <functional>
 #include <mutex>
 #include <optional>
+#include <span>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -23,6 +24,18 @@ enum class ProgressMode {
 
 /// "auto", "bar", "lines", "json" or "none". Throws Error(kUser) for anything else.
 ProgressMode parse_progress_mode(std::string_view name);
+
+/// What something took: "0.4 ms", "8 ms", "3.2 s", "3:52", "1:02:03".
+std::string duration_text(double seconds);
+
+/// Whether a command line asks for --progress json, also one that is wrong elsewhere.
+bool asks_for_json_progress(std::span<const char* const> arguments);
+
+/// {"event":"error","message":...,"exit_code":...} and a line feed: what ends a run with --progress json that failed.
+std::string error_event(std::string_view message, int exit_code);
+
+/// From now on spdlog's messages are objects, too: {"event":"warning","message":...}; "event" is their level.
+void log_as_json();
 
 /// Thread-safe: stages may run at the same time.
 class ProgressReporter {

@@ -3,28 +3,26 @@
 #include <fmt/format.h>
 
 #include <CLI/CLI.hpp>
-#include <cerrno>
-#include <cstdio>
-#include <cstring>
 #include <filesystem>
-#include <fstream>
 #include <memory>
 #include <nlohmann/json.hpp>
+#include <span>
+#include <sstream>
+#include <string_view>
 
 #include "base/error.h"
+#include "base/input.h"
 #include "cli/commands.h"
+#include "text/gen_config.h"
+#include "text/prompt.h"
+#include "text/text_source.h"
 #include "text/tokenizer.h"
 
 namespace heartmula {
 namespace {
 
+namespace fs = std::filesystem;
 using nlohmann::json;
-
-void print(const std::string& text) {
-  if (std::fwrite(text.data(), 1, text.size(), stdout) != text.size()) {
-    throw failure("standard output: {}", std::strerror(errno));
-  }
-}
 
 /// The bytes of a token between quotes: control characters and bytes that are no whole character as \xE5.
 std::string shown(const std::string& piece) {
@@ -43,24 +41,45 @@ std::string shown(const std::string& piece) {
   return result + "\"";
 }
 
-void print_readable(const Tokenizer& tokenizer, const std::string& text) {
-  const std::vector<int32_t> ids = tokenizer.encode(text);
-  print(fmt::format("{}: {} token{}\n", json(text).dump(), ids.size(), ids.size() == 1 ? "" : "s"));
-  for (const int32_t id : ids) print(fmt::format("{:>8}  {}\n", id, shown(tokenizer.piece(id))));
+std::string counted(size_t count, const char* what) {
+  return fmt::format("{} {}{}", count, what, count == 1 ? "" : "s");
+}
+
+void print_tokens(const Tokenizer& tokenizer, const std::string& title, std::span<const int32_t> ids) {
+  std::string table = fmt::format("{}: {}\n", title, counted(ids.size(), "token"));
+  for (const int32_t id : ids) table += fmt::format("{:>8}  {}\n", id, shown(tokenizer.piece(id)));
+  print_out(table);
+}
+
+/// As the language model gets it: in lower case, the tags between their marks, each text between begin and end.
+void print_prompt(const Tokenizer& tokenizer, const TokenizeOptions& options, const fs::path& tokenizer_path) {
+  if (!options.tags || !options.lyrics) throw user_error("tokenize --prompt needs --tags and --lyrics");
+  constexpr std::string_view kLiterally = "write it into a file";
+  const std::string tags = read_text_argument("--tags", *options.tags, kLiterally);
+  const std::string lyrics = read_text_argument("--lyrics", *options.lyrics, kLiterally);
+  const GenConfig config = GenConfig::open(tokenizer_path.parent_path() / "gen_config.json");
+  const Prompt prompt = make_prompt(tokenizer, config, tags, lyrics);
+  const std::span<const int32_t> ids = prompt.text_ids;
+  const auto slot = static_cast<size_t>(prompt.reference_index);
+  print_tokens(tokenizer, "tags", ids.first(slot));
+  print_out("reference embedding: 1 position\n");
+  print_tokens(tokenizer, "lyrics", ids.subspan(slot + 1));
+  print_out(fmt::format("prompt: {}\n", counted(ids.size(), "position")));
 }
 
 void print_jsonl(const Tokenizer& tokenizer, const std::string& path) {
-  std::error_code ignored;
-  if (std::filesystem::is_directory(path, ignored)) throw user_error("{}: is a folder, not a file", path);
-  std::ifstream lines(path, std::ios::binary);
-  if (!lines) throw user_error("{}: {}", path, std::strerror(errno));
+  std::istringstream lines(read_input(expand_home(path)));
   std::string line;
   for (int64_t number = 1; std::getline(lines, line); ++number) {
     const json text = json::parse(line, nullptr, false);
     if (!text.is_string()) throw user_error("{}: line {} is no JSON string", path, number);
-    print(json(tokenizer.encode(text.get_ref<const std::string&>())).dump() + "\n");
+    print_out(json(tokenizer.encode(text.get_ref<const std::string&>())).dump() + "\n");
   }
-  if (lines.bad()) throw failure("{}: cannot be read: {}", path, std::strerror(errno));
+}
+
+Tokenizer open_tokenizer(const fs::path& path) {
+  if (input_kind(path) == InputKind::kStream) return Tokenizer::parse(read_input(path), path.string());
+  return Tokenizer::open(path);
 }
 
 }  // namespace
@@ -69,14 +88,21 @@ int run_tokenize(const TokenizeOptions& options) {
   if (options.tokenizer.empty() == options.model_path.empty()) {
     throw user_error("tokenize needs either --tokenizer FILE or --model_path DIR");
   }
-  if (options.texts.empty() == options.jsonl.empty()) throw user_error("tokenize needs either TEXT... or --jsonl FILE");
-  const std::filesystem::path path = options.tokenizer.empty()
-                                         ? std::filesystem::path(options.model_path) / "tokenizer.json"
-                                         : std::filesystem::path(options.tokenizer);
-  const Tokenizer tokenizer = Tokenizer::open(path);
-  for (const std::string& text : options.texts) print_readable(tokenizer, text);
+  if ((options.tags || options.lyrics) && !options.prompt) {
+    throw user_error("tokenize takes --tags and --lyrics with --prompt; other texts stand by themselves");
+  }
+  if (!options.texts.empty() + !options.jsonl.empty() + options.prompt != 1) {
+    throw user_error("tokenize needs one of TEXT..., --jsonl FILE, or --prompt with --tags and --lyrics");
+  }
+  const fs::path path =
+      options.tokenizer.empty() ? expand_home(options.model_path) / "tokenizer.json" : expand_home(options.tokenizer);
+  const Tokenizer tokenizer = open_tokenizer(path);
+  for (const std::string& value : options.texts) {
+    const std::string text = read_text_argument("TEXT", value, "give it as a JSON string in --jsonl");
+    print_tokens(tokenizer, json(text).dump(), tokenizer.encode(text));
+  }
   if (!options.jsonl.empty()) print_jsonl(tokenizer, options.jsonl);
-  if (std::fflush(stdout) != 0) throw failure("standard output: {}", std::strerror(errno));
+  if (options.prompt) print_prompt(tokenizer, options, path);
   return 0;
 }
 
@@ -87,7 +113,10 @@ void add_tokenize(CLI::App& app, Run& run) {
   command->add_option(both_spellings("--model_path"), options->model_path, "a checkpoint folder: its tokenizer.json");
   command->add_option("--jsonl", options->jsonl,
                       "a file with one JSON string a line; prints one JSON array of ids a line");
-  command->add_option("TEXT", options->texts, "texts to tokenize")->take_all();
+  command->add_flag("--prompt", options->prompt, "the prompt that generate makes of --tags and --lyrics");
+  command->add_option("--tags", options->tags, "a file, or the tags themselves");
+  command->add_option("--lyrics", options->lyrics, "a file, or the lyrics themselves");
+  command->add_option("TEXT", options->texts, "files, or the texts themselves")->take_all();
   command->callback([options, &run] { run = [options] { return run_tokenize(*options); }; });
 }
 

@@ -1,6 +1,7 @@
 // heartmula tokenize: what the model sees of a text.
 #pragma once
 
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -11,6 +12,9 @@ struct TokenizeOptions {
   std::string model_path;  ///< or a checkpoint folder that has one
   std::string jsonl;       ///< a file with one JSON string a line, answered by one JSON array of ids a line
   std::vector<std::string> texts;
+  bool prompt = false;  ///< the prompt that `generate` makes of the next two
+  std::optional<std::string> tags;
+  std::optional<std::string> lyrics;
 };
 
 /// Writes to the standard output; returns the exit code.

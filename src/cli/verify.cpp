@@ -2,6 +2,7 @@
 #include <CLI/CLI.hpp>
 #include <nlohmann/json.hpp>
 
+#include "base/input.h"
 #include "cli/commands.h"
 #include "cli/interrupt.h"
 #include "verify/golden_case.h"
@@ -24,7 +25,7 @@ void add_verify(CLI::App& app, Run& run) {
     run = [options] {
       watch_signals();
       const std::string device = device_of(options->verify);
-      const std::vector<Check> checks = verify_case(options->folder, options->verify, &interrupt_token());
+      const std::vector<Check> checks = verify_case(expand_home(options->folder), options->verify, &interrupt_token());
       print_out(options->json ? to_json(checks, device).dump(2) + "\n" : to_table(checks, device));
       return all_passed(checks) ? 0 : 1;
     };

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <limits>
 #include <span>
 #include <vector>
 
@@ -25,8 +26,10 @@ class Sampler {
 
   /// `logits` [streams, vocabulary]: conditional, then (with guidance) unconditional. The code is the kept token with
   /// the largest l / T - log E; kept are all whose l / T is at least the k-th largest. Ties go to the lowest token.
-  /// Throws Error(kFailure) if a logit is not a number.
-  int32_t sample(std::span<const float> logits, uint32_t frame, uint32_t codebook);
+  /// Only the first `allowed` tokens (> 0) take part, in the choice of the k largest, too. Throws Error(kFailure) if a
+  /// logit is not a number.
+  int32_t sample(std::span<const float> logits, uint32_t frame, uint32_t codebook,
+                 int64_t allowed = std::numeric_limits<int64_t>::max());
 
   /// The logits of the last sample after guidance, before temperature.
   std::span<const float> guided() const { return guided_; }

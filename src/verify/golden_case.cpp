@@ -1,5 +1,6 @@
 #include "verify/golden_case.h"
 
+#include <algorithm>
 #include <cstring>
 #include <nlohmann/json.hpp>
 
@@ -106,6 +107,12 @@ std::vector<Check> verify_case(const std::filesystem::path& folder, const Verify
                                const CancelToken* cancel) {
   std::error_code ignored;
   if (!std::filesystem::is_directory(folder, ignored)) throw user_error("{}: no such folder", folder.string());
+  const auto is_golden = [](const std::filesystem::directory_entry& entry) {
+    return entry.path().filename().string().starts_with("golden_");
+  };
+  if (std::none_of(std::filesystem::directory_iterator(folder, ignored), {}, is_golden)) {
+    throw user_error("{}: is no golden case: it holds no file golden_*, what the reference recorded", folder.string());
+  }
   std::vector<Check> checks;
   run_stage("text", checks, [&] { detail::check_text(folder, checks); });
   run_stage("language model", checks, [&] { detail::check_language_model(folder, options, cancel, checks); });

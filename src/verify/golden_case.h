@@ -20,7 +20,8 @@ struct VerifyOptions {
 /// What will compute, for example "cpu (avx2, 2 threads)". Throws Error(kUser) if there is no such thing here.
 std::string device_of(const VerifyOptions& options);
 
-/// Throws Error(kUser) if `folder` is none; whatever else is missing or broken is a check that failed.
+/// Throws Error(kUser) if `folder` is none, or has no golden file in it; whatever else is missing or broken is a check
+/// that failed.
 std::vector<Check> verify_case(const std::filesystem::path& folder, const VerifyOptions& options,
                                const CancelToken* cancel);
 

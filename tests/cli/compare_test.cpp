@@ -116,12 +116,13 @@ TEST(Compare, what_cannot_be_compared_is_refused) {
 
 TEST(Compare, a_file_that_was_cut_short_is_told) {
   const Pieces pieces;
-  for (const char* name : {"whole.wav", "whole.flac"}) {
+  for (const char* name : {"whole.wav", "whole.flac", "whole.ogg", "whole.opus", "whole.mp3"}) {
     const fs::path whole = pieces.folder / name;
     if (whole.extension() == ".wav") {
       write_wav(whole, {sine(0.1, 440, 1)});
     } else {
-      AudioWriter writer(whole, AudioFormat::kFlac, SampleFormat::kS16);
+      const AudioFormat format = audio_format_of(whole);
+      AudioWriter writer(whole, format, resolve_sample_format(format, {}));
       const Samples samples = noise(0.1, 48000, 1);
       writer.write(samples, samples);
       writer.finish({});

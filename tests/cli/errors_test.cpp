@@ -12,6 +12,7 @@ using testing::AnyOf;
 using testing::EndsWith;
 using testing::HasSubstr;
 using testing::IsEmpty;
+using testing::Not;
 using testing::StartsWith;
 
 #if defined(HEARTMULA_SANITIZED)
@@ -256,7 +257,7 @@ TEST(WrongFlags, the_longest_and_the_shortest_settings_are_taken_seriously) {
 TEST(WrongFlags, words_out_of_the_list_are_told_with_the_list) {
   EXPECT_THAT(complaint_about_flags({"--mula_dtype", "int8"}), AllOf(HasSubstr("--mula_dtype"), HasSubstr("int8")));
   EXPECT_THAT(complaint_about_flags({"--codec_dtype", ""}), HasSubstr("--codec_dtype"));
-  EXPECT_THAT(complaint_about_flags({"--format", "aac"}), AllOf(HasSubstr("aac"), HasSubstr("flac")));
+  EXPECT_THAT(complaint_about_flags({"--format", "tape"}), AllOf(HasSubstr("tape"), HasSubstr("flac")));
   EXPECT_THAT(complaint_about_flags({"--sample_format", "s8"}), AllOf(HasSubstr("s8"), HasSubstr("s24")));
   EXPECT_THAT(complaint_about_flags({"--format", "mp3", "--sample_format", "s24"}), HasSubstr("mp3"));
   EXPECT_THAT(complaint_about_flags({"--lazy_load", "perhaps"}), AllOf(HasSubstr("--lazy_load"), HasSubstr("perhaps")));
@@ -315,7 +316,7 @@ TEST(WrongText, invalid_utf8_is_told_with_its_byte) {
   const TemporaryFolder folder;
   const fs::path file = folder.write("lyrics.txt", "ok\n\xc0\xaf");
   EXPECT_THAT(refused({"generate", "--model_path", kCheckpoint, "--lyrics", file, "--tags", "x"}, 2),
-              AllOf(HasSubstr("lyrics.txt"), EndsWith("byte 3")));
+              AllOf(HasSubstr("lyrics.txt"), HasSubstr("byte 3: save it as UTF-8")));
   EXPECT_THAT(refused(generate(folder / "song\xff.wav"), 2), HasSubstr("save_path"));
   EXPECT_EQ(folder.file_count(), 1u);
 }
@@ -402,6 +403,23 @@ TEST(FullDisk, what_goes_to_a_full_standard_output_is_a_failure) {
   }
 }
 
+TEST(ClosedOutput, is_a_failure) {
+  for (const std::string& command : {"inspect " + kCheckpoint, "inspect --json " + kCheckpoint}) {
+    const Finished finished = run_script("heartmula " + command + " >&-");
+    EXPECT_EQ(finished.exit_code, 1);
+    EXPECT_THAT(complaint(finished), HasSubstr("standard output"));
+  }
+}
+
+TEST(ClosedOutput, is_told_before_a_song_is_made_for_it) {
+  const Finished finished = run_script("heartmula generate --model_path " + kCheckpoint +
+                                       " --lyrics_text la --tags_text piano --max_audio_length_ms 800 --format wav "
+                                       "--progress lines --save_path /dev/stdout >&-");
+  EXPECT_EQ(finished.exit_code, 1);
+  EXPECT_THAT(complaint(finished), HasSubstr("/dev/stdout: Bad file descriptor"));
+  EXPECT_THAT(finished.err, Not(HasSubstr("load")));
+}
+
 /// A file system of `bytes` in memory.
 class SmallDisk {
  public:
@@ -428,7 +446,7 @@ TEST(FullDisk, a_song_that_does_not_fit_leaves_only_its_codes) {
   const SmallDisk disk(64 * 1024);
   if (!disk.mounted()) GTEST_SKIP() << "mounting is not permitted";
   const TemporaryFolder elsewhere;
-  for (const std::string name : {"song.wav", "song.flac", "song.ogg", "song.mp3"}) {
+  for (const std::string name : {"song.wav", "song.flac", "song.ogg", "song.opus", "song.mp3"}) {
     const fs::path codes = elsewhere / (name + ".codes");
     const std::string message = refused(generate(disk / name, {"--save_codes", codes, "--max_audio_length_ms", "8000",
                                                                "--model_path", endless_checkpoint()}),

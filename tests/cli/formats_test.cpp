@@ -14,6 +14,12 @@ using nlohmann::json;
 using testing::AllOf;
 using testing::HasSubstr;
 
+constexpr int kWav16 = SF_FORMAT_WAV | SF_FORMAT_PCM_16;
+constexpr int kFlac16 = SF_FORMAT_FLAC | SF_FORMAT_PCM_16;
+constexpr int kVorbis = SF_FORMAT_OGG | SF_FORMAT_VORBIS;
+constexpr int kOpus = SF_FORMAT_OGG | SF_FORMAT_OPUS;
+constexpr int kMp3 = SF_FORMAT_MPEG | SF_FORMAT_MPEG_LAYER_III;
+
 struct Audio {
   int format = 0;
   std::vector<float> samples;  // of both channels in turn
@@ -39,6 +45,7 @@ std::string field(const fs::path& path, int format, const char* key) {
   const int container = format & SF_FORMAT_TYPEMASK;
   const fs::path copy = path.string() + (container == SF_FORMAT_WAV    ? ".copy.wav"
                                          : container == SF_FORMAT_FLAC ? ".copy.flac"
+                                         : format == kOpus             ? ".copy.opus"
                                          : container == SF_FORMAT_OGG  ? ".copy.ogg"
                                                                        : ".copy.mp3");
   fs::copy_file(path, copy, fs::copy_options::overwrite_existing);
@@ -115,18 +122,14 @@ TEST_P(Formats, hold_the_song_and_its_tags) {
   EXPECT_EQ(json::parse(field(song, format, "HEARTMULA_REQUEST")), sidecar["request"]);
 }
 
-constexpr int kWav16 = SF_FORMAT_WAV | SF_FORMAT_PCM_16;
-constexpr int kFlac16 = SF_FORMAT_FLAC | SF_FORMAT_PCM_16;
-constexpr int kVorbis = SF_FORMAT_OGG | SF_FORMAT_VORBIS;
-constexpr int kMp3 = SF_FORMAT_MPEG | SF_FORMAT_MPEG_LAYER_III;
-
 INSTANTIATE_TEST_SUITE_P(
     All, Formats,
     testing::Values(Case{"song.wav", {}, kWav16}, Case{"song.WAVE", {}, kWav16}, Case{"song.flac", {}, kFlac16},
-                    Case{"song.ogg", {}, kVorbis}, Case{"song.oga", {}, kVorbis}, Case{"song.Mp3", {}, kMp3},
-                    Case{"wav_by_flag", {"--format", "wav"}, kWav16},
+                    Case{"song.ogg", {}, kVorbis}, Case{"song.oga", {}, kVorbis}, Case{"song.opus", {}, kOpus},
+                    Case{"song.Mp3", {}, kMp3}, Case{"wav_by_flag", {"--format", "wav"}, kWav16},
                     Case{"flac_by_flag.wav", {"--format", "FLAC"}, kFlac16},
                     Case{"ogg_by_flag.mp3", {"--format", "ogg"}, kVorbis},
+                    Case{"opus_by_flag.wav", {"--format", "opus"}, kOpus},
                     Case{"mp3_by_flag", {"--format", "mp3"}, kMp3}, Case{"s16.wav", {"--sample_format", "s16"}, kWav16},
                     Case{"s24.wav", {"--sample_format", "s24"}, SF_FORMAT_WAV | SF_FORMAT_PCM_24},
                     Case{"f32.wav", {"--sample_format", "f32"}, SF_FORMAT_WAV | SF_FORMAT_FLOAT},
@@ -139,16 +142,23 @@ INSTANTIATE_TEST_SUITE_P(
 
 TEST(Formats, that_cannot_hold_what_is_asked_are_refused) {
   const TemporaryFolder folder;
-  for (const auto& [name, sample_format] : {std::pair("song.flac", "f32"), {"song.ogg", "s16"}, {"song.mp3", "f32"}}) {
+  for (const auto& [name, sample_format] :
+       {std::pair("song.flac", "f32"), {"song.ogg", "s16"}, {"song.opus", "s16"}, {"song.mp3", "f32"}}) {
     EXPECT_THAT(refused(song_to(folder / name, {"--sample_format", sample_format, "--progress", "lines"}), 2),
                 AllOf(HasSubstr(sample_format), HasSubstr(std::string(name).substr(5))));
   }
   EXPECT_EQ(folder.file_count(), 0u);
 }
 
+TEST(Formats, that_nothing_here_encodes_are_refused_with_one_that_does) {
+  const TemporaryFolder folder;
+  EXPECT_THAT(refused(song_to(folder / "song.m4a", {"--progress", "lines"}), 2), HasSubstr("use opus or mp3"));
+  EXPECT_EQ(folder.file_count(), 0u);
+}
+
 TEST(Formats, the_same_song_is_the_same_file) {
   const TemporaryFolder folder;
-  for (const std::string name : {"song.wav", "song.flac", "song.mp3"}) {
+  for (const std::string name : {"song.wav", "song.flac", "song.ogg", "song.opus", "song.mp3"}) {
     const fs::path song = folder / name;
     succeeds(song_to(song, {}));
     const std::string first = contents(song);

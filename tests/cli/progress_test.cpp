@@ -2,6 +2,8 @@
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <spdlog/sinks/ostream_sink.h>
+#include <spdlog/spdlog.h>
 
 #include <cstdlib>
 #include <nlohmann/json.hpp>
@@ -85,7 +87,7 @@ TEST(Progress, lines_come_now_and_then) {
   }
   const auto lines = recorded.lines();
   ASSERT_EQ(lines.size(), 12u);  // load, the first frame, nine tenths after it, the last
-  EXPECT_EQ(lines[0], "load 100 %, took 4 s");
+  EXPECT_EQ(lines[0], "load 100 %, took 3.2 s");
   EXPECT_EQ(lines[1], "frames 1/1000");
   EXPECT_EQ(lines[2], "frames 101/1000, 12.5/s, real-time factor 1.00, 1:12 left");
   EXPECT_EQ(lines[11], "frames 1000/1000, 12.5/s, real-time factor 1.00, took 1:22");
@@ -133,7 +135,7 @@ TEST(Progress, json_is_one_object_a_line) {
 TEST(Progress, a_bar_is_drawn_over_and_ends_with_a_line) {
   Recorded recorded(ProgressMode::kBar);
   recorded.reporter().report("load", 1, 1, 0.5);
-  EXPECT_EQ(recorded.text(), "\rload 100 %, took 1 s\x1b[K\n");
+  EXPECT_EQ(recorded.text(), "\rload 100 %, took 500 ms\x1b[K\n");
   recorded.reporter().report("frames", 1, 5, 0.5);
   EXPECT_THAT(recorded.text(), EndsWith("\n\rframes [##--------] 1/5\x1b[K"));
   recorded.advance(1);
@@ -143,7 +145,7 @@ TEST(Progress, a_bar_is_drawn_over_and_ends_with_a_line) {
   EXPECT_THAT(recorded.text(), EndsWith("\rframes [######----] 3/5, 2.0/s, RTF 6.25, 1 s left | codec 25 %\x1b[K"));
   recorded.reporter().report("frames", 5, 5, 2.5);
   EXPECT_THAT(recorded.text(),
-              EndsWith("\rframes 5/5, 2.0/s, RTF 6.25, took 3 s\x1b[K\n\rcodec [##--------] 25 %\x1b[K"));
+              EndsWith("\rframes 5/5, 2.0/s, RTF 6.25, took 2.5 s\x1b[K\n\rcodec [##--------] 25 %\x1b[K"));
   recorded.reporter().finish();
   recorded.reporter().finish();
   EXPECT_THAT(recorded.text(), EndsWith("25 %\x1b[K\n"));
@@ -153,7 +155,45 @@ TEST(Progress, a_stage_may_come_again) {
   Recorded recorded(ProgressMode::kLines);
   recorded.reporter().report("load", 1, 1, 1);
   recorded.reporter().report("load", 1, 1, 2);
-  EXPECT_THAT(recorded.lines(), ElementsAre("load 100 %, took 1 s", "load 100 %, took 2 s"));
+  EXPECT_THAT(recorded.lines(), ElementsAre("load 100 %, took 1.0 s", "load 100 %, took 2.0 s"));
+}
+
+TEST(Progress, durations_are_those_that_were) {
+  const std::pair<double, const char*> cases[] = {{0.0004, "0.4 ms"}, {0.008, "8 ms"}, {0.9994, "999 ms"},
+                                                  {0.9996, "1.0 s"},  {3.21, "3.2 s"}, {59.94, "59.9 s"},
+                                                  {59.96, "1:00"},    {232.4, "3:52"}, {3723, "1:02:03"}};
+  for (const auto& [seconds, text] : cases) EXPECT_EQ(duration_text(seconds), text);
+}
+
+TEST(Progress, errors_are_objects_of_one_line) {
+  const std::string line = error_event("no \"such\" file\n\xff", 2);
+  EXPECT_EQ(line.find('\n'), line.size() - 1);
+  const auto object = nlohmann::json::parse(line);
+  EXPECT_EQ(object["event"], "error");
+  EXPECT_EQ(object["message"], "no \"such\" file\n\uFFFD");
+  EXPECT_EQ(object["exit_code"], 2);
+}
+
+TEST(Progress, warnings_are_objects_with_json) {
+  const auto before = spdlog::default_logger();
+  std::ostringstream out;
+  spdlog::set_default_logger(
+      std::make_shared<spdlog::logger>("test", std::make_shared<spdlog::sinks::ostream_sink_st>(out)));
+  log_as_json();
+  spdlog::warn("song \"{}\":\n{}", 1, "clipping");
+  spdlog::set_default_logger(before);
+  EXPECT_EQ(out.str(), "{\"event\":\"warning\",\"message\":\"song \\\"1\\\":\\nclipping\"}\n");
+}
+
+TEST(Progress, json_is_known_before_the_command_line_is_understood) {
+  const auto asks = [](std::initializer_list<const char*> words) {
+    return asks_for_json_progress({words.begin(), words.size()});
+  };
+  EXPECT_TRUE(asks({"heartmula", "generate", "--progress", "json", "--nonsense"}));
+  EXPECT_TRUE(asks({"heartmula", "generate", "--progress=json"}));
+  EXPECT_FALSE(asks({"heartmula", "generate", "--progress", "json", "--progress=bar"}));
+  EXPECT_FALSE(asks({"heartmula", "generate", "--progress"}));
+  EXPECT_FALSE(asks({"heartmula", "tokenize", "--", "--progress", "json"}));
 }
 
 TEST(Progress, stages_report_from_two_threads) {

@@ -1,3 +1,5 @@
+#include <map>
+
 #include "cli/testing.h"
 
 namespace heartmula {
@@ -61,12 +63,76 @@ TEST(Tokenize, json_lines_may_end_as_windows_ends_them) {
   EXPECT_EQ(out[0], out[1]);
 }
 
+/// The ids of each part of a prompt, by its title.
+std::map<std::string, std::vector<int>> parts_of(const std::string& out) {
+  std::map<std::string, std::vector<int>> parts;
+  std::string title;
+  for (const std::string& line : lines_of(out)) {
+    if (line.starts_with(" ")) {
+      parts[title].push_back(std::stoi(line));
+    } else {
+      title = line.substr(0, line.find(':'));
+    }
+  }
+  return parts;
+}
+
+TEST(Tokenize, the_prompt_is_the_one_that_the_reference_makes) {
+  const TemporaryFolder folder;
+  int count = 0;
+  for (const json& item : golden()["preprocess"]) {
+    // Files say exactly what is in them but for their line ends.
+    if ((item["tags"].get<std::string>() + item["lyrics"].get<std::string>()).find('\r') != std::string::npos) continue;
+    const fs::path tags = folder.write("tags", item["tags"].get<std::string>());
+    const fs::path lyrics = folder.write("lyrics", item["lyrics"].get<std::string>());
+    const Finished finished =
+        succeeds({"tokenize", "--prompt", "--model_path", kCheckpoint, "--tags", tags, "--lyrics", lyrics});
+    auto parts = parts_of(finished.out);
+    std::vector<int> ids = parts["tags"];
+    EXPECT_EQ(ids.size(), item["muq_index"].get<size_t>());
+    ids.push_back(0);
+    ids.insert(ids.end(), parts["lyrics"].begin(), parts["lyrics"].end());
+    EXPECT_EQ(json(ids), item["text_ids"]) << item;
+    EXPECT_THAT(finished.out, HasSubstr("prompt: " + std::to_string(ids.size()) + " positions"));
+    ++count;
+  }
+  EXPECT_GE(count, 3);
+}
+
+TEST(Tokenize, files_and_streams_are_read_as_generate_reads_them) {
+  const TemporaryFolder folder;
+  const std::string text = succeeds({"tokenize", "--model_path", kCheckpoint, "--", "la\nla"}).out;
+  EXPECT_EQ(succeeds({"tokenize", "--model_path", kCheckpoint, folder.write("a.md", "la\r\nla")}).out, text);
+  const std::string with = "heartmula tokenize --model_path " + kCheckpoint + " ";
+  EXPECT_EQ(run_script("printf 'la\\nla' | " + with + "-").out, text);
+  EXPECT_EQ(run_script(with + "<(printf 'la\\nla')").out, text);
+  const std::string ids = run_script("echo '\"la\"' | " + with + "--jsonl -").out;
+  EXPECT_EQ(run_script(with + "--jsonl <(echo '\"la\"')").out, ids);
+  EXPECT_TRUE(json::parse(ids).is_array());
+  EXPECT_EQ(run_script("heartmula tokenize --tokenizer <(cat " + kCheckpoint + "/tokenizer.json) 'la\nla'").exit_code,
+            0);
+  EXPECT_EQ(run_script("HOME=" + kCheckpoint + " heartmula tokenize --tokenizer='~/tokenizer.json' la").exit_code, 0);
+  EXPECT_EQ(run_script("HOME=" + kCheckpoint + " heartmula tokenize --model_path='~' la").exit_code, 0);
+}
+
+TEST(Tokenize, a_closed_standard_output_is_a_failure) {
+  const Finished finished = run_script("heartmula tokenize --model_path " + kCheckpoint + " la >&-");
+  EXPECT_EQ(finished.exit_code, 1);
+  EXPECT_THAT(complaint(finished), HasSubstr("standard output"));
+}
+
 TEST(Tokenize, what_is_wrong_is_told) {
   const TemporaryFolder folder;
   const Arguments with = {"tokenize", "--model_path", kCheckpoint};
   EXPECT_THAT(refused({"tokenize", "la"}, 2), HasSubstr("--tokenizer FILE"));
   EXPECT_THAT(refused(with, 2), HasSubstr("TEXT"));
   EXPECT_THAT(refused(with + Arguments{"--tokenizer", "x", "la"}, 2), HasSubstr("either"));
+  EXPECT_THAT(refused(with + Arguments{"la", "--jsonl", "x"}, 2), HasSubstr("one of"));
+  EXPECT_THAT(refused(with + Arguments{"la", "--tags", "x"}, 2), HasSubstr("--prompt"));
+  EXPECT_THAT(refused(with + Arguments{"--prompt", "--tags", "x"}, 2), HasSubstr("--lyrics"));
+  EXPECT_THAT(refused(with + Arguments{"moon.md"}, 2), AllOf(HasSubstr("no such file"), HasSubstr("--jsonl")));
+  EXPECT_THAT(refused(with + Arguments{folder.path()}, 2), HasSubstr("is no file"));
+  EXPECT_THAT(refused(with + Arguments{folder.write("wide", std::string("l\0a\0", 4))}, 2), HasSubstr("UTF-16"));
   EXPECT_THAT(refused({"tokenize", "--tokenizer", "/no/such/file", "la"}, 2), HasSubstr("/no/such/file"));
   EXPECT_THAT(refused({"tokenize", "--tokenizer", folder.write("empty", ""), "la"}, 2), HasSubstr("empty"));
   EXPECT_THAT(refused(with + Arguments{"\xff"}, 2), HasSubstr("byte 0"));

@@ -130,6 +130,7 @@ TEST_F(Verify, every_missing_file_fails) {
 TEST_F(Verify, what_is_no_case_is_refused) {
   EXPECT_THAT(refused({"verify", "/no/such/folder"}, 2), HasSubstr("/no/such/folder"));
   EXPECT_THAT(refused({"verify", case_ / "tokenizer.json"}, 2), HasSubstr("tokenizer.json"));
+  EXPECT_THAT(refused({"verify", case_ / "HeartMuLa-oss-3B"}, 2), HasSubstr("is no golden case"));
   EXPECT_THAT(refused({"verify", case_, "--threads", "100000"}, 2), HasSubstr("threads"));
 }
 

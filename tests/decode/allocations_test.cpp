@@ -53,13 +53,15 @@ TEST(Allocations, are_counted) {
 }
 
 /// Allocations from the end of the first new frame to the end of the last.
-int64_t allocations_between_frames(DType dtype, float guidance, int threads, std::span<const Frame> begin = {}) {
+int64_t allocations_between_frames(DType dtype, float guidance, int threads, std::span<const Frame> begin = {},
+                                   int32_t audio_eos_id = 1 << 20) {
   constexpr int64_t kFrames = 60;
   Models models({.checkpoint = {.model_path = std::string(HEARTMULA_TEST_DATA) + "/tiny1", .mula_dtype = dtype},
                  .machine = {.threads = threads}},
                 CheckpointParts::kAll, nullptr);
   FrameLoopSettings settings{.sampling = {.guidance = guidance}, .max_audio_length_ms = kFrames * kFrameMs};
-  settings.audio_eos_id = 1 << 20;  // no code ends this song
+  settings.audio_eos_id = audio_eos_id;
+  settings.ignore_eos = true;
   const Prompt prompt = make_prompt(models.tokenizer(), models.gen_config(), "piano,happy", "[verse]\nla la la");
   const PhiloxNoise noise(7);
   LmSession session(models.lm_ops(), models.lm(), settings.sampling.streams(),
@@ -89,6 +91,10 @@ TEST(Allocations, the_frame_loop_makes_none_after_the_first_frame) {
 TEST(Allocations, a_song_that_goes_on_makes_none_either) {
   const std::vector<Frame> begin(17, Frame{1, 2, 3, 4, 5, 6, 7, 8});
   EXPECT_EQ(allocations_between_frames(DType::kBF16, 1.5F, 2, begin), 0);
+}
+
+TEST(Allocations, a_song_that_is_kept_from_its_end_makes_none_either) {
+  EXPECT_EQ(allocations_between_frames(DType::kBF16, 1.5F, 2, {}, 65), 0);
 }
 
 #else

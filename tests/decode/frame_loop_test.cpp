@@ -2,6 +2,8 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
+
 #include "base/error.h"
 #include "base/testing.h"
 #include "checkpoint/models.h"
@@ -16,11 +18,17 @@ class FrameLoop : public testing::Test {
  protected:
   static std::vector<Frame> run(int threads, DType dtype, float guidance, std::span<const Frame> begin = {},
                                 int64_t stop_after = -1, int64_t piece = LmSession::kDefaultPiece) {
+    FrameLoopSettings settings{.sampling = {.guidance = guidance}, .max_audio_length_ms = 11 * kFrameMs};
+    settings.audio_eos_id = 1 << 20;  // no code ends this song
+    return run_with(settings, threads, dtype, begin, stop_after, piece);
+  }
+
+  static std::vector<Frame> run_with(const FrameLoopSettings& settings, int threads = 2, DType dtype = DType::kF32,
+                                     std::span<const Frame> begin = {}, int64_t stop_after = -1,
+                                     int64_t piece = LmSession::kDefaultPiece) {
     Models models({.checkpoint = {.model_path = std::string(HEARTMULA_TEST_DATA) + "/tiny1", .mula_dtype = dtype},
                    .machine = {.threads = threads}},
                   CheckpointParts::kAll, nullptr);
-    FrameLoopSettings settings{.sampling = {.guidance = guidance}, .max_audio_length_ms = 11 * kFrameMs};
-    settings.audio_eos_id = 1 << 20;  // no code ends this song
     const Prompt prompt = make_prompt(models.tokenizer(), models.gen_config(), "piano,happy", "[verse]\nla la la");
     const PhiloxNoise noise(7);
     LmSession session(models.lm_ops(), models.lm(), settings.sampling.streams(),
@@ -39,6 +47,49 @@ class FrameLoop : public testing::Test {
 
 TEST_F(FrameLoop, a_song_is_as_long_as_asked_for_and_one_frame) {
   EXPECT_EQ(run(1, DType::kF32, 1.5F).size(), 12U);
+}
+
+/// A code from here on ends a song: low enough of 69 that one comes soon.
+constexpr int32_t kEndCode = 55;
+bool ends(const Frame& frame) {
+  return std::any_of(frame.begin(), frame.end(), [](int32_t code) { return code >= kEndCode; });
+}
+
+TEST_F(FrameLoop, a_song_does_not_end_before_its_shortest_length) {
+  FrameLoopSettings settings{.sampling = {}, .max_audio_length_ms = 40 * kFrameMs, .audio_eos_id = kEndCode};
+  const std::vector<Frame> plain = run_with(settings);
+  ASSERT_LT(plain.size(), 16U) << "this song ends by itself";
+  for (const int64_t min_frames : {5, 20}) {
+    settings.min_audio_length_ms = min_frames * kFrameMs - 1;  // rounded up to a frame
+    const std::vector<Frame> longer = run_with(settings);
+    ASSERT_GE(static_cast<int64_t>(longer.size()), min_frames);
+    for (size_t i = 1; i < longer.size(); ++i) EXPECT_FALSE(ends(longer[i])) << i;
+    EXPECT_EQ(longer[0], plain[0]) << "the first frame does not end a song anyway";
+    // After that it is plain decoding.
+    FrameLoopSettings free = settings;
+    free.min_audio_length_ms = 0;
+    EXPECT_EQ(run_with(free, 2, DType::kF32, std::span(longer).first(static_cast<size_t>(min_frames))), longer);
+  }
+  settings.min_audio_length_ms = 80;  // no more than the first frame
+  EXPECT_EQ(run_with(settings), plain);
+}
+
+TEST_F(FrameLoop, a_song_that_never_ends_by_itself) {
+  FrameLoopSettings settings{
+      .sampling = {}, .max_audio_length_ms = 40 * kFrameMs, .audio_eos_id = kEndCode, .ignore_eos = true};
+  const std::vector<Frame> frames = run_with(settings);
+  EXPECT_EQ(frames.size(), 41U);
+  EXPECT_TRUE(std::none_of(frames.begin() + 1, frames.end(), ends));
+  EXPECT_EQ(run_with(settings, 1, DType::kF32, std::span(frames).first(17)), frames) << "continued";
+  settings.audio_eos_id = 0;
+  EXPECT_NE(error_of(ErrorKind::kUser, [&] { run_with(settings); }).find("audio_eos_id is 0"), std::string::npos);
+}
+
+TEST_F(FrameLoop, codes_that_end_nothing_are_sampled_as_ever) {
+  FrameLoopSettings settings{.sampling = {}, .max_audio_length_ms = 11 * kFrameMs, .audio_eos_id = 1 << 20};
+  const std::vector<Frame> plain = run_with(settings);
+  settings.ignore_eos = true;
+  EXPECT_EQ(run_with(settings), plain);
 }
 
 TEST_F(FrameLoop, codes_do_not_depend_on_threads) {

@@ -2,9 +2,12 @@
 
 #include <gmock/gmock.h>
 
+#include <algorithm>
 #include <cmath>
+#include <functional>
 #include <limits>
 #include <random>
+#include <span>
 #include <vector>
 
 #include "base/testing.h"
@@ -160,6 +163,62 @@ TEST(Sampler, the_same_draw_does_not_depend_on_the_draws_before) {
     const int32_t token = in_order.sample(logits, frame, 3);
     EXPECT_EQ(Sampler(settings, noise).sample(logits, frame, 3), token);
   }
+}
+
+// lm.md B8 in float64, over the first `allowed` tokens and no others.
+int32_t plain_sample(std::span<const float> logits, size_t k, double temperature, const SamplingNoise& noise,
+                     uint32_t frame, size_t allowed) {
+  std::vector<double> scaled;
+  for (size_t v = 0; v < allowed; ++v) scaled.push_back(double{logits[v]} / temperature);
+  std::vector<double> sorted = scaled;
+  std::sort(sorted.begin(), sorted.end(), std::greater<>());
+  const double threshold = sorted[std::min(k, allowed) - 1];
+  int32_t best = -1;
+  double best_ratio = 0;
+  for (size_t v = 0; v < allowed; ++v) {
+    if (scaled[v] < threshold) continue;
+    const double ratio = std::exp(scaled[v]) / std::exp(noise.log_exponential(frame, 2, static_cast<uint32_t>(v)));
+    if (best < 0 || ratio > best_ratio) {
+      best = static_cast<int32_t>(v);
+      best_ratio = ratio;
+    }
+  }
+  return best;
+}
+
+TEST(Sampler, tokens_that_are_not_allowed_take_no_part) {
+  std::mt19937 generator(6);
+  std::normal_distribution<float> normal(0, 2);
+  const PhiloxNoise noise(13);
+  constexpr size_t kVocabulary = 69;
+  constexpr size_t kAllowed = 60;
+  int changed = 0;
+  int unchanged = 0;
+  for (const size_t k : {1u, 5u, 60u, 64u, 500u}) {
+    Sampler sampler({static_cast<int64_t>(k), 0.8f, 1.0f}, noise);
+    for (uint32_t frame = 0; frame < 300; ++frame) {
+      std::vector<float> logits(kVocabulary);
+      for (float& logit : logits) logit = normal(generator);
+      const int32_t token = sampler.sample(logits, frame, 2, kAllowed);
+      ASSERT_EQ(token, plain_sample(logits, k, 0.8f, noise, frame, kAllowed)) << "k " << k << ", frame " << frame;
+      // The same as without a limit where no token beyond it is among the k largest.
+      const int32_t free = sampler.sample(logits, frame, 2);
+      ASSERT_EQ(free, plain_sample(logits, k, 0.8f, noise, frame, kVocabulary));
+      std::vector<float> sorted = logits;
+      std::nth_element(sorted.begin(), sorted.begin() + static_cast<std::ptrdiff_t>(std::min(k, kVocabulary) - 1),
+                       sorted.end(), std::greater<>());
+      const float threshold = sorted[std::min(k, kVocabulary) - 1];
+      const bool has_one =
+          std::any_of(logits.begin() + kAllowed, logits.end(), [&](float l) { return l >= threshold; });
+      if (!has_one) {
+        ASSERT_EQ(token, free);
+      }
+      changed += token != free;
+      unchanged += !has_one;
+    }
+  }
+  EXPECT_GT(changed, 20);
+  EXPECT_GT(unchanged, 200);
 }
 
 TEST(Sampler, refuses_logits_that_are_not_numbers) {
