@@ -73,12 +73,16 @@ const WeightStore& no_store() {
 
 }  // namespace
 
+bool ModelChoice::names_checkpoint() const {
+  return !checkpoint.model_path.empty() || !checkpoint.mula_path.empty() || !checkpoint.codec_path.empty();
+}
+
 ModelSource::ModelSource(const ModelChoice& choice) : choice_(choice) {
-  if (choice.model_path.empty() == choice.synthetic.empty()) {
+  if (choice.names_checkpoint() != choice.synthetic.empty()) {
     throw user_error("say what to measure: either --model_path DIR or --synthetic 3B");
   }
-  if (!choice.model_path.empty()) {
-    const CheckpointPaths paths = find_checkpoint(choice.model_path, choice.version, CheckpointParts::kAll);
+  if (choice.names_checkpoint()) {
+    const CheckpointPaths paths = find_checkpoint(choice.checkpoint, CheckpointParts::kModels);
     lm_folder_ = paths.mula.string();
     codec_folder_ = paths.codec.string();
     lm_config_ = read_lm_config(paths.mula / "config.json");

@@ -5,17 +5,19 @@
 #include <string>
 #include <vector>
 
+#include "checkpoint/settings.h"
 #include "codec/heartcodec.h"
 #include "lm/heartmula.h"
 #include "tensor/weight_store.h"
 
 namespace heartmula::bench {
 
-/// Where weights come from: either `model_path` or `synthetic`.
+/// Where weights come from: either a checkpoint (its dtypes are StageChoice's) or `synthetic`.
 struct ModelChoice {
-  std::string model_path;      // a checkpoint folder
-  std::string version = "3B";  // of the language model in it
-  std::string synthetic;       // "3B" or "7B", or a folder with the configurations of a checkpoint
+  CheckpointSettings checkpoint = {};
+  std::string synthetic = {};  // "3B" or "7B", or a folder with the configurations of a checkpoint
+
+  bool names_checkpoint() const;
 };
 
 /// What every stage is measured or predicted with.

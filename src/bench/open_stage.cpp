@@ -38,8 +38,10 @@ std::vector<std::string> arguments_of(const fs::path& program, const FirstLogits
     arguments.push_back(value);
   };
   add("--synthetic", work.models.synthetic);
-  add("--model_path", work.models.model_path);
-  add("--version", work.models.version);
+  add("--model_path", work.models.checkpoint.model_path);
+  add("--version", work.models.checkpoint.version);
+  add("--mula_path", work.models.checkpoint.mula_path);
+  add("--codec_path", work.models.checkpoint.codec_path);
   add("--mula_dtype", short_name(work.dtype));
   if (work.threads > 0) add("--threads", std::to_string(work.threads));
   add("--cpus", work.cpus);

@@ -1,8 +1,11 @@
-// The files of a checkpoint in the official layout (heartlib's --model_path).
+// The files of a checkpoint in the official layout (heartlib's --model_path), or wherever its parts are.
 #pragma once
 
 #include <filesystem>
 #include <string>
+#include <vector>
+
+#include "checkpoint/settings.h"
 
 namespace heartmula {
 
@@ -11,15 +14,21 @@ struct CheckpointPaths {
   std::filesystem::path gen_config;  // gen_config.json
   std::filesystem::path mula;        // HeartMuLa-oss-3B/
   std::filesystem::path codec;       // HeartCodec-oss/
+  std::vector<std::string> notes;    // where one of several folders was taken: which, and how to take another
 };
 
-/// Which parts of a checkpoint a command needs.
-enum class CheckpointParts { kAll, kCodec };
+/// Which parts of a checkpoint a command needs; kModels: without tokenizer.
+enum class CheckpointParts { kAll, kModels, kCodec };
 
-/// Looks for HeartMuLa-oss-VERSION and HeartCodec-oss, or the one folder of a released variant of either
-/// (HeartMuLa-RL-oss-3B-20260123, HeartCodec-oss-20260123, ...). Throws Error(kUser) that lists everything missing and
-/// says how to download it.
-CheckpointPaths find_checkpoint(const std::filesystem::path& model_path, const std::string& version,
-                                CheckpointParts parts);
+/// What the parts' own settings name, and in model_path whatever they do not.
+///
+/// The language model is the folder HeartMuLa-oss-VERSION, HeartMuLa-VERSION or VERSION itself, or the one released
+/// variant of that size (HeartMuLa-oss-VERSION-*, HeartMuLa-RL-oss-VERSION*); the codec is HeartCodec-oss or the one
+/// HeartCodec-oss-*. gen_config.json lies beside the tokenizer, or in model_path. Throws Error(kUser) that lists
+/// everything missing, or all folders that could be meant, and says what to do. Nothing is opened.
+CheckpointPaths find_checkpoint(const CheckpointSettings& settings, CheckpointParts parts);
+
+/// The names of all folders in `model_path` that a language model may be in, in order.
+std::vector<std::string> language_models_in(const std::filesystem::path& model_path);
 
 }  // namespace heartmula

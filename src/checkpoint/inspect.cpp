@@ -100,20 +100,6 @@ nlohmann::json inspect_codec(const fs::path& folder) {
   return json;
 }
 
-// "3B" of the one HeartMuLa-oss-3B in the folder.
-std::string only_version(const fs::path& folder) {
-  const std::string prefix = "HeartMuLa-oss-";
-  std::string version;
-  std::error_code error;
-  for (const fs::directory_entry& entry : fs::directory_iterator(folder, error)) {
-    const std::string name = entry.path().filename().string();
-    if (!name.starts_with(prefix)) continue;
-    if (!version.empty()) throw user_error("{}: several HeartMuLa-oss-* folders; inspect one of them", folder.string());
-    version = name.substr(prefix.size());
-  }
-  return version.empty() ? "3B" : version;
-}
-
 nlohmann::json inspect_folder(const fs::path& path) {
   std::error_code error;
   if (fs::exists(path / "config.json", error)) {
@@ -122,11 +108,15 @@ nlohmann::json inspect_folder(const fs::path& path) {
     json["kind"] = "model";
     return json;
   }
-  const CheckpointPaths paths = find_checkpoint(path, only_version(path), CheckpointParts::kAll);
+  CheckpointSettings settings{.model_path = path.string()};
+  const std::vector<std::string> models = language_models_in(path);
+  if (models.size() == 1) settings.version = models.front();  // of whatever size
+  const CheckpointPaths paths = find_checkpoint(settings, CheckpointParts::kAll);
   const Tokenizer tokenizer = Tokenizer::open(paths.tokenizer);
   const GenConfig gen = GenConfig::open(paths.gen_config);
   return {{"kind", "checkpoint"},
           {"path", path.string()},
+          {"notes", paths.notes},
           {"tokenizer", {{"vocabulary", tokenizer.vocabulary_size()}}},
           {"gen_config",
            {{"text_bos_id", gen.text_bos_id},
@@ -215,6 +205,7 @@ std::string describe_inspection(const nlohmann::json& inspection) {
         fmt::format("checkpoint {}, tokenizer of {} tokens\n", escaped(inspection["path"].get<std::string>()),
                     inspection["tokenizer"]["vocabulary"].get<int64_t>());
     for (const nlohmann::json& model : inspection["models"]) text += describe_model(model);
+    for (const nlohmann::json& note : inspection["notes"]) text += escaped(note.get<std::string>()) + "\n";
     return text;
   }
   std::string text = fmt::format("{}: {} tensors, {}\n", escaped(inspection["path"].get<std::string>()),

@@ -43,7 +43,7 @@ void check_ids(const GenConfig& ids, const LmConfig& config, const std::string& 
 Models::Models(const ModelOptions& options, CheckpointParts parts, const CancelToken* cancel)
     : options_(options),
       cancel_(cancel),
-      paths_(find_checkpoint(options.checkpoint.model_path, options.checkpoint.version, parts)),
+      paths_(find_checkpoint(options.checkpoint, parts)),
       codec_config_(read_codec_config(paths_.codec / "config.json")),
       lm_totals_(listener(options, Profile::Track::kLanguageModel)),
       codec_totals_(listener(options, Profile::Track::kCodec)),
@@ -53,8 +53,9 @@ Models::Models(const ModelOptions& options, CheckpointParts parts, const CancelT
                            .isa = {},
                            .lock_weights = options.machine.mlock},
                           codec_totals_, cancel)) {
+  for (const std::string& note : paths_.notes) warn(note);
+  if (parts != CheckpointParts::kCodec) lm_config_ = read_lm_config(paths_.mula / "config.json");
   if (parts == CheckpointParts::kAll) {
-    lm_config_ = read_lm_config(paths_.mula / "config.json");
     gen_config_ = GenConfig::open(paths_.gen_config);
     check_ids(*gen_config_, *lm_config_, paths_.gen_config.string());
   }
@@ -85,6 +86,10 @@ void Models::warn_of_repacking(const WeightStore& store, const Ops& ops, DType d
         "was lost; `heartmula convert` with float32 on the stock checkpoint keeps them as they are",
         path);
   }
+  warn(std::move(warning));
+}
+
+void Models::warn(std::string warning) {
   spdlog::warn(warning);
   warnings_.push_back(std::move(warning));
 }

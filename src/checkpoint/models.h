@@ -65,6 +65,7 @@ class Models {
   void unload_codec();
 
  private:
+  void warn(std::string warning);
   void warn_of_repacking(const WeightStore& store, const Ops& ops, DType dtype);
 
   ModelOptions options_;

@@ -11,10 +11,13 @@ namespace heartmula {
 inline constexpr int kMaxThreads = 1024;
 
 struct CheckpointSettings {
-  std::string model_path;
+  std::string model_path;  // the folder with all of it; may be empty if the paths below say where everything is
   std::string version = "3B";
   DType mula_dtype = DType::kBF16;
   DType codec_dtype = DType::kF32;
+  std::string mula_path = {};   // the language model's folder, instead of that in model_path
+  std::string codec_path = {};  // the codec's folder, likewise
+  std::string tokenizer = {};   // tokenizer.json, likewise
 };
 
 /// "bfloat16", "bf16", "float16", "fp16", "float32", "fp32" as in heartlib; 16-bit floats are bf16 (with a note for

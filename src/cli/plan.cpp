@@ -38,7 +38,7 @@ void add_plan(CLI::App& app, Run& run) {
     run = [options] {
       bench::PlanOptions plan;
       static_cast<bench::StageChoice&>(plan) = options->stage.resolve();
-      if (plan.models.model_path.empty() && plan.models.synthetic.empty()) plan.models.synthetic = "3B";
+      if (!plan.models.names_checkpoint() && plan.models.synthetic.empty()) plan.models.synthetic = "3B";
       plan.frames = options->max_audio_length_ms / kFrameMs;
       plan.lazy_load = options->lazy_load;
       std::optional<nlohmann::json> measured;

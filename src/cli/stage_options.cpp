@@ -9,8 +9,11 @@ namespace heartmula {
 
 void StageOptions::add_to(CLI::App& command) {
   const auto list = CLI::MultiOptionPolicy::TakeAll;
-  command.add_option(both_spellings("--model_path"), choice_.models.model_path, "The checkpoint that it is about");
-  command.add_option("--version", choice_.models.version, "Size of its language model")->capture_default_str();
+  CheckpointSettings& checkpoint = choice_.models.checkpoint;
+  command.add_option(both_spellings("--model_path"), checkpoint.model_path, "The checkpoint that it is about");
+  command.add_option("--version", checkpoint.version, "Size or release of its language model")->capture_default_str();
+  command.add_option(both_spellings("--mula_path"), checkpoint.mula_path, "Folder of the language model, if elsewhere");
+  command.add_option(both_spellings("--codec_path"), checkpoint.codec_path, "Folder of the codec, likewise");
   command.add_option("--synthetic", choice_.models.synthetic,
                      "Random weights in memory instead: 3B, 7B, or a folder with a checkpoint's config.json files");
   command

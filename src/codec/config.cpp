@@ -60,6 +60,9 @@ int64_t CodecConfig::samples_per_latent() const {
 CodecConfig parse_codec_config(std::string_view text, const std::string& name) {
   const nlohmann::json json = parse_json_object(text, name);
   const JsonFields fields(json, name);
+  if (fields.has("backbone_flavor")) {
+    throw user_error("{}: is the configuration of a language model; that of a codec is asked for", name);
+  }
   CodecConfig c;
   c.source = name;
   fields.integer_or("num_quantizers", 8, 8, 8);

@@ -85,6 +85,9 @@ TransformerConfig read_transformer(const JsonFields& fields, const std::string& 
 LmConfig parse_lm_config(std::string_view text, const std::string& name) {
   const nlohmann::json json = parse_json_object(text, name);
   const JsonFields fields(json, name);
+  if (!fields.has("backbone_flavor") && fields.has("codebook_size")) {
+    throw user_error("{}: is the configuration of a codec; that of a language model is asked for", name);
+  }
   LmConfig config;
   config.source = name;
   config.backbone_flavor = fields.text("backbone_flavor");

@@ -20,7 +20,7 @@ const std::string kCheckpoint = HEARTMULA_TEST_DATA "/tiny1";
 struct Measured {
   bench::WorkMeter meter;
   std::unique_ptr<Ops> ops = make_metered_ops(make_cpu_ops({.threads = 1, .isa = {}}), meter);
-  bench::ModelSource source{{.model_path = {}, .version = {}, .synthetic = kCheckpoint}};
+  bench::ModelSource source{{.synthetic = kCheckpoint}};
 };
 
 // Multiply-adds of one row through every matrix of a transformer.

@@ -58,7 +58,7 @@ bench::PlanOptions short_plan() {
 std::vector<Stage> stages_on(std::unique_ptr<Ops> device, DType dtype) {
   bench::WorkMeter meter;
   const auto ops = make_metered_ops(std::move(device), meter);
-  bench::ModelSource source({.model_path = {}, .version = {}, .synthetic = kCheckpoint});
+  bench::ModelSource source({.synthetic = kCheckpoint});
   const HeartMula lm = source.load_lm(*ops, dtype);
   const HeartCodec codec = source.load_codec(*ops, dtype);
   return {bench::measure_frame(*ops, meter, lm, 3, 40, 1), bench::measure_prefill(*ops, meter, lm, 30, 1),

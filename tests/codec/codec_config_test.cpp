@@ -116,5 +116,10 @@ TEST(CodecConfig, sizes_that_do_not_fit_together_are_refused) {
   EXPECT_THAT(complaint({{"upsample_kernel_sizes", {10, 8, 8, 8, 7}}}), HasSubstr("upsample_kernel_sizes"));
 }
 
+TEST(CodecConfig, that_of_the_other_model_is_told) {
+  EXPECT_THAT(error_of(ErrorKind::kUser, [] { parse_codec_config(R"({"backbone_flavor": "x"})", "x/config.json"); }),
+              testing::AllOf(testing::HasSubstr("x/config.json"), testing::HasSubstr("language model")));
+}
+
 }  // namespace
 }  // namespace heartmula

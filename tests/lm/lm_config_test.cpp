@@ -164,5 +164,10 @@ TEST(LmConfig, parts_of_another_kind_are_refused) {
   }
 }
 
+TEST(LmConfig, that_of_the_other_model_is_told) {
+  EXPECT_THAT(error_of(ErrorKind::kUser, [] { parse_lm_config(R"({"codebook_size": 8192})", "x/config.json"); }),
+              AllOf(HasSubstr("x/config.json"), HasSubstr("codec")));
+}
+
 }  // namespace
 }  // namespace heartmula
