@@ -64,7 +64,7 @@ nlohmann::json dimensions(const TransformerConfig& c) {
 nlohmann::json inspect_language_model(const fs::path& folder) {
   const LmConfig config = read_lm_config(folder / "config.json");
   const WeightStore store = WeightStore::open(folder);
-  store.require(HeartMula::expected_tensors(config), config.source);
+  HeartMula::require(store, config);
   nlohmann::json json = totals(store);
   json["model"] = "HeartMuLa";
   json["path"] = folder.string();

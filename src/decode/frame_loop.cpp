@@ -62,7 +62,7 @@ StopReason generate_frames(LmSession& session, const Prompt& prompt, std::span<c
   Sampler sampler(settings.sampling, noise);
   const auto begin_frames = static_cast<int64_t>(begin.size());
   if (begin_frames >= settings.max_frames()) return StopReason::kLength;
-  session.prefill(prompt.text_ids, prompt.reference_index, begin);
+  session.prefill(prompt.text_ids, prompt.reference_index, begin, prompt.muq_embed);
   for (int64_t index = begin_frames;; ++index) {
     const bool may_end = index == 0 || index >= settings.min_frames();
     const Frame frame =

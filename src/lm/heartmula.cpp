@@ -5,6 +5,12 @@
 #include "ops/weights.h"
 
 namespace heartmula {
+namespace {
+
+constexpr const char* kMuqLinear = "muq_linear.weight";
+
+}  // namespace
+
 std::vector<ExpectedTensor> HeartMula::expected_tensors(const LmConfig& c) {
   const int64_t width = c.backbone.embed_dim;
   const int64_t depth_width = c.decoder.embed_dim;
@@ -22,8 +28,15 @@ std::vector<ExpectedTensor> HeartMula::expected_tensors(const LmConfig& c) {
   return expected;
 }
 
+// Packed checkpoints had none of it when style vectors were always zeros.
+void HeartMula::require(const WeightStore& store, const LmConfig& config) {
+  std::vector<ExpectedTensor> expected = expected_tensors(config);
+  if (store.contains(kMuqLinear)) expected.push_back({kMuqLinear, {config.backbone.embed_dim, config.muq_dim}});
+  store.require(expected, config.source);
+}
+
 HeartMula HeartMula::load(Ops& ops, const WeightStore& store, const LmConfig& config, DType dtype) {
-  store.require(expected_tensors(config), config.source);
+  require(store, config);
   const WeightLoader load(ops, store, dtype);
   HeartMula model;
   model.config = config;
@@ -38,7 +51,8 @@ HeartMula HeartMula::load(Ops& ops, const WeightStore& store, const LmConfig& co
   model.text_embeddings = load.rows("text_embeddings.weight");
   model.audio_embeddings = load.rows("audio_embeddings.weight");
   model.unconditional_embedding = load.rows("unconditional_text_embedding.weight");
-  model.reference_embedding = load.values("muq_linear.bias");
+  if (store.contains(kMuqLinear)) model.muq_linear = load.matrix({kMuqLinear});
+  model.muq_bias = load.vector("muq_linear.bias");
   return model;
 }
 

@@ -21,9 +21,12 @@ struct HeartMula {
   Table text_embeddings;                     // [text vocabulary, D]
   Table audio_embeddings;                    // [8 V, D]
   Table unconditional_embedding;             // [1, D]
-  std::vector<float> reference_embedding;    // muq_linear of a zero vector: its bias, [D]
+  Matrix muq_linear;                         // [D, muq_dim]; empty if the checkpoint has none
+  Tensor muq_bias;                           // muq_linear of a style vector of zeros, [1, D]
 
   static std::vector<ExpectedTensor> expected_tensors(const LmConfig& config);
+  /// WeightStore::require of these tensors, and of muq_linear.weight if it is there.
+  static void require(const WeightStore& store, const LmConfig& config);
   /// Throws Error(kUser) if the store lacks a tensor or one has another shape. The store must outlive the model.
   static HeartMula load(Ops& ops, const WeightStore& store, const LmConfig& config, DType dtype);
 };
@@ -43,9 +46,11 @@ class LmSession {
   /// on from, a pass takes.
   LmSession(Ops& ops, const HeartMula& model, int64_t streams, int64_t capacity, int64_t piece = kDefaultPiece);
 
-  /// Reads the prompt (text_ids [P] with the reference embedding at `reference_index`) and the frames that the song
-  /// begins with already.
-  void prefill(std::span<const int32_t> text_ids, int64_t reference_index, std::span<const Frame> frames);
+  /// Reads the prompt (text_ids [P] with muq_linear of the style vector `muq_embed` at `reference_index`; zeros if it
+  /// is empty) and the frames that the song begins with already. Throws Error(kUser) if a style vector does not fit the
+  /// model.
+  void prefill(std::span<const int32_t> text_ids, int64_t reference_index, std::span<const Frame> frames,
+               std::span<const float> muq_embed = {});
 
   /// Goes on at `position` as if everything before it had been keys and values of zero: a long context for
   /// measurements.
@@ -69,6 +74,7 @@ class LmSession {
   static constexpr int64_t kDefaultPiece = 256;
 
  private:
+  void write_reference(View x, std::span<const float> muq_embed);
   void take(std::span<const Frame> frames, bool last);
   void pass(bool last);
   std::span<const float> logits(const Matrix& head, ConstView hidden);
@@ -82,8 +88,9 @@ class LmSession {
 
   TransformerCache cache_;
   TransformerBuffers buffers_;
-  Tensor x_;       // [most rows of a pass, D]
-  Tensor hidden_;  // [streams, D], weights' dtype
+  Tensor x_;          // [most rows of a pass, D]
+  Tensor hidden_;     // [streams, D], weights' dtype
+  Tensor muq_embed_;  // [1, muq_dim], weights' dtype
   TransformerCache depth_cache_;
   TransformerBuffers depth_buffers_;
   Tensor depth_in_;      // [2 * streams, D], weights' dtype: what `projection` takes

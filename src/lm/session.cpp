@@ -1,5 +1,6 @@
 #include <algorithm>
 
+#include "base/error.h"
 #include "lm/heartmula.h"
 
 namespace heartmula {
@@ -21,6 +22,7 @@ LmSession::LmSession(Ops& ops, const HeartMula& model, int64_t streams, int64_t 
       buffers_(model.backbone.make_buffers(ops, most_rows(piece, streams))),
       x_(ops.allocate(DType::kF32, most_rows(piece, streams), model.config.backbone.embed_dim)),
       hidden_(ops.allocate(model.dtype, streams, model.config.backbone.embed_dim)),
+      muq_embed_(ops.allocate(model.dtype, 1, model.config.muq_dim)),
       depth_cache_(model.decoder.make_cache(ops, streams, kCodebooks)),
       depth_buffers_(model.decoder.make_buffers(ops, 2 * streams)),
       depth_in_(ops.allocate(model.dtype, 2 * streams, model.config.backbone.embed_dim)),
@@ -34,7 +36,8 @@ LmSession::LmSession(Ops& ops, const HeartMula& model, int64_t streams, int64_t 
 
 // The prompt's unconditional inputs are all equal, so its hidden states are too, in every layer: one row stands for
 // them all, with its key rotated to each position (lm.md B6). It goes with the last piece.
-void LmSession::prefill(std::span<const int32_t> text_ids, int64_t reference_index, std::span<const Frame> frames) {
+void LmSession::prefill(std::span<const int32_t> text_ids, int64_t reference_index, std::span<const Frame> frames,
+                        std::span<const float> muq_embed) {
   const auto prompt = static_cast<int64_t>(text_ids.size());
   for (int64_t first = 0; first < prompt; first += piece_) {
     const int64_t count = std::min(piece_, prompt - first);
@@ -44,7 +47,7 @@ void LmSession::prefill(std::span<const int32_t> text_ids, int64_t reference_ind
     ops_.embed_sum(x_.slice_rows(0, count), model_.text_embeddings,
                    text_ids.subspan(static_cast<size_t>(first), static_cast<size_t>(count)), 1);
     if (reference_index >= first && reference_index < first + count) {
-      ops_.upload(x_.slice_rows(reference_index - first, 1), model_.reference_embedding);
+      write_reference(x_.slice_rows(reference_index - first, 1), muq_embed);
     }
     if (last && streams_ > 1) {
       rows_.push_back({1, 0, static_cast<int32_t>(prompt)});
@@ -61,6 +64,25 @@ void LmSession::prefill(std::span<const int32_t> text_ids, int64_t reference_ind
     const int64_t count = std::min(frames_a_pass, kept - first);
     take(frames.subspan(static_cast<size_t>(first), static_cast<size_t>(count)), first + count == kept);
   }
+}
+
+// x [1, D]: what stands in the conditional row where the prompt has its style; the other row has none.
+void LmSession::write_reference(View x, std::span<const float> muq_embed) {
+  if (muq_embed.empty()) {
+    ops_.copy(x, model_.muq_bias);
+    return;
+  }
+  if (static_cast<int64_t>(muq_embed.size()) != model_.config.muq_dim) {
+    throw user_error("the style vector has {} numbers, but the model takes {}", muq_embed.size(),
+                     model_.config.muq_dim);
+  }
+  if (model_.muq_linear.n() == 0) {
+    throw user_error(
+        "the checkpoint has no muq_linear.weight, so it takes no style vector; if it is packed, convert "
+        "the stock one again");
+  }
+  ops_.upload(muq_embed_, muq_embed);
+  ops_.linear(x, muq_embed_, model_.muq_linear, model_.muq_bias);  // [1, D]
 }
 
 void LmSession::feed(const Frame& frame) {

@@ -1,4 +1,5 @@
 // The whole language model against plain float64, for sizes that are multiples of nothing.
+#include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include "lm/testing.h"
@@ -51,6 +52,62 @@ TEST_P(LmReference, logits_of_every_codebook_equal_those_of_float64) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Sizes, LmReference, testing::Range(size_t{0}, std::size(kSizes)));
+
+/// The first size, with muq_linear.weight, which a checkpoint may lack.
+std::vector<ExpectedTensor> with_muq_linear(const LmConfig& config) {
+  std::vector<ExpectedTensor> expected = HeartMula::expected_tensors(config);
+  expected.push_back({"muq_linear.weight", {config.backbone.embed_dim, config.muq_dim}});
+  return expected;
+}
+
+std::vector<std::vector<float>> logits_with(Ops& ops, const HeartMula& model, const std::vector<float>& muq_embed) {
+  LmSession session(ops, model, 2, 24);
+  session.prefill(some_prompt(19, model.config.text_vocab_size), 8, {}, muq_embed);
+  return all_logits(session, some_frame(3, model.config.audio_vocab_size));
+}
+
+TEST(MuqEmbed, a_style_vector_enters_the_conditional_row_as_in_float64) {
+  const LmConfig config = config_of(kSizes[0]);
+  const RandomCheckpoint checkpoint(with_muq_linear(config), 5);
+  const auto ops = make_cpu_ops({.threads = 2, .isa = {}});
+  const HeartMula model = HeartMula::load(*ops, checkpoint.store(), config, DType::kF32);
+  const std::vector<float> muq_embed = {0.7F, -1.3F, 2.5F};
+  const auto logits = logits_with(*ops, model, muq_embed);
+  for (const int64_t stream : {0, 1}) {
+    oracle::LanguageModel row(checkpoint, config);
+    row.prefill(some_prompt(19, config.text_vocab_size), 8, stream == 0, muq_embed);
+    const auto want = row.logits(some_frame(3, config.audio_vocab_size));
+    for (size_t q = 0; q < want.size(); ++q) {
+      EXPECT_LT(relative_distance(of_stream(logits[q], stream, config.audio_vocab_size), want[q]), 1e-5)
+          << "stream " << stream << ", codebook " << q;
+    }
+  }
+  const auto without = logits_with(*ops, model, {});
+  EXPECT_NE(of_stream(logits[0], 0, config.audio_vocab_size), of_stream(without[0], 0, config.audio_vocab_size));
+  EXPECT_EQ(of_stream(logits[0], 1, config.audio_vocab_size), of_stream(without[0], 1, config.audio_vocab_size));
+}
+
+TEST(MuqEmbed, zeros_are_what_none_is) {
+  const LmConfig config = config_of(kSizes[0]);
+  const RandomCheckpoint checkpoint(with_muq_linear(config), 5);
+  const auto ops = make_cpu_ops({.threads = 1, .isa = {}});
+  for (const DType dtype : {DType::kF32, DType::kBF16}) {
+    const HeartMula model = HeartMula::load(*ops, checkpoint.store(), config, dtype);
+    EXPECT_EQ(logits_with(*ops, model, {0, 0, 0}), logits_with(*ops, model, {})) << dtype_name(dtype);
+  }
+}
+
+TEST(MuqEmbed, one_that_does_not_fit_is_refused) {
+  const LmConfig config = config_of(kSizes[0]);
+  const auto ops = make_cpu_ops({.threads = 1, .isa = {}});
+  const auto complaint = [&](const std::vector<ExpectedTensor>& tensors, const std::vector<float>& muq_embed) {
+    const RandomCheckpoint checkpoint(tensors, 5);
+    const HeartMula model = HeartMula::load(*ops, checkpoint.store(), config, DType::kF32);
+    return error_of(ErrorKind::kUser, [&] { logits_with(*ops, model, muq_embed); });
+  };
+  EXPECT_THAT(complaint(with_muq_linear(config), {1, 2}), testing::HasSubstr("2 numbers, but the model takes 3"));
+  EXPECT_THAT(complaint(HeartMula::expected_tensors(config), {1, 2, 3}), testing::HasSubstr("muq_linear.weight"));
+}
 
 }  // namespace
 }  // namespace heartmula

@@ -131,10 +131,11 @@ TEST(LmSession, one_unconditional_position_stands_for_a_whole_prompt) {
     HeartMula model = HeartMula::load(*ops, checkpoint().store(), config(), dtype);
     model.text_embeddings = model.unconditional_embedding;  // of which only entry 0 is asked for
     const oracle::Array row = checkpoint().row("unconditional_text_embedding.weight");
-    model.reference_embedding.assign(row.values.begin(), row.values.end());
+    std::vector<float> reference(row.values.begin(), row.values.end());
     if (dtype == DType::kBF16) {
-      for (float& value : model.reference_embedding) value = bf16_to_f32(f32_to_bf16(value));
+      for (float& value : reference) value = bf16_to_f32(f32_to_bf16(value));
     }
+    ops->upload(model.muq_bias, reference);
     LmSession session(*ops, model, 2, kPrompt + kFrames, 5);
     session.prefill(std::vector<int32_t>(kPrompt, 0), kReferenceIndex, {});
     for (const Frame& frame : some_frames(kFrames, config().audio_vocab_size)) {

@@ -79,12 +79,13 @@ class LanguageModel {
  public:
   LanguageModel(const RandomCheckpoint& weights, const LmConfig& config) : weights_(weights), config_(config) {}
 
-  void prefill(const std::vector<int32_t>& ids, int64_t reference_index, bool conditional) {
+  void prefill(const std::vector<int32_t>& ids, int64_t reference_index, bool conditional,
+               const std::vector<float>& muq_embed = {}) {
     for (size_t i = 0; i < ids.size(); ++i) {
       if (!conditional) {
         add(weights_.array("unconditional_text_embedding.weight"), 0);
       } else if (static_cast<int64_t>(i) == reference_index) {
-        add(weights_.row("muq_linear.bias"), 0);
+        add(reference(muq_embed), 0);
       } else {
         add(weights_.array("text_embeddings.weight"), ids[i]);
       }
@@ -135,6 +136,14 @@ class LanguageModel {
     Array out(1, x.cols);
     for (int64_t c = 0; c < x.cols; ++c) out.at(0, c) = x.at(row, c);
     return out;
+  }
+  /// W muq + b
+  Array reference(const std::vector<float>& muq_embed) const {
+    const Array bias = weights_.row("muq_linear.bias");
+    if (muq_embed.empty()) return bias;
+    Array muq(1, static_cast<int64_t>(muq_embed.size()));
+    std::copy(muq_embed.begin(), muq_embed.end(), muq.values.begin());
+    return sum(product(muq, weights_.array("muq_linear.weight")), bias);
   }
   void add(const Array& table, int64_t row) { inputs_.push_back(row_of(table, row).values); }
 
