@@ -43,6 +43,7 @@ class CountingOps final : public LoadingOps {
     for (const std::string& name : tensors) {
       const StoredTensor* tensor = store_->find(name);  // none in a packed file
       if (tensor != nullptr) stored += static_cast<int64_t>(tensor->data.size());
+      stored += RowChanges::bytes(store_->changes(name));
     }
     source_bytes_ = std::max(source_bytes_, stored);
     const int64_t bytes = packed_layout(dtype).bytes(source.n, source.k, gated);

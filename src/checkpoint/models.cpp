@@ -3,6 +3,7 @@
 #include <spdlog/spdlog.h>
 
 #include "base/error.h"
+#include "checkpoint/lora.h"
 #include "cpu/cpu_ops.h"
 
 namespace heartmula {
@@ -118,7 +119,11 @@ Ops& Models::lm_ops() {
 }
 
 const WeightStore& Models::lm_store() {
-  if (!lm_store_) lm_store_.emplace(WeightStore::open(paths_.mula));
+  if (!lm_store_) {
+    WeightStore store = WeightStore::open(paths_.mula);
+    for (const std::string& folder : options_.checkpoint.lora) merge_lora(folder, store, *lm_config_);
+    lm_store_.emplace(std::move(store));
+  }
   return *lm_store_;
 }
 

@@ -3,6 +3,7 @@
 
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "tensor/dtype.h"
 
@@ -15,9 +16,10 @@ struct CheckpointSettings {
   std::string version = "3B";
   DType mula_dtype = DType::kBF16;
   DType codec_dtype = DType::kF32;
-  std::string mula_path = {};   // the language model's folder, instead of that in model_path
-  std::string codec_path = {};  // the codec's folder, likewise
-  std::string tokenizer = {};   // tokenizer.json, likewise
+  std::string mula_path = {};          // the language model's folder, instead of that in model_path
+  std::string codec_path = {};         // the codec's folder, likewise
+  std::string tokenizer = {};          // tokenizer.json, likewise
+  std::vector<std::string> lora = {};  // folders of PEFT adapters that are merged into the language model
 };
 
 /// "bfloat16", "bf16", "float16", "fp16", "float32", "fp32" as in heartlib; 16-bit floats are bf16 (with a note for

@@ -65,18 +65,25 @@ MatrixSource WeightLoader::stacked(const std::vector<std::string>& names) const 
   source.name = names.front();
   source.tensors = names;
   source.k = store_.shape(names.front())[1];
-  std::vector<const StoredTensor*> parts;
+  struct Part {
+    const StoredTensor* tensor = nullptr;
+    std::shared_ptr<const RowChanges> changes;  // null for none
+  };
+  std::vector<Part> parts;
   for (const std::string& name : names) {
     source.n += store_.shape(name)[0];
-    parts.push_back(store_.find(name));
+    parts.push_back({store_.find(name), nullptr});
+    const std::vector<LowRank>& changes = store_.changes(name);
+    if (!changes.empty()) parts.back().changes = std::make_shared<RowChanges>(changes);
   }
   source.read_row = [parts, k = source.k](int64_t output, float* row) {
-    for (const StoredTensor* part : parts) {
-      if (output < part->shape[0]) {
-        convert_to_f32(row, part->data.data(), part->dtype, output * k, k);
+    for (const auto& [tensor, changes] : parts) {
+      if (output < tensor->shape[0]) {
+        convert_to_f32(row, tensor->data.data(), tensor->dtype, output * k, k);
+        if (changes != nullptr) changes->add_to(output, row, k);
         return;
       }
-      output -= part->shape[0];
+      output -= tensor->shape[0];
     }
   };
   return source;

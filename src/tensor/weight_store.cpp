@@ -169,6 +169,16 @@ const StoredMatrix* WeightStore::find_matrix(std::string_view name) const {
   return found == packed_->matrices.end() ? nullptr : &found->second;
 }
 
+void WeightStore::change(const std::string& tensor, LowRank change) {
+  changes_[tensor].push_back(std::move(change));
+}
+
+const std::vector<LowRank>& WeightStore::changes(std::string_view tensor) const {
+  static const std::vector<LowRank> kNone;
+  const auto found = changes_.find(tensor);
+  return found == changes_.end() ? kNone : found->second;
+}
+
 void WeightStore::require(const std::vector<ExpectedTensor>& expected, std::string_view config) const {
   std::vector<std::string> missing;
   for (const ExpectedTensor& tensor : expected) {

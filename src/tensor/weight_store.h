@@ -7,6 +7,7 @@
 #include <string_view>
 #include <vector>
 
+#include "tensor/low_rank.h"
 #include "tensor/packed.h"
 #include "tensor/safetensors.h"
 
@@ -15,7 +16,8 @@ namespace heartmula {
 struct ExpectedTensor {
   std::string name;
   std::vector<int64_t> shape;
-  bool is_table = false;  // read row by row where it lies (Ops' Table): a packed checkpoint keeps it in its dtype
+  bool is_table = false;     // read row by row where it lies (Ops' Table): a packed checkpoint keeps it in its dtype
+  bool may_be_zero = false;  // as a whole, although it is no bias
 };
 
 class WeightStore {
@@ -43,6 +45,11 @@ class WeightStore {
   const PackedIndex* packed() const { return packed_ ? &*packed_ : nullptr; }
   /// Null if there is no packed matrix of that name.
   const StoredMatrix* find_matrix(std::string_view name) const;
+
+  /// From now on matrices that are made of this tensor [n, k] are changed as well. Not for packed checkpoints.
+  void change(const std::string& tensor, LowRank change);
+  /// Empty for most tensors.
+  const std::vector<LowRank>& changes(std::string_view tensor) const;
 
   /// Checks that every tensor is there with this shape and a floating-point dtype (F32, BF16, F16) and, by a sample,
   /// that its values can be weights (tensor_check.h), and marks it as used. Throws one Error(kUser): all missing names
@@ -75,6 +82,7 @@ class WeightStore {
   std::vector<SafetensorsFile> files_;
   std::vector<std::pair<std::string, Entry>> entries_;  // ordered by name
   std::optional<PackedIndex> packed_;
+  std::map<std::string, std::vector<LowRank>, std::less<>> changes_;
   const Entry* find_entry(std::string_view name) const;
   const StoredTensor& tensor_of(const Entry& entry) const;
 };
