@@ -13,6 +13,7 @@ namespace fs = std::filesystem;
 namespace {
 
 constexpr std::string_view kMula = "HeartMuLa-";
+constexpr std::string_view kCodec = "HeartCodec-oss";
 
 bool is_folder(const fs::path& path) {
   std::error_code error;
@@ -72,7 +73,7 @@ ModelName mula_name(const std::string& version) {
 }
 
 ModelName codec_name() {
-  return {.names = {"HeartCodec-oss"}, .variants = {"HeartCodec-oss"}, .choose_by = "--codec_path"};
+  return {.names = {std::string(kCodec)}, .variants = {std::string(kCodec)}, .choose_by = "--codec_path"};
 }
 
 /// "--version 3B-a or --version 3B-b, or the folder with --mula_path"
@@ -199,6 +200,22 @@ class Finder {
 
 CheckpointPaths find_checkpoint(const CheckpointSettings& settings, CheckpointParts parts) {
   return Finder(settings).find(parts);
+}
+
+std::string packed_mula_name(const CheckpointPaths& paths) {
+  const std::string name = folder_name(paths.mula);
+  return name.starts_with(kMula) ? name : fmt::format("{}oss-3B", kMula);
+}
+
+std::string packed_codec_name(const CheckpointPaths& paths) {
+  const std::string name = folder_name(paths.codec);
+  return name.starts_with(kCodec) ? name : std::string(kCodec);
+}
+
+std::string folder_name(const fs::path& folder) {
+  std::error_code error;
+  const fs::path whole = fs::absolute(folder, error).lexically_normal();
+  return (whole.has_filename() ? whole : whole.parent_path()).filename().string();
 }
 
 std::vector<std::string> language_models_in(const fs::path& model_path) {

@@ -28,6 +28,14 @@ enum class CheckpointParts { kAll, kModels, kCodec };
 /// everything missing, or all folders that could be meant, and says what to do. Nothing is opened.
 CheckpointPaths find_checkpoint(const CheckpointSettings& settings, CheckpointParts parts);
 
+/// What a checkpoint with these paths calls its two folders when it is written again, so that find_checkpoint takes
+/// them: the names that they have, if they are names of models.
+std::string packed_mula_name(const CheckpointPaths& paths);
+std::string packed_codec_name(const CheckpointPaths& paths);
+
+/// "HeartMuLa-oss-3B" of "ckpt/HeartMuLa-oss-3B/" or of "." in there.
+std::string folder_name(const std::filesystem::path& folder);
+
 /// The names of all folders in `model_path` that a language model may be in, in order.
 std::vector<std::string> language_models_in(const std::filesystem::path& model_path);
 

@@ -70,11 +70,11 @@ Converted convert_checkpoint(const ModelOptions& options, const fs::path& save_p
     if (progress) progress("convert", done, converted.bytes, seconds());
   };
   const CheckpointPaths& paths = models.paths();
-  for (const fs::path& file : {paths.tokenizer, paths.gen_config}) {
-    duplicate(file, folder.temporary_path() / file.filename());
-  }
-  for (const auto& [writer, path] : {std::pair(&lm, paths.mula), std::pair(&codec, paths.codec)}) {
-    const fs::path model = folder.temporary_path() / path.filename();
+  duplicate(paths.tokenizer, folder.temporary_path() / "tokenizer.json");
+  duplicate(paths.gen_config, folder.temporary_path() / "gen_config.json");
+  for (const auto& [writer, path, name] : {std::tuple(&lm, paths.mula, packed_mula_name(paths)),
+                                           std::tuple(&codec, paths.codec, packed_codec_name(paths))}) {
+    const fs::path model = folder.temporary_path() / name;
     std::error_code error;
     if (!fs::create_directory(model, error)) throw failure("{}: {}", model.string(), error.message());
     duplicate(path / "config.json", model / "config.json");

@@ -156,6 +156,13 @@ TEST_F(Apart, parts_say_everything_without_a_model_path) {
   EXPECT_EQ(find().tokenizer, folder_ / "text/tokenizer.json") << "its folder will do";
 }
 
+TEST_F(Apart, a_folder_has_a_name_however_it_is_written) {
+  EXPECT_EQ(folder_name(folder_ / "lm"), "lm");
+  EXPECT_EQ(folder_name((folder_ / "lm").string() + "/"), "lm");
+  EXPECT_EQ(folder_name(folder_ / "codec/../lm/."), "lm");
+  EXPECT_EQ(folder_name("."), fs::current_path().filename());
+}
+
 TEST_F(Apart, each_part_stands_over_that_of_the_model_path) {
   folder_.write("all/tokenizer.json", "{}");
   folder_.write("all/gen_config.json", "{}");

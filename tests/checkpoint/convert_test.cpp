@@ -241,6 +241,20 @@ TEST(Convert, f32_from_rounded_weights_is_computed_with_a_warning) {
   EXPECT_NE(music.samples, music_of(kStock, DType::kBF16, DType::kBF16).samples);
 }
 
+TEST(Convert, parts_from_anywhere_become_one_checkpoint) {
+  const TemporaryFolder folder;
+  fs::copy(kStock + "/HeartMuLa-oss-3B", folder / "singer");
+  fs::copy(kStock + "/HeartCodec-oss", folder / "5f3a");
+  fs::copy(kStock + "/tokenizer.json", folder / "words.json");
+  fs::copy(kStock + "/gen_config.json", folder / "gen_config.json");
+  ModelOptions apart = options("", DType::kBF16, DType::kF32);
+  apart.checkpoint.mula_path = (folder / "singer").string() + "/";
+  apart.checkpoint.codec_path = folder / "5f3a";
+  apart.checkpoint.tokenizer = folder / "words.json";
+  convert_checkpoint(apart, folder / "packed", {}, nullptr);
+  EXPECT_EQ(music_of(folder / "packed", DType::kBF16, DType::kF32), music_of(kStock, DType::kBF16, DType::kF32));
+}
+
 TEST(Convert, matrices_are_used_where_they_lie) {
   const TemporaryFolder folder;
   const std::string packed = converted(folder, DType::kBF16, DType::kF32);
