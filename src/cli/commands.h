@@ -13,6 +13,7 @@ namespace heartmula {
 /// Returns the exit code.
 using Run = std::function<int()>;
 
+void add_doctor(CLI::App& app, Run& run);
 void add_generate(CLI::App& app, Run& run);
 void add_abx(CLI::App& app, Run& run);
 void add_compare(CLI::App& app, Run& run);
