@@ -28,10 +28,11 @@ std::vector<ExpectedTensor> HeartMula::expected_tensors(const LmConfig& c) {
   return expected;
 }
 
-// Packed checkpoints had none of it when style vectors were always zeros.
+// Packed checkpoints had none of it when style vectors were always zeros, which do not train it either.
 void HeartMula::require(const WeightStore& store, const LmConfig& config) {
   std::vector<ExpectedTensor> expected = expected_tensors(config);
-  if (store.contains(kMuqLinear)) expected.push_back({kMuqLinear, {config.backbone.embed_dim, config.muq_dim}});
+  if (store.contains(kMuqLinear))
+    expected.push_back({.name = kMuqLinear, .shape = {config.backbone.embed_dim, config.muq_dim}, .may_be_zero = true});
   store.require(expected, config.source);
 }
 

@@ -97,6 +97,18 @@ TEST(MuqEmbed, zeros_are_what_none_is) {
   }
 }
 
+TEST(MuqEmbed, training_with_zeros_may_have_left_zeros) {
+  const LmConfig config = config_of(kSizes[0]);
+  std::vector<StoredTensor> tensors;
+  const RandomCheckpoint checkpoint(with_muq_linear(config), 5);
+  const std::vector<std::byte> zeros(static_cast<size_t>(config.backbone.embed_dim * config.muq_dim) * sizeof(float));
+  for (StoredTensor tensor : checkpoint.store().files().front().tensors()) {
+    if (tensor.name == "muq_linear.weight") tensor.data = zeros;
+    tensors.push_back(tensor);
+  }
+  HeartMula::require(WeightStore::of(SafetensorsFile::in_memory(nullptr, tensors, "memory")), config);
+}
+
 TEST(MuqEmbed, one_that_does_not_fit_is_refused) {
   const LmConfig config = config_of(kSizes[0]);
   const auto ops = make_cpu_ops({.threads = 1, .isa = {}});
