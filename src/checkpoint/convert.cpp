@@ -7,7 +7,6 @@
 #include "base/file.h"
 #include "base/output_lock.h"
 #include "checkpoint/packed_writer.h"
-#include "tensor/fingerprint.h"
 
 namespace heartmula {
 namespace fs = std::filesystem;
@@ -52,15 +51,15 @@ Converted convert_checkpoint(const ModelOptions& options, const fs::path& save_p
   check_precision(models.lm_store(), dtypes.mula_dtype, "--mula_dtype");
   check_precision(models.codec_store(), dtypes.codec_dtype, "--codec_dtype");
 
-  const PackedWriter lm(
-      models.lm_ops(), models.lm_store(), HeartMula::expected_tensors(models.lm_config()), dtypes.mula_dtype,
-      fingerprint(read_file(models.paths().mula / "config.json"), models.lm_store()),
-      [&](Ops& ops) { HeartMula::load(ops, models.lm_store(), models.lm_config(), dtypes.mula_dtype); });
-  const PackedWriter codec(
-      models.codec_ops(), models.codec_store(),
-      HeartCodec::expected_tensors(models.codec_config(), models.codec_store()), dtypes.codec_dtype,
-      fingerprint(read_file(models.paths().codec / "config.json"), models.codec_store()),
-      [&](Ops& ops) { HeartCodec::load(ops, models.codec_store(), models.codec_config(), dtypes.codec_dtype); });
+  const PackedWriter lm(models.lm_ops(), models.lm_store(), HeartMula::expected_tensors(models.lm_config()),
+                        dtypes.mula_dtype, models.lm_identity().fingerprint, [&](Ops& ops) {
+                          HeartMula::load(ops, models.lm_store(), models.lm_config(), dtypes.mula_dtype);
+                        });
+  const PackedWriter codec(models.codec_ops(), models.codec_store(),
+                           HeartCodec::expected_tensors(models.codec_config(), models.codec_store()),
+                           dtypes.codec_dtype, models.codec_identity().fingerprint, [&](Ops& ops) {
+                             HeartCodec::load(ops, models.codec_store(), models.codec_config(), dtypes.codec_dtype);
+                           });
   Converted converted{.bytes = lm.bytes() + codec.bytes()};
   check_room(folder.temporary_path(), converted.bytes);
 

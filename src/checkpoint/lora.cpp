@@ -12,6 +12,7 @@
 #include "base/file.h"
 #include "base/json_fields.h"
 #include "lm/heartmula.h"
+#include "tensor/fingerprint.h"
 
 namespace heartmula {
 namespace {
@@ -225,6 +226,10 @@ void merge_lora(const fs::path& folder, WeightStore& store, const LmConfig& conf
     store.change(tensor, {*factors.b, *factors.a, adapter.scale(module, a[0]), file});
   }
   spdlog::debug("{}: merged", folder.string());
+}
+
+std::string lora_fingerprint(const fs::path& folder) {
+  return fingerprint(read_file(folder / kConfigName), WeightStore::of(open_weights(folder)));
 }
 
 }  // namespace heartmula

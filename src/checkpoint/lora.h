@@ -2,6 +2,7 @@
 #pragma once
 
 #include <filesystem>
+#include <string>
 
 #include "lm/config.h"
 #include "tensor/weight_store.h"
@@ -15,5 +16,8 @@ namespace heartmula {
 /// Throws Error(kUser) with the module's name where the model has none of that name or it does not fit, and for
 /// whatever else PEFT can save (DoRA, biases, saved modules, embeddings), and if the store is packed.
 void merge_lora(const std::filesystem::path& folder, WeightStore& store, const LmConfig& config);
+
+/// fingerprint.h of the adapter.
+std::string lora_fingerprint(const std::filesystem::path& folder);
 
 }  // namespace heartmula

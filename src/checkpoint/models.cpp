@@ -2,9 +2,14 @@
 
 #include <spdlog/spdlog.h>
 
+#include <algorithm>
+#include <nlohmann/json.hpp>
+
 #include "base/error.h"
+#include "base/file.h"
 #include "checkpoint/lora.h"
 #include "cpu/cpu_ops.h"
+#include "tensor/fingerprint.h"
 
 namespace heartmula {
 namespace {
@@ -24,6 +29,12 @@ std::unique_ptr<Ops> make_ops(const CpuOptions& options, WorkTotals& totals, con
 
 void log_unused(const WeightStore& store) {
   for (const std::string& name : store.unused()) spdlog::debug("{}: {} is not used", store.path().string(), name);
+}
+
+std::string with_adapters(const std::string& model, std::vector<std::string> adapters) {
+  if (adapters.empty()) return model;
+  std::ranges::sort(adapters);  // their order changes nothing
+  return fingerprint(nlohmann::json{{"model", model}, {"lora", adapters}}.dump(), WeightStore());
 }
 
 // gen_config.json and config.json must be of one checkpoint.
@@ -149,6 +160,28 @@ const HeartCodec& Models::codec() {
     codec_store_.reset();
   }
   return *codec_;
+}
+
+const ModelIdentity& Models::lm_identity() {
+  if (!lm_identity_) {
+    ModelIdentity identity{.name = folder_name(paths_.mula),
+                           .fingerprint = fingerprint(read_file(paths_.mula / "config.json"), lm_store())};
+    std::vector<std::string> adapters;
+    for (const std::string& folder : options_.checkpoint.lora) {
+      identity.lora.push_back(folder_name(folder));
+      adapters.push_back(lora_fingerprint(folder));
+    }
+    identity.fingerprint = with_adapters(identity.fingerprint, std::move(adapters));
+    lm_identity_ = std::move(identity);
+  }
+  return *lm_identity_;
+}
+
+const ModelIdentity& Models::codec_identity() {
+  if (!codec_identity_) {
+    codec_identity_ = {.name = folder_name(paths_.codec), .fingerprint = model_fingerprint(paths_.codec)};
+  }
+  return *codec_identity_;
 }
 
 void Models::release_embeddings() {

@@ -23,6 +23,13 @@ struct ModelOptions {
   Profile* profile = nullptr;  // hears of every operation; must outlive the models
 };
 
+/// Which model it is: its folder's name for people, and for programs what another folder with the same weights shares.
+struct ModelIdentity {
+  std::string name;
+  std::string fingerprint;             // fingerprint.h, of model and adapters; packing does not change it
+  std::vector<std::string> lora = {};  // names of the folders of merged adapters
+};
+
 /// So often a song calls Models::release_embeddings.
 constexpr int64_t kEmbeddingFrames = 64;
 
@@ -59,6 +66,9 @@ class Models {
   const WeightStore& codec_store();
   const HeartMula& lm();
   const HeartCodec& codec();
+  /// Reads a little of each tensor when it is first asked for.
+  const ModelIdentity& lm_identity();
+  const ModelIdentity& codec_identity();
   /// Gives back the memory of the embeddings' rows that were read so far; the file still has them.
   void release_embeddings();
   void unload_lm();
@@ -83,6 +93,8 @@ class Models {
   std::optional<WeightStore> codec_store_;
   std::optional<HeartMula> lm_;
   std::optional<HeartCodec> codec_;
+  std::optional<ModelIdentity> lm_identity_;
+  std::optional<ModelIdentity> codec_identity_;
   std::vector<std::string> warnings_;
 };
 

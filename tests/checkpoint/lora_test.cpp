@@ -6,6 +6,7 @@
 
 #include <nlohmann/json.hpp>
 #include <random>
+#include <set>
 
 #include "checkpoint/convert.h"
 #include "checkpoint/memory_plan.h"
@@ -245,6 +246,26 @@ TEST_F(Lora, a_packed_checkpoint_is_made_with_it_and_takes_no_other) {
   EXPECT_THAT(complaint(adapter, packed), AllOf(HasSubstr("packed"), HasSubstr("heartmula convert --lora")));
 }
 
+TEST_F(Lora, a_model_with_it_is_another_model) {
+  Adapter one = adapter_of(1);
+  Adapter other = adapter_of(2);
+  const std::vector<std::string> both = {one.write(folder_, "one"), other.write(folder_, "other")};
+  const auto identity = [](const std::vector<std::string>& lora, const std::string& checkpoint = kStock) {
+    return Models(options(checkpoint, DType::kBF16, lora), CheckpointParts::kAll, nullptr).lm_identity();
+  };
+  const ModelIdentity stock = identity({});
+  EXPECT_EQ(stock.name, kLmFolder);
+  EXPECT_EQ(stock.lora, std::vector<std::string>{});
+  const ModelIdentity with_both = identity(both);
+  EXPECT_EQ(with_both.lora, (std::vector<std::string>{"one", "other"}));
+  EXPECT_EQ(identity({both[1], both[0]}).fingerprint, with_both.fingerprint);
+  const std::set<std::string> all = {stock.fingerprint, with_both.fingerprint, identity({both[0]}).fingerprint,
+                                     identity({both[1]}).fingerprint};
+  EXPECT_EQ(all.size(), 4u);
+  convert_checkpoint(options(kStock, DType::kBF16, both), folder_ / "packed", {}, nullptr);
+  EXPECT_EQ(identity({}, folder_ / "packed").fingerprint, with_both.fingerprint);
+}
+
 TEST_F(Lora, its_memory_is_counted_while_it_is_merged) {
   const auto plan = [](const std::vector<std::string>& lora) {
     Models models(options(kStock, DType::kBF16, lora), CheckpointParts::kAll, nullptr);
@@ -255,7 +276,7 @@ TEST_F(Lora, its_memory_is_counted_while_it_is_merged) {
   const int64_t factors = 1000 *
                           (stock_store().shape("backbone.layers.0.mlp.w1.weight")[0] +
                            stock_store().shape("backbone.layers.0.mlp.w1.weight")[1]) *
-                          4;
+                          8;
   const std::string lora = adapter.write(folder_, "large");
   EXPECT_GE(plan({lora}).loading, factors);
   EXPECT_LT(plan({}).loading, factors);
