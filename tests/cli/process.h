@@ -6,7 +6,9 @@
 #include <signal.h>
 #include <spawn.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 #include <cerrno>
@@ -27,6 +29,7 @@ namespace heartmula {
 struct Finished {
   int exit_code = -1;  ///< -1 if a signal ended it
   int signal = 0;
+  std::chrono::nanoseconds cpu_time = {};  ///< of all threads together
   std::string out;
   std::string err;
 };
@@ -65,10 +68,17 @@ class Process {
   pid_t id() const { return pid_; }
   void send(int signal) const { ::kill(pid_, signal); }
   std::string err() const { return contents(err_); }
+  /// Processor time of all threads so far; nothing once it has ended.
+  std::optional<std::chrono::nanoseconds> cpu_time() const {
+    clockid_t clock = 0;
+    timespec time = {};
+    if (::clock_getcpuclockid(pid_, &clock) != 0 || ::clock_gettime(clock, &time) != 0) return std::nullopt;
+    return std::chrono::seconds(time.tv_sec) + std::chrono::nanoseconds(time.tv_nsec);
+  }
   bool running() {
     if (status_) return false;
     int status = 0;
-    const pid_t ended = ::waitpid(pid_, &status, WNOHANG);
+    const pid_t ended = ::wait4(pid_, &status, WNOHANG, &usage_);
     if (ended == pid_) status_ = status;
     return ended == 0;
   }
@@ -89,6 +99,9 @@ class Process {
       std::this_thread::sleep_for(std::chrono::milliseconds(2));
     }
     Finished finished{.out = contents(out_), .err = contents(err_)};
+    for (const timeval& part : {usage_.ru_utime, usage_.ru_stime}) {
+      finished.cpu_time += std::chrono::seconds(part.tv_sec) + std::chrono::microseconds(part.tv_usec);
+    }
     if (WIFEXITED(*status_)) finished.exit_code = WEXITSTATUS(*status_);
     if (WIFSIGNALED(*status_)) finished.signal = WTERMSIG(*status_);
     return finished;
@@ -111,6 +124,7 @@ class Process {
   int out_;
   int err_;
   std::optional<int> status_;
+  rusage usage_ = {};
 };
 
 inline std::vector<std::string> words_of(const std::string& text) {
