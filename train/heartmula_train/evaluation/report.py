@@ -34,21 +34,23 @@ def prompt_following(result: Result) -> str:
     rows = [[name, shown_share(totals[name])] for name in (*OUTCOMES, "everything")]
     rows.append(["stopped by itself", shown_share(information["stopped_by_itself"])])
     rows.append(["vowels as written", f"{100 * information['vowels']:.0f} %"])
-    return (
-        f"Songs follow their prompt (cfg_scale {settings['cfg_scale']}, topk {settings['topk']}, temperature "
-        f"{settings['temperature']}; in brackets the 95 % interval):\n\n" + table(["", "songs"], rows)
-    )
+    how = ", ".join(f"{name} {settings[name]}" for name in ("cfg_scale", "topk", "temperature"))
+    longest = f"{settings['max_seconds']:.0f} s"
+    head = f"Songs of at most {longest} follow their prompt ({how}; in brackets the 95 % interval):"
+    return f"{head}\n\n{table(['', 'songs'], rows)}"
 
 
 def codec_path(result: Result) -> str:
     """What survives the codec."""
     paths = list(result["totals"])
     rows = [[name, *(shown_share(result["totals"][path][name]) for path in paths)] for name in ATTRIBUTES]
+    rows.append(["vowels", *(f"{100 * result['totals'][path]['vowels']:.0f} %" for path in paths)])
     rows.append(["log-mel distance", *(f"{result['totals'][path]['log_mel_db']:.2f} dB" for path in paths)])
-    target = result["targets"]
+    wanted = result["targets"]
     return (
-        f"Held-out songs through the codec (wanted: {100 * target['share']:.0f} %, at most {target['log_mel_db']} dB):"
-        "\n\n" + table(["", *paths], rows)
+        f"Held-out songs through the codec (wanted: {100 * wanted['share']:.0f} % of the songs, "
+        f"{100 * wanted['vowels']:.0f} % of the vowels, at most {wanted['log_mel_db']} dB; in the songs themselves the "
+        f"analyzer hears {100 * result['original_vowels']:.0f} % of the vowels):\n\n" + table(["", *paths], rows)
     )
 
 

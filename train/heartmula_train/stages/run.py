@@ -79,9 +79,7 @@ def start_from(config: Config, checkpoint: Path, run: Path) -> None:
         raise ValueError(f"{run}: this run has a language model already")
     for stage in ("rvq", "language_model"):
         (run / stage).mkdir(parents=True)
-    quantizer = FeatureQuantizer(config)
-    load_weights(quantizer, load_file(checkpoint / QUANTIZER), checkpoint / QUANTIZER)
-    torch.save(quantizer.state_dict(), run / "rvq" / FINAL)
+    torch.save(exported_quantizer(config, checkpoint).state_dict(), run / "rvq" / FINAL)
     shutil.copytree(checkpoint / CODEC_FOLDER, run / CODEC)
     shutil.copy(checkpoint / TOKENIZER, run / "language_model" / TOKENIZER)
     torch.save(load_lm(checkpoint / lm_folder()).state_dict(), run / "language_model" / START)
@@ -103,6 +101,11 @@ def load_autoencoder(config: Config, run: Path) -> WaveAutoencoder:
 def load_quantizer(config: Config, run: Path) -> FeatureQuantizer:
     """As stage `rvq` left it."""
     return _load(FeatureQuantizer(config), run / "rvq")
+
+
+def exported_quantizer(config: Config, checkpoint: Path) -> FeatureQuantizer:
+    """As `export` wrote it beside a checkpoint."""
+    return _exported(FeatureQuantizer(config), checkpoint / QUANTIZER)
 
 
 def load_tokenizer(run: Path) -> Tokenizer:
@@ -132,6 +135,11 @@ def export(config: Config, run: Path, out: Path, dtype: torch.dtype = torch.bflo
     """Writes the official layout, and beside it the quantizer."""
     save_checkpoint(assemble(config, run), out, dtype)
     write_file(out / QUANTIZER, stored_tensors(load_quantizer(config, run), torch.float32))
+
+
+def _exported(module: nn.Module, path: Path) -> nn.Module:
+    load_weights(module, load_file(path), path)
+    return module
 
 
 def _load(module: nn.Module, folder: Path) -> nn.Module:
