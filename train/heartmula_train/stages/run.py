@@ -25,12 +25,13 @@ from heartmula_train.song.checkpoint import (
     write_file,
 )
 from heartmula_train.stages.autoencoder import AutoencoderTask, WaveAutoencoder
-from heartmula_train.stages.config import Config
+from heartmula_train.stages.config import Config, GpuLanguageModel
 from heartmula_train.stages.flow import FlowTask
+from heartmula_train.stages.gpu.train import train_on_gpu
 from heartmula_train.stages.language_model import LanguageModelTask, make_tokenizer
 from heartmula_train.stages.loop import FINAL, LAST, train
 from heartmula_train.stages.rvq import FeatureQuantizer, RvqTask
-from heartmula_train.text.train_tokenizer import special_ids
+from heartmula_train.text.byte_level import special_ids
 
 TOKENIZER = "tokenizer.json"
 QUANTIZER = "quantizer.safetensors"  # beside an exported checkpoint: what makes codes of music, which no song needs
@@ -64,9 +65,18 @@ def train_language_model(config: Config, run: Path, device: torch.device) -> Fig
     folder.mkdir(parents=True, exist_ok=True)
     if not (folder / TOKENIZER).exists():
         make_tokenizer(config).save(str(folder / TOKENIZER))
-    task = LanguageModelTask(config, load_quantizer(config, run).to(device), load_tokenizer(run))
+    tokenizer, start = load_tokenizer(run), None
+    if len(tokenizer.get_vocab()) > config.lm.text_vocab_size:
+        raise ValueError(
+            f"text_vocab_size is {config.lm.text_vocab_size}, but the tokenizer has {len(tokenizer.get_vocab())} tokens"
+        )
     if (folder / START).exists():
-        task.module.load_state_dict(torch.load(folder / START, map_location="cpu", weights_only=True))
+        start = torch.load(folder / START, map_location="cpu", weights_only=True)
+    if isinstance(config.language_model, GpuLanguageModel):
+        return train_on_gpu(config, load_quantizer(config, run).eval(), tokenizer, folder, device, start)
+    task = LanguageModelTask(config, load_quantizer(config, run).to(device), tokenizer)
+    if start is not None:
+        task.module.load_state_dict(start)
     return train(task, config.language_model, folder, config.seed, device)
 
 
