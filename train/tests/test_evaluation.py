@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections import Counter
 from pathlib import Path
 from xml.etree import ElementTree
@@ -306,6 +307,31 @@ def test_readme_is_made_from_a_run_and_again_without_it(tmp_path: Path) -> None:
     assert provenance.main(["--to", str(demo)]) == 0
     assert (demo / "README.md").read_text(encoding="utf-8") == text
     assert (demo / "training.svg").read_bytes() == drawn
+
+
+def test_readme_of_stages_that_two_runs_trained_keeps_what_somebody_wrote(tmp_path: Path) -> None:
+    first, second, demo = (tmp_path / name for name in ("first", "second", "demo"))
+    demo.mkdir()
+    config = ["--config", str(CONFIGS / "demo.toml"), "--to", str(demo)]
+    assert provenance.main([*config, "--run", str(_logged_run(first)), "--commit", "abc"]) == 0
+    with (demo / "README.md").open("a", encoding="utf-8") as file:
+        file.write("\n## What to do next\n\nA better codec.\n")
+    _logged_run(second)
+    shutil.rmtree(second / "rvq")
+    (second / "codec").mkdir()
+    assert provenance.main([*config, "--run", str(second), "--commit", "def"]) == 0
+    runs = json.loads((demo / "training.json").read_text(encoding="utf-8"))["runs"]
+    assert [(list(run["figures"]), list(run["curves"]), run["commit"]) for run in runs] == [
+        (["rvq"], ["rvq"], "abc"),
+        (["flow"], ["flow"], "def"),
+    ]
+    text = (demo / "README.md").read_text(encoding="utf-8")
+    assert "start --config configs/demo.toml --from ../demo --take codec --out RUN" in text
+    assert text.index("| rvq | 99") < text.index("A better codec.") < text.index("## Licence")
+    assert provenance.main([*config, "--run", str(first), "--commit", "ghi"]) == 0
+    runs = json.loads((demo / "training.json").read_text(encoding="utf-8"))["runs"]
+    assert [run["commit"] for run in runs] == ["ghi"]
+    assert (demo / "README.md").read_text(encoding="utf-8").count("A better codec.") == 1
 
 
 def test_readme_tells_where_a_run_left_the_kits_configuration(tmp_path: Path) -> None:

@@ -34,7 +34,8 @@ from heartmula_train.stages.rvq import FeatureQuantizer, RvqTask
 from heartmula_train.text.byte_level import special_ids
 
 TOKENIZER = "tokenizer.json"
-QUANTIZER = "quantizer.safetensors"  # beside an exported checkpoint: what makes codes of music, which no song needs
+# Beside an exported checkpoint, what no song needs: what makes codes and latents of music.
+QUANTIZER, ENCODER = "quantizer.safetensors", "encoder.safetensors"
 START = "start.pt"
 CODEC = "codec"
 Figures = dict[str, float]
@@ -80,21 +81,34 @@ def train_language_model(config: Config, run: Path, device: torch.device) -> Fig
     return train(task, config.language_model, folder, config.seed, device)
 
 
-def start_from(config: Config, checkpoint: Path, run: Path) -> None:
-    """A new run whose language model goes on from an exported checkpoint, with the codec as it is there.
+def start_from(config: Config, checkpoint: Path, run: Path, take: str = "all") -> None:
+    """A new run that takes over of an exported checkpoint: "all", so that its language model goes on; the "codec", for
+    a language model from nothing; or the "autoencoder" alone, for other codes.
 
-    Its encoder is not exported, so autoencoder and flow cannot go on.
+    If the encoder was kept, stage autoencoder is finished in each case, and the flow may be trained anew.
     """
-    if (run / "language_model").exists():
-        raise ValueError(f"{run}: this run has a language model already")
-    for stage in ("rvq", "language_model"):
-        (run / stage).mkdir(parents=True)
-    torch.save(exported_quantizer(config, checkpoint).state_dict(), run / "rvq" / FINAL)
+    if any((run / stage).exists() for stage in STAGES):
+        raise ValueError(f"{run}: this run has begun already")
+    if (checkpoint / ENCODER).exists():
+        autoencoder = _exported_autoencoder(config, checkpoint)
+        (run / "autoencoder").mkdir(parents=True)
+        torch.save(autoencoder.state_dict(), run / "autoencoder" / FINAL)
+    elif take == "autoencoder":
+        raise FileNotFoundError(f"{checkpoint / ENCODER}: this checkpoint was exported without its encoder")
+    if take == "autoencoder":
+        return
+    quantizer = exported_quantizer(config, checkpoint)
+    (run / "rvq").mkdir(parents=True)
+    torch.save(quantizer.state_dict(), run / "rvq" / FINAL)
     shutil.copytree(checkpoint / CODEC_FOLDER, run / CODEC)
+    if take == "codec":
+        return
+    (run / "language_model").mkdir()
     shutil.copy(checkpoint / TOKENIZER, run / "language_model" / TOKENIZER)
     torch.save(load_lm(checkpoint / lm_folder()).state_dict(), run / "language_model" / START)
 
 
+TAKE = ("all", "codec", "autoencoder")
 STAGES: dict[str, Callable[[Config, Path, torch.device], Figures]] = {
     "autoencoder": train_autoencoder,
     "rvq": train_rvq,
@@ -125,7 +139,7 @@ def load_tokenizer(run: Path) -> Tokenizer:
 
 def assemble_codec(config: Config, run: Path) -> HeartCodec:
     """Stages autoencoder, rvq and flow in the codec that a checkpoint ships, or the one that the run started with."""
-    if (run / CODEC).exists():
+    if (run / CODEC).exists() and not (run / "flow").exists():
         return load_codec(run / CODEC)
     codec = HeartCodec(config.codec)
     codec.flow_matching = _load(FlowMatching(config.codec), run / "flow")
@@ -142,9 +156,20 @@ def assemble(config: Config, run: Path) -> Checkpoint:
 
 
 def export(config: Config, run: Path, out: Path, dtype: torch.dtype = torch.bfloat16) -> None:
-    """Writes the official layout, and beside it the quantizer."""
+    """Writes the official layout, and beside it the quantizer and, if the run has one, the wave encoder, in float32."""
     save_checkpoint(assemble(config, run), out, dtype)
     write_file(out / QUANTIZER, stored_tensors(load_quantizer(config, run), torch.float32))
+    (out / ENCODER).unlink(missing_ok=True)  # of another run
+    if (run / "autoencoder" / FINAL).exists():
+        write_file(out / ENCODER, stored_tensors(load_autoencoder(config, run).encoder, torch.float32))
+
+
+def _exported_autoencoder(config: Config, checkpoint: Path) -> WaveAutoencoder:
+    autoencoder = WaveAutoencoder(config.codec, config.autoencoder.encoder_width)
+    _exported(autoencoder.encoder, checkpoint / ENCODER)
+    decoder = load_codec(checkpoint / CODEC_FOLDER).scalar_model.decoder
+    load_weights(autoencoder.decoder, decoder.state_dict(), checkpoint / CODEC_FOLDER)
+    return autoencoder
 
 
 def _exported(module: nn.Module, path: Path) -> nn.Module:
