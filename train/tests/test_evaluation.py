@@ -5,15 +5,18 @@ from __future__ import annotations
 import json
 import shutil
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from xml.etree import ElementTree
 
 import numpy as np
 import pytest
+import torch
 from scipy.signal import butter, sosfilt
 from torch.utils.tensorboard import SummaryWriter
 
-from heartmula_train.evaluation import frechet, prompt_following, provenance, report
+from heartmula_train.codec.features import song_features
+from heartmula_train.evaluation import frechet, prompt_following, provenance, report, vowels
 from heartmula_train.evaluation.codec_path import log_mel_db, targets_met
 from heartmula_train.evaluation.curves import draw_curves, read_curves, thinned
 from heartmula_train.evaluation.frechet import Gaussian, frechet_distance, song_vectors
@@ -35,6 +38,8 @@ from heartmula_train.music.plan import BARS_PER_LINE, BEAT_CODES, SongPlan
 from heartmula_train.music.render import render
 from heartmula_train.music.report_analyzer import REPORT_SEED
 from heartmula_train.stages.config import read_config
+from heartmula_train.stages.rvq import FeatureQuantizer
+from heartmula_train.stages.songs import held_out_plan
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
 SHORT = 10.0
@@ -316,6 +321,10 @@ def test_readme_of_stages_that_two_runs_trained_keeps_what_somebody_wrote(tmp_pa
     assert provenance.main([*config, "--run", str(_logged_run(first)), "--commit", "abc"]) == 0
     with (demo / "README.md").open("a", encoding="utf-8") as file:
         file.write("\n## What to do next\n\nA better codec.\n")
+    _results(demo / "evaluation")
+    frechet_json = demo / "evaluation" / "frechet.json"
+    result = json.loads(frechet_json.read_text(encoding="utf-8"))
+    write_compact(frechet_json, {**result, "checkpoint_sha256": "0123456789" + "f" * 54})
     _logged_run(second)
     shutil.rmtree(second / "rvq")
     (second / "codec").mkdir()
@@ -326,6 +335,7 @@ def test_readme_of_stages_that_two_runs_trained_keeps_what_somebody_wrote(tmp_pa
         (["flow"], ["flow"], "def"),
     ]
     text = (demo / "README.md").read_text(encoding="utf-8")
+    assert text.count("of an earlier checkpoint") == text.count("of an earlier checkpoint, 0123456789, on cpu") == 1
     assert "start --config configs/demo.toml --from ../demo --take codec --out RUN" in text
     assert text.index("| rvq | 99") < text.index("A better codec.") < text.index("## Licence")
     assert provenance.main([*config, "--run", str(first), "--commit", "ghi"]) == 0
@@ -350,6 +360,35 @@ def test_report_refuses_what_is_no_result(tmp_path: Path, capsys: pytest.Capture
     (tmp_path / "other.json").write_text("{}", encoding="utf-8")
     assert report.main([str(tmp_path / "other.json")]) == 2
     assert "not a result" in capsys.readouterr().err
+
+
+def test_vowels_are_found_in_features_and_lost_where_a_projection_drops_them() -> None:
+    config = read_config(CONFIGS / "demo.toml")
+    plans = [held_out_plan(config, vowels.FIRST + number, 16.0) for number in range(24)]
+    features = [torch.from_numpy(song_features(render(plan))) for plan in plans[:8]]
+    few, many = (
+        FeatureQuantizer(replace(config, codec=replace(config.codec, codebook_dim=dim, codebook_size=64)))
+        for dim in (2, 96)
+    )
+    shares = []
+    for quantizer in (few, many):
+        quantizer.start(torch.cat(features), torch.Generator().manual_seed(1))
+        shares.append(vowels.vowel_shares(quantizer, plans, 18))
+    print(shares)
+    assert shares[0]["features"] == shares[1]["features"] > 0.6
+    assert shares[0]["projection"] < 0.5 < shares[1]["projection"]
+    assert shares[0]["codebooks"] < 0.5
+
+
+def test_a_beats_vector_is_of_its_middle() -> None:
+    plan = evaluation_plan(0, SHORT)
+    length = BEAT_CODES[plan.tempo]
+    frames = np.repeat(np.arange(plan.codes // length + 1), length)[: plan.codes, None].astype(float)
+    frames[length - 1 :: length] = -1.0  # breath
+    found, labels = vowels.beat_vectors(frames, plan)
+    assert "".join("-aeiou"[label] for label in labels) == plan.beat_vowels
+    assert np.array_equal(found[:, 0], np.arange(len(labels)))
+    assert np.array_equal(found[:, 2], np.arange(len(labels)) + 1)
 
 
 def test_targets_of_the_codec_path() -> None:

@@ -106,7 +106,7 @@ def stage_table(runs: list[Record]) -> str:
     """Steps, minutes and last validation figures of each stage."""
     rows = []
     for stage, figures in (item for run in runs for item in run["figures"].items()):
-        shown = [f"{name} {value:.4g}" for name, value in figures.items() if name not in ("step", "seconds")]
+        shown = [f"{name} {value:.5g}" for name, value in figures.items() if name not in ("step", "seconds")]
         rows.append([stage, str(figures["step"]), f"{figures['seconds'] / 60:.1f}", ", ".join(shown)])
     return table(["stage", "steps", "minutes", "on held-out songs"], rows)
 
@@ -129,7 +129,8 @@ def run_text(run: Record) -> str:
     changed = f"\nThis run's configuration had {changes} instead of what the file says.\n" if changes else ""
     note = f"\n{run['note']}\n" if run.get("note") else ""
     at = f"at commit {run['commit']}, " if run["commit"] else ""
-    return f"""Stages {", ".join(stages)}: in `train/`, {at}with {versions}{where}; seed {run["settings"]["seed"]}:
+    named = f"Stage{'s' * (len(stages) > 1)} {', '.join(stages)}"
+    return f"""{named}: in `train/`, {at}with {versions}{where}; seed {run["settings"]["seed"]}:
 
 ```sh
 {lines}
@@ -140,7 +141,7 @@ def run_text(run: Record) -> str:
 def kept_section(text: str, title: str) -> str:
     """A section of a README, its title included, or nothing."""
     found = re.search(rf"^## {re.escape(title)}\n.*?(?=^## |\Z)", text, re.MULTILINE | re.DOTALL)
-    return found[0] if found else ""
+    return found[0].rstrip() + "\n\n" if found else ""
 
 
 def readme(folder: Path, runs: list[Record], results: str, next_steps: str) -> str:
@@ -203,7 +204,7 @@ def main(arguments: list[str] | None = None) -> int:
             before = read_json(options.to / TRAINING)["runs"] if (options.to / TRAINING).exists() else []
             write_compact(options.to / TRAINING, {"runs": merged(before, record)})
         runs = read_json(options.to / TRAINING)["runs"]
-        results = report(read_results(sorted((options.to / RESULTS).glob("*.json"))))
+        results = report(read_results(sorted((options.to / RESULTS).glob("*.json"))), checkpoint_hash(options.to))
         curves = {stage: curve for run in runs for stage, curve in run["curves"].items()}
         (options.to / CURVES).write_text(draw_curves(curves), encoding="utf-8")
         before = (options.to / README).read_text(encoding="utf-8") if (options.to / README).exists() else ""

@@ -54,6 +54,15 @@ def codec_path(result: Result) -> str:
     )
 
 
+def vowels(result: Result) -> str:
+    """Where they are lost before the flow."""
+    found = ", ".join(f"{100 * share:.0f} % in the {place}" for place, share in result["totals"].items())
+    return (
+        f"Sung vowels that a linear classifier names (codebook_dim {result['settings']['codebook_dim']}; a fifth at "
+        f"random): {found}."
+    )
+
+
 def solver_steps(result: Result) -> str:
     """Distances to fifty steps."""
     rows = [
@@ -84,24 +93,28 @@ def frechet(result: Result) -> str:
 WRITERS: dict[str, Callable[[Result], str]] = {
     "prompt_following": prompt_following,
     "codec_path": codec_path,
+    "vowels": vowels,
     "solver_steps": solver_steps,
     "frechet": frechet,
 }
 
 
-def report(results: list[Result]) -> str:
-    """Each result with the command that made it, in the order of `WRITERS`."""
+def report(results: list[Result], checkpoint: str = "") -> str:
+    """Each result with the command that made it, in the order of `WRITERS`; those of another `checkpoint` say so."""
     parts = []
     for name, write in WRITERS.items():
         for result in results:
             if result["evaluation"] == name:
-                parts.append(f"{write(result)}\n\n{made_by(result)}")
+                parts.append(f"{write(result)}\n\n{made_by(result, checkpoint)}")
     return "\n\n".join(parts) + "\n"
 
 
-def made_by(result: Result) -> str:
+def made_by(result: Result, checkpoint: str = "") -> str:
     """Command, commit and versions in one line."""
-    where = [result["program"]] if "program" in result else []
+    measured = result.get("checkpoint_sha256", checkpoint)
+    other = f"of an earlier checkpoint, {measured[:10]}" if checkpoint and measured != checkpoint else ""
+    where = [other] if other else []
+    where += [result["program"]] if "program" in result else []
     where += [f"on {result['device']}"] if result.get("device") else []
     where += [f"commit {result['commit'][:10]}{'+' * result['commit'].endswith('+')}"] if result["commit"] else []
     return f"`{result['command']}` ({', '.join([*where, 'PyTorch ' + result['versions']['torch']])})"
