@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
+import sys
+import time
 from collections.abc import Iterator
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -394,6 +397,45 @@ def test_songs_of_processes_are_those_of_the_training(
         assert np.array_equal(song.row.tokens, expected.tokens)
         assert np.array_equal(song.row.codes, expected.codes)
         assert np.array_equal(song.row.labels, expected.labels)
+
+
+_STARTS_A_PROCESS = """
+import time
+import test_gpu_language_model as t
+if __name__ == "__main__":
+    minute = t.read_config(t.CONFIG)
+    settings = t.replace(t.SETTINGS, workers=1)
+    config = t.replace(minute, lm=t.replace(minute.lm, text_vocab_size=704), language_model=settings)
+    songs = t.SongsBeside(config, t.FeatureQuantizer(config).eval(), t.make_tokenizer(config), 0, 1)
+    songs.held_out(1)
+    print(songs._processes[0].pid, flush=True)
+    time.sleep(600)
+"""
+
+
+def _is_alive(pid: int) -> bool:
+    stat = Path(f"/proc/{pid}/stat")
+    try:
+        return stat.read_text(encoding="utf-8").rsplit(")", 1)[1].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="needs /proc")
+def test_processes_end_when_the_training_is_killed(tmp_path: Path) -> None:
+    script = tmp_path / "starts.py"
+    script.write_text(_STARTS_A_PROCESS, encoding="utf-8")
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parent), "OMP_NUM_THREADS": "1"}
+    with subprocess.Popen(
+        [sys.executable, str(script)], stdout=subprocess.PIPE, text=True, env=environment
+    ) as training:
+        pid = int(training.stdout.readline())
+        assert _is_alive(pid)
+        training.kill()
+    deadline = time.monotonic() + 60
+    while _is_alive(pid) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert not _is_alive(pid)
 
 
 def test_rates_warm_up_and_fall() -> None:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 import multiprocessing
 import os
 import queue
+import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -144,23 +146,25 @@ def _make_songs(
     first: int,
 ) -> None:
     """A process's life: its held-out songs, then every so-and-so-many-th song, until the training is gone."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the training hears it and ends its processes
+    step = config.language_model.workers
     torch.set_num_threads(1)
     quantizer = FeatureQuantizer(config)
     quantizer.load_state_dict({name: torch.from_numpy(array) for name, array in quantizer_state.items()})
     maker = SongMaker(config, quantizer.eval(), Tokenizer.from_str(tokenizer))
-    for number in held_out:
-        channel.put(maker.make(number, is_held_out=True))
-    number, training = first, multiprocessing.parent_process()
-    while True:
-        row = maker.make(number)
-        while True:
+    training = multiprocessing.parent_process()
+    kinds = ((held_out, True), (itertools.count(first, step), False))
+    for number, is_held_out in ((number, kind) for numbers, kind in kinds for number in numbers):
+        song = maker.make(number, is_held_out)
+        while training.is_alive():
             try:
-                channel.put(row, timeout=_PATIENCE_S)
+                channel.put(song, timeout=_PATIENCE_S)
                 break
             except queue.Full:
-                if training is None or not training.is_alive():
-                    return
-        number += config.language_model.workers
+                continue
+        else:
+            channel.cancel_join_thread()  # nobody reads what is left
+            return
 
 
 @contextmanager
