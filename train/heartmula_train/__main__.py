@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 
 from heartmula_train.stages.config import read_config
-from heartmula_train.stages.run import STAGES, export, start_from
+from heartmula_train.stages.run import STAGES, TAKE, export, start_from
 
 _DTYPES = {"bf16": torch.bfloat16, "f32": torch.float32}
 
@@ -23,6 +23,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--out", type=Path, required=True, help="the run's folder: a folder a stage")
     parser.add_argument("--to", type=Path, help="export: the checkpoint's folder (OUT/checkpoint)")
     parser.add_argument("--from", dest="origin", type=Path, help="start: the checkpoint to go on from")
+    parser.add_argument("--take", choices=TAKE, default="all", help="start: what of the checkpoint is taken over")
     parser.add_argument("--dtype", choices=_DTYPES, default="bf16", help="export: how weights are stored")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--threads", type=int, help="CPU threads")
@@ -34,7 +35,7 @@ def main(arguments: list[str] | None = None) -> int:
         if options.stage == "start":
             if options.origin is None:
                 raise ValueError("start needs --from CHECKPOINT")
-            start_from(config, options.origin, options.out)
+            start_from(config, options.origin, options.out, options.take)
             return 0
         if options.stage == "export":
             folder = options.to or options.out / "checkpoint"

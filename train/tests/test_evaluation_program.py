@@ -9,14 +9,13 @@ from pathlib import Path
 import pytest
 import torch
 from conftest import TINY
+from untrained import untrained_run
 
-from heartmula_train.codec.heartcodec import FlowMatching
 from heartmula_train.evaluation import codec_path, prompt_following, solver_steps
 from heartmula_train.evaluation.program import Program, ProgramError, read_codes, read_wav, write_codes
-from heartmula_train.music.render import render
-from heartmula_train.stages.autoencoder import WaveAutoencoder
-from heartmula_train.stages.config import Config, read_config
-from heartmula_train.stages.rvq import FeatureQuantizer
+from heartmula_train.song.checkpoint import stored_tensors, write_file
+from heartmula_train.stages.config import read_config
+from heartmula_train.stages.run import QUANTIZER, load_quantizer
 from heartmula_train.stages.songs import held_out_plan
 
 CONFIG = Path(__file__).with_name("minute.toml")
@@ -55,41 +54,48 @@ def test_solver_steps(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert 0 < totals["2"]["levels_changed"] < totals["other noise"]["levels_changed"]
 
 
-def _untrained_run(config: Config, run: Path) -> None:
-    torch.manual_seed(1)
-    parts = {
-        "autoencoder": WaveAutoencoder(config.codec, config.autoencoder.encoder_width),
-        "rvq": FeatureQuantizer(config),
-        "flow": FlowMatching(config.codec),
-    }
-    quantizer = parts["rvq"]
-    features = quantizer.standardised(render(held_out_plan(config, 0)))
-    quantizer.start(features, torch.Generator().manual_seed(1))
-    for name, module in parts.items():
-        (run / name).mkdir()
-        torch.save(module.state_dict(), run / name / "final.pt")
-
-
 @needs_program
 def test_codec_path(tmp_path: Path) -> None:
     config = read_config(CONFIG)
     run, out, kept = tmp_path / "run", tmp_path / "result.json", tmp_path / "kept"
     run.mkdir()
-    _untrained_run(config, run)
+    untrained_run(config, run)
     arguments = ["--config", str(CONFIG), "--run", str(run), "--songs", "2", "--out", str(out), "--keep", str(kept)]
     assert codec_path.main(arguments) == 1, "noise meets no target"
     result = json.loads(out.read_text(encoding="utf-8"))
     assert set(result["totals"]) == {"codec", "autoencoder"}
     assert result["totals"]["codec"]["log_mel_db"] > codec_path.TARGET_DB
     assert result["targets_met"]["log_mel_db"] is False
+    assert result["original_vowels"] > 0.7 > result["totals"]["codec"]["vowels"], "noise sings nothing"
     for row in result["songs"]:
         plan = held_out_plan(config, row["song"])
         assert row["tags"] == plan.tags
         assert all(row["original_right"].values())
+        assert row["syllables"] == len(plan.beat_vowels.replace("-", ""))
         name = f"held-out-{row['song']}"
         assert read_codes(kept / "codes" / f"{name}.safetensors").shape == (plan.codes, 8)
         original, decoded = (read_wav(kept / kind / f"{name}.wav") for kind in ("original", "decoded"))
         assert abs(original.shape[1] - decoded.shape[1]) <= 1
+
+
+@needs_program
+def test_codec_path_of_an_exported_checkpoint_alone(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    """Its quantizer and codec make the same row as the run that they were exported from."""
+    config = read_config(CONFIG)
+    run, folder = tmp_path / "run", tmp_path / "checkpoint"
+    run.mkdir()
+    untrained_run(config, run)
+    codec_path.export_codec(config, run, folder)
+    write_file(folder / QUANTIZER, stored_tensors(load_quantizer(config, run), torch.float32))
+    rows = []
+    for where in (["--run", str(run)], ["--model_path", str(folder)]):
+        out = tmp_path / "result.json"
+        assert codec_path.main(["--config", str(CONFIG), *where, "--songs", "1", "--out", str(out)]) == 1
+        rows.append(json.loads(out.read_text(encoding="utf-8"))["songs"][0]["codec"])
+    assert rows[0] == rows[1]
+    with pytest.raises(SystemExit):
+        codec_path.main(["--config", str(CONFIG)])
+    assert "needs --run, --model_path" in capsys.readouterr().err
 
 
 @needs_program

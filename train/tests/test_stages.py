@@ -24,8 +24,10 @@ from heartmula_train.stages.flow import FlowTask
 from heartmula_train.stages.language_model import LanguageModelTask, make_tokenizer
 from heartmula_train.stages.loop import LAST, Task, train
 from heartmula_train.stages.run import (
+    ENCODER,
     STAGES,
     assemble,
+    assemble_codec,
     export,
     load_autoencoder,
     load_quantizer,
@@ -182,6 +184,33 @@ def test_language_model_goes_on_from_a_checkpoint(
     for ours, theirs in ((before.lm, after.lm), (before.codec, after.codec)):
         for name, tensor in ours.state_dict().items():
             assert torch.equal(tensor, theirs.state_dict()[name]), name
+
+
+def test_kept_encoder_makes_the_latents_again(
+    config: Config, trained: tuple[Path, dict[str, tuple[float, float]]], tmp_path: Path
+) -> None:
+    """A run that starts from the export has the autoencoder; the flow is trained on it, and is the one exported."""
+    folder = tmp_path / "checkpoint"
+    export(config, trained[0], folder, torch.float32)
+    arguments = ["--config", str(CONFIG), "--from", str(folder)]
+    whole, alone, codec = (tmp_path / name for name in ("whole", "alone", "codec"))
+    assert main(["start", *arguments, "--out", str(whole)]) == 0
+    assert main(["start", *arguments, "--out", str(alone), "--take", "autoencoder"]) == 0
+    assert main(["start", *arguments, "--out", str(codec), "--take", "codec"]) == 0
+    assert not (codec / "language_model").exists()
+    assert [path.name for path in alone.iterdir()] == ["autoencoder"]
+    song = render(held_out_plan(config, 0))
+    expected = load_autoencoder(config, trained[0]).eval().encode(song)
+    for run in (whole, alone, codec):
+        assert torch.equal(load_autoencoder(config, run).eval().encode(song), expected)
+    anew = replace(config, flow=replace(config.flow, steps=1))
+    STAGES["flow"](anew, whole, CPU)
+    ours, theirs = assemble_codec(config, whole), assemble_codec(config, trained[0])
+    assert torch.equal(ours.scalar_model.decoder[0].weight, theirs.scalar_model.decoder[0].weight)
+    name = "cond_feature_emb.weight"
+    assert not torch.equal(ours.flow_matching.state_dict()[name], theirs.flow_matching.state_dict()[name])
+    (folder / ENCODER).unlink()
+    assert main(["start", *arguments, "--out", str(tmp_path / "none"), "--take", "autoencoder"]) == 2
 
 
 @pytest.mark.skipif("HEARTMULA" not in os.environ, reason="HEARTMULA names no program")

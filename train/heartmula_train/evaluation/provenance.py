@@ -3,13 +3,15 @@
 Usage: python -m heartmula_train.evaluation.provenance --config configs/demo.toml --run RUN --to ../demo
 
 With --run: writes TO/training.json (figures and validation curves of each stage, from figures.json and the TensorBoard
-logs). Then, from it and the results TO/evaluation/*.json: TO/training.svg and TO/README.md. Without --run only the
-latter, from what is there.
+logs); stages that the run did not train stay as they are told there. Then, from it and the results
+TO/evaluation/*.json: TO/training.svg and TO/README.md. Without --run only the latter, from what is there. A section
+"What to do next" that the README has stays.
 """
 
 from __future__ import annotations
 
 import platform
+import re
 import sys
 import tomllib
 from collections.abc import Iterator
@@ -24,10 +26,13 @@ from heartmula_train.evaluation.record import checkpoint_hash, command_parser, c
 from heartmula_train.evaluation.report import read_results, report, table
 from heartmula_train.song.checkpoint import read_json
 from heartmula_train.stages.loop import FIGURES
-from heartmula_train.stages.run import STAGES
+from heartmula_train.stages.run import CODEC, STAGES, START
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 TRAINING, CURVES, README, RESULTS = "training.json", "training.svg", "README.md", "evaluation"
+NEXT = "What to do next"
+
+Record = dict[str, Any]  # of a run
 
 
 def flat_settings(config: Path) -> dict[str, Any]:
@@ -51,11 +56,15 @@ def changed_settings(config: Path, kits: Path) -> dict[str, Any]:
     return {name: theirs.get(name) for name in {**ours, **theirs} if theirs.get(name) != ours.get(name)}
 
 
-def training_record(config: Path, run: Path, trained_at: str, machine: str, note: str) -> dict[str, Any]:
-    """What is kept of a run: its configuration, and figures and curves of each stage."""
+def training_record(config: Path, run: Path, trained_at: str, machine: str, note: str) -> Record:
+    """What is kept of a run: its configuration, and figures and curves of each stage that it trained."""
     folders = {stage: run / stage / FIGURES for stage in STAGES}
+    taken = ""
+    if (run / CODEC).exists():
+        taken = "all" if (run / "language_model" / START).exists() else "codec"
     return {
         "config": config.name,
+        "taken": taken,
         "settings": flat_settings(config),
         "changed_settings": changed_settings(config, CONFIGS / config.name),
         "commit": trained_at,
@@ -65,6 +74,19 @@ def training_record(config: Path, run: Path, trained_at: str, machine: str, note
         "figures": {stage: read_json(path) for stage, path in folders.items() if path.exists()},
         "curves": read_curves(run, list(STAGES)),
     }
+
+
+def merged(runs: list[Record], new: Record) -> list[Record]:
+    """The records of a checkpoint's runs after another, which takes the place of what trained the same stages."""
+    kept = []
+    for run in runs:
+        parts = {
+            part: {stage: value for stage, value in run[part].items() if stage not in new["figures"]}
+            for part in ("figures", "curves")
+        }
+        if parts["figures"]:
+            kept.append({**run, **parts})
+    return [*kept, new]
 
 
 def sizes(folder: Path) -> str:
@@ -80,30 +102,51 @@ def sizes(folder: Path) -> str:
     return table(["file", "numbers", "size"], rows)
 
 
-def stage_table(training: dict[str, Any]) -> str:
+def stage_table(runs: list[Record]) -> str:
     """Steps, minutes and last validation figures of each stage."""
     rows = []
-    for stage, figures in training["figures"].items():
-        shown = [f"{name} {value:.4g}" for name, value in figures.items() if name not in ("step", "seconds")]
+    for stage, figures in (item for run in runs for item in run["figures"].items()):
+        shown = [f"{name} {value:.5g}" for name, value in figures.items() if name not in ("step", "seconds")]
         rows.append([stage, str(figures["step"]), f"{figures['seconds'] / 60:.1f}", ", ".join(shown)])
     return table(["stage", "steps", "minutes", "on held-out songs"], rows)
 
 
-def readme(folder: Path, training: dict[str, Any], results: str) -> str:
-    """The whole text."""
-    config = f"configs/{training['config']}"
-    commands = "\n".join(
-        [
-            *(f"python -m heartmula_train {stage} --config {config} --out RUN" for stage in STAGES),
-            f"python -m heartmula_train export --config {config} --out RUN --to ../demo",
-            f"python -m heartmula_train.evaluation.provenance --config {config} --run RUN --to ../demo",
-        ]
-    )
-    versions = ", ".join(f"{name} {version}" for name, version in training["versions"].items())
-    where = f" on {training['machine']}" if training["machine"] else ""
-    changes = ", ".join(f"{name} = {value}" for name, value in training["changed_settings"].items())
+def run_text(run: Record) -> str:
+    """How the stages of a run were made."""
+    config, stages = f"configs/{run['config']}", list(run["figures"])
+    commands = [f"python -m heartmula_train {stage} --config {config} --out RUN" for stage in stages]
+    if run["taken"]:
+        commands.insert(
+            0, f"python -m heartmula_train start --config {config} --from ../demo --take {run['taken']} --out RUN"
+        )
+    if stages[-1] == list(STAGES)[-1]:
+        commands.append(f"python -m heartmula_train export --config {config} --out RUN --to ../demo")
+        commands.append(f"python -m heartmula_train.evaluation.provenance --config {config} --run RUN --to ../demo")
+    lines = "\n".join(commands)
+    versions = ", ".join(f"{name} {version}" for name, version in run["versions"].items())
+    where = f" on {run['machine']}" if run["machine"] else ""
+    changes = ", ".join(f"{name} = {value}" for name, value in run["changed_settings"].items())
     changed = f"\nThis run's configuration had {changes} instead of what the file says.\n" if changes else ""
-    note = f"\n{training['note']}\n" if training.get("note") else ""
+    note = f"\n{run['note']}\n" if run.get("note") else ""
+    at = f"at commit {run['commit']}, " if run["commit"] else ""
+    named = f"Stage{'s' * (len(stages) > 1)} {', '.join(stages)}"
+    return f"""{named}: in `train/`, {at}with {versions}{where}; seed {run["settings"]["seed"]}:
+
+```sh
+{lines}
+```
+{changed}{note}"""
+
+
+def kept_section(text: str, title: str) -> str:
+    """A section of a README, its title included, or nothing."""
+    found = re.search(rf"^## {re.escape(title)}\n.*?(?=^## |\Z)", text, re.MULTILINE | re.DOTALL)
+    return found[0].rstrip() + "\n\n" if found else ""
+
+
+def readme(folder: Path, runs: list[Record], results: str, next_steps: str) -> str:
+    """The whole text."""
+    made = "\n".join(run_text(run) for run in runs)
     return f"""# A small HeartMuLa, trained on synthetic songs
 
 The official architecture and file layout at a small size, trained from nothing by [the kit](../train/README.md) on
@@ -128,20 +171,15 @@ right is in [analyzer_accuracy.json](../train/heartmula_train/music/analyzer_acc
 
 ## How it was made
 
-In `train/`, at commit {training["commit"] or "unknown"}, with {versions}{where}; seed {training["settings"]["seed"]}:
-
-```sh
-{commands}
-```
-{changed}{note}
-{stage_table(training)}
+{made}
+{stage_table(runs)}
 
 A stage whose minutes end it before its steps do does not end at the same weights when it is trained again.
 [{TRAINING}]({TRAINING}) holds the settings and these curves, all of held-out songs:
 
 ![Validation figures of each stage]({CURVES})
 
-## Licence
+{next_steps}## Licence
 
 Apache License 2.0, as the repository: code, music and weights are all made here.
 """
@@ -162,14 +200,16 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         if options.run:
             trained_at = commit() if options.commit is None else options.commit
-            write_compact(
-                options.to / TRAINING,
-                training_record(options.config, options.run, trained_at, options.machine, options.note),
-            )
-        training = read_json(options.to / TRAINING)
-        results = report(read_results(sorted((options.to / RESULTS).glob("*.json"))))
-        (options.to / CURVES).write_text(draw_curves(training["curves"]), encoding="utf-8")
-        (options.to / README).write_text(readme(options.to, training, results), encoding="utf-8")
+            record = training_record(options.config, options.run, trained_at, options.machine, options.note)
+            before = read_json(options.to / TRAINING)["runs"] if (options.to / TRAINING).exists() else []
+            write_compact(options.to / TRAINING, {"runs": merged(before, record)})
+        runs = read_json(options.to / TRAINING)["runs"]
+        results = report(read_results(sorted((options.to / RESULTS).glob("*.json"))), checkpoint_hash(options.to))
+        curves = {stage: curve for run in runs for stage, curve in run["curves"].items()}
+        (options.to / CURVES).write_text(draw_curves(curves), encoding="utf-8")
+        before = (options.to / README).read_text(encoding="utf-8") if (options.to / README).exists() else ""
+        text = readme(options.to, runs, results, kept_section(before, NEXT))
+        (options.to / README).write_text(text, encoding="utf-8")
     except (ValueError, OSError) as error:
         print(f"provenance: {error}", file=sys.stderr)
         return 2

@@ -34,21 +34,32 @@ def prompt_following(result: Result) -> str:
     rows = [[name, shown_share(totals[name])] for name in (*OUTCOMES, "everything")]
     rows.append(["stopped by itself", shown_share(information["stopped_by_itself"])])
     rows.append(["vowels as written", f"{100 * information['vowels']:.0f} %"])
-    return (
-        f"Songs follow their prompt (cfg_scale {settings['cfg_scale']}, topk {settings['topk']}, temperature "
-        f"{settings['temperature']}; in brackets the 95 % interval):\n\n" + table(["", "songs"], rows)
-    )
+    how = ", ".join(f"{name} {settings[name]}" for name in ("cfg_scale", "topk", "temperature"))
+    longest = f"{settings['max_seconds']:.0f} s"
+    head = f"Songs of at most {longest} follow their prompt ({how}; in brackets the 95 % interval):"
+    return f"{head}\n\n{table(['', 'songs'], rows)}"
 
 
 def codec_path(result: Result) -> str:
     """What survives the codec."""
     paths = list(result["totals"])
     rows = [[name, *(shown_share(result["totals"][path][name]) for path in paths)] for name in ATTRIBUTES]
+    rows.append(["vowels", *(f"{100 * result['totals'][path]['vowels']:.0f} %" for path in paths)])
     rows.append(["log-mel distance", *(f"{result['totals'][path]['log_mel_db']:.2f} dB" for path in paths)])
-    target = result["targets"]
+    wanted = result["targets"]
     return (
-        f"Held-out songs through the codec (wanted: {100 * target['share']:.0f} %, at most {target['log_mel_db']} dB):"
-        "\n\n" + table(["", *paths], rows)
+        f"Held-out songs through the codec (wanted: {100 * wanted['share']:.0f} % of the songs, "
+        f"{100 * wanted['vowels']:.0f} % of the vowels, at most {wanted['log_mel_db']} dB; in the songs themselves the "
+        f"analyzer hears {100 * result['original_vowels']:.0f} % of the vowels):\n\n" + table(["", *paths], rows)
+    )
+
+
+def vowels(result: Result) -> str:
+    """Where they are lost before the flow."""
+    found = ", ".join(f"{100 * share:.0f} % in the {place}" for place, share in result["totals"].items())
+    return (
+        f"Sung vowels that a linear classifier names (codebook_dim {result['settings']['codebook_dim']}; a fifth at "
+        f"random): {found}."
     )
 
 
@@ -82,24 +93,28 @@ def frechet(result: Result) -> str:
 WRITERS: dict[str, Callable[[Result], str]] = {
     "prompt_following": prompt_following,
     "codec_path": codec_path,
+    "vowels": vowels,
     "solver_steps": solver_steps,
     "frechet": frechet,
 }
 
 
-def report(results: list[Result]) -> str:
-    """Each result with the command that made it, in the order of `WRITERS`."""
+def report(results: list[Result], checkpoint: str = "") -> str:
+    """Each result with the command that made it, in the order of `WRITERS`; those of another `checkpoint` say so."""
     parts = []
     for name, write in WRITERS.items():
         for result in results:
             if result["evaluation"] == name:
-                parts.append(f"{write(result)}\n\n{made_by(result)}")
+                parts.append(f"{write(result)}\n\n{made_by(result, checkpoint)}")
     return "\n\n".join(parts) + "\n"
 
 
-def made_by(result: Result) -> str:
+def made_by(result: Result, checkpoint: str = "") -> str:
     """Command, commit and versions in one line."""
-    where = [result["program"]] if "program" in result else []
+    measured = result.get("checkpoint_sha256", checkpoint)
+    other = f"of an earlier checkpoint, {measured[:10]}" if checkpoint and measured != checkpoint else ""
+    where = [other] if other else []
+    where += [result["program"]] if "program" in result else []
     where += [f"on {result['device']}"] if result.get("device") else []
     where += [f"commit {result['commit'][:10]}{'+' * result['commit'].endswith('+')}"] if result["commit"] else []
     return f"`{result['command']}` ({', '.join([*where, 'PyTorch ' + result['versions']['torch']])})"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -27,7 +28,28 @@ LEXICON = {
     "tomorrow": "uoo", "together": "uee", "radio": "eio", "forever": "oee",
 }  # fmt: skip
 
-_WORDS = sorted(LEXICON)
+# Short words that everybody writes and LEXICON lacks.
+COMMON_WORDS = {
+    "the": "e", "a": "a", "i": "a", "of": "o", "on": "o", "for": "o", "or": "o", "not": "o", "was": "o", "what": "o",
+    "is": "i", "it": "i", "this": "i", "with": "i", "will": "i", "his": "i", "she": "i", "he": "i", "be": "i",
+    "see": "i", "tree": "i", "here": "i", "if": "i", "as": "a", "at": "a", "that": "a", "are": "a", "can": "a",
+    "from": "a", "come": "a", "life": "a", "eyes": "a", "mind": "a", "world": "e", "her": "e", "let": "e",
+    "where": "e", "girl": "e", "by": "a", "our": "a", "us": "a", "how": "a", "now": "a", "like": "a", "no": "o",
+    "your": "o", "know": "o", "oh": "o", "boy": "o", "show": "o", "do": "u", "too": "u", "la": "a", "na": "a",
+    "up": "a", "out": "a", "just": "a", "have": "a", "said": "e", "hand": "a", "back": "a",
+}  # fmt: skip
+WIDE_LEXICON = {**LEXICON, **COMMON_WORDS}
+
+# Words of several syllables, cut into as many pieces as they have vowels.
+SYLLABLES = [
+    "a-gain", "ri-ver", "sum-mer", "win-ter", "mor-ning", "gol-den", "o-pen", "o-ver", "un-der", "ne-ver", "e-ver",
+    "lit-tle", "sha-dow", "win-dow", "gar-den", "wa-ter", "e-cho", "a-way", "be-lieve", "fol-low", "dan-cing",
+    "fal-ling", "sil-ver", "e-vening", "mo-vie", "mu-sic", "beau-ti-ful", "re-mem-ber", "to-mor-row", "to-ge-ther",
+    "ra-di-o", "for-e-ver",
+]  # fmt: skip
+
+# What lines are drawn from. The analyzer's songs and the evaluation's are drawn from WORDS.
+WORDS, WIDE_WORDS = sorted(LEXICON), sorted(WIDE_LEXICON)
 
 
 @dataclass(frozen=True)
@@ -38,13 +60,13 @@ class Line:
     vowels: str
 
 
-def draw_line(rng: np.random.Generator, syllables: int) -> Line:
-    """Words with exactly `syllables` syllables in all."""
+def draw_line(rng: np.random.Generator, syllables: int, known: Sequence[str] = WORDS) -> Line:
+    """Words, among those that are `known`, with exactly `syllables` syllables in all."""
     words: list[str] = []
     vowels = ""
     while len(vowels) < syllables:
-        word = _WORDS[int(rng.integers(len(_WORDS)))]
-        if len(vowels) + len(LEXICON[word]) <= syllables:
+        word = known[int(rng.integers(len(known)))]
+        if len(vowels) + len(WIDE_LEXICON[word]) <= syllables:
             words.append(word)
-            vowels += LEXICON[word]
+            vowels += WIDE_LEXICON[word]
     return Line(" ".join(words), vowels)

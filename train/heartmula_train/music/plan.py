@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 
 from heartmula_train.codec.config import SAMPLE_RATE, SAMPLES_PER_CODE
 from heartmula_train.music import theory
-from heartmula_train.music.lyrics import Line, draw_line
+from heartmula_train.music.lyrics import WORDS, Line, draw_line
 
 # Code frames (80 ms) a beat: whole numbers, so that a bar is the same run of codes each time; no two tempos are an
 # octave apart. 62.5, 93.75 and 150 beats a minute.
@@ -17,6 +18,8 @@ MODES = {"happy": "major", "sad": "minor"}
 INSTRUMENTS = ("piano", "organ", "strings", "synth", "guitar")
 BRIGHT_INSTRUMENTS = ("synth", "guitar")
 GENRES = ("waltz", "rock", "ballad", "techno", "lullaby")
+EXTRAS = ("drums", "bass")
+SECTIONS = ("intro", "verse", "chorus", "outro")
 _DRUMS_PROBABILITY = {"waltz": 0.4, "rock": 0.8, "ballad": 0.4, "techno": 0.8, "lullaby": 0.2}
 _BASS_PROBABILITY = 0.6
 BARS_PER_LINE = 2
@@ -68,6 +71,11 @@ class SongPlan:
         return 3 if self.genre == "waltz" else 4
 
     @property
+    def line_beats(self) -> int:
+        """Beats of a sung line."""
+        return BARS_PER_LINE * self.beats_per_bar
+
+    @property
     def beat_samples(self) -> int:
         """Samples a beat at 48 kHz."""
         return BEAT_CODES[self.tempo] * SAMPLES_PER_CODE
@@ -95,7 +103,7 @@ class SongPlan:
     @property
     def tags(self) -> str:
         """As a user writes them, in a fixed order."""
-        extras = [name for name, present in (("drums", self.drums), ("bass", self.bass)) if present]
+        extras = [name for name, present in zip(EXTRAS, (self.drums, self.bass), strict=True) if present]
         return ",".join([self.tempo, self.mood, self.genre, self.instrument, *extras])
 
     @property
@@ -109,12 +117,17 @@ class SongPlan:
         """The vowel sung on each beat of the song, '-' where nobody sings."""
         beats = []
         for section in self.sections:
-            line_beats = BARS_PER_LINE * self.beats_per_bar
-            beats += [line.vowels.ljust(line_beats, "-") for line in section.lines] or ["-" * self.beats_per_bar]
+            beats += [line.vowels.ljust(self.line_beats, "-") for line in section.lines] or ["-" * self.beats_per_bar]
         return "".join(beats)
 
 
-def draw_plan(seed: int, index: int, min_seconds: float = MIN_SECONDS, max_seconds: float = MAX_SECONDS) -> SongPlan:
+def draw_plan(
+    seed: int,
+    index: int,
+    min_seconds: float = MIN_SECONDS,
+    max_seconds: float = MAX_SECONDS,
+    words: Sequence[str] = WORDS,
+) -> SongPlan:
     """Song `index` of the collection `seed`. Lengths are log-uniform in the range, as far as whole lines allow."""
     rng = np.random.default_rng((seed, index))
     genre = str(rng.choice(GENRES))
@@ -136,17 +149,16 @@ def draw_plan(seed: int, index: int, min_seconds: float = MIN_SECONDS, max_secon
     most = int((max_seconds - tail_seconds - 2 * bar_seconds) / lines_seconds)
     least = int(np.ceil((min_seconds - tail_seconds - 2 * bar_seconds) / lines_seconds))
     lines = int(np.clip(round((wanted - 2 * bar_seconds) / lines_seconds), max(1, least), max(1, most)))
-    return replace(plan, sections=_draw_sections(rng, plan, lines))
+    return replace(plan, sections=_draw_sections(rng, plan, lines, words))
 
 
-def _draw_sections(rng: np.random.Generator, plan: SongPlan, lines: int) -> tuple[Section, ...]:
+def _draw_sections(rng: np.random.Generator, plan: SongPlan, lines: int, words: Sequence[str]) -> tuple[Section, ...]:
     """Intro, then verses and choruses in turn (at most four lines each; choruses repeat their words), outro."""
     choices = theory.PROGRESSIONS[plan.mode]
     progressions = {name: choices[int(rng.integers(len(choices)))] for name in ("verse", "chorus")}
-    line_beats = BARS_PER_LINE * plan.beats_per_bar
 
     def line() -> Line:
-        return draw_line(rng, int(rng.integers(line_beats // 2, line_beats)))
+        return draw_line(rng, int(rng.integers(plan.line_beats // 2, plan.line_beats)), words)
 
     chorus: list[Line] = []
     sections = [Section("intro", (), (0,))]

@@ -91,6 +91,43 @@ class LanguageModel(Training):
 
 
 @dataclass(frozen=True)
+class GpuLanguageModel:
+    """The language model on a GPU (stages/gpu): `tokens` positions a step, in rows of one of `lengths` positions.
+
+    Songs last up to `max_seconds`, a part `longer` of them up to `longer_seconds`.
+    """
+
+    tokens: int
+    depth_frames: int  # frames a step for which the depth decoder is trained
+    lengths: tuple[int, ...]
+    songs_per_length: int  # held on the device; then the oldest are replaced
+    begin_with: int  # songs before the first step
+    learning_rate: float  # of AdamW: embeddings, heads, norms
+    muon_rate: float  # of Muon: the transformers' matrices; 0 leaves them to AdamW
+    steps: int
+    minutes: float = float("inf")
+    workers: int = 0  # processes that make songs; without any, the training makes `fresh` of them between its steps
+    fresh: int = 1
+    max_seconds: float = MAX_SECONDS
+    longer_seconds: float = MAX_SECONDS
+    longer: float = 0.0
+    warmup_steps: int = 300
+    weight_decay: float = 0.1
+    clip: float = 1.0
+    average: float = 0.999  # what the average of the weights, which is exported, keeps of itself at a step
+    counting: float = 0.1  # weight of a counting head
+    codebook_decay: float = 0.75
+    drop_text: float = 0.1
+    noisy_songs: float = 0.5
+    noise: float = 0.3
+    bf16: bool = True
+    validation_songs: int = 400
+    validate_every: int = 1600
+    log_every: int = 100
+    save_every_s: float = 60.0
+
+
+@dataclass(frozen=True)
 class Config:
     """Everything a run depends on."""
 
@@ -101,7 +138,7 @@ class Config:
     autoencoder: Autoencoder
     rvq: Rvq
     flow: Flow
-    language_model: LanguageModel
+    language_model: LanguageModel | GpuLanguageModel
 
     @property
     def audio_eos_id(self) -> int:
@@ -132,12 +169,22 @@ def read_config(path: Path) -> Config:
             autoencoder=_build(Autoencoder, content["autoencoder"], "autoencoder"),
             rvq=_build(Rvq, content["rvq"], "rvq"),
             flow=_build(Flow, content["flow"], "flow"),
-            language_model=_build(LanguageModel, content["language_model"], "language_model"),
+            language_model=_language_model(content),
         )
     except KeyError as error:
         raise ValueError(f"{path}: {error} is missing") from error
     except (TypeError, ValueError) as error:
         raise ValueError(f"{path}: {error}") from error
+
+
+def _language_model(content: dict[str, Any]) -> LanguageModel | GpuLanguageModel:
+    if "language_model_gpu" not in content:
+        return _build(LanguageModel, content["language_model"], "language_model")
+    if "language_model" in content:
+        raise ValueError("has [language_model] and [language_model_gpu]; one of them says how it is trained")
+    table = dict(content["language_model_gpu"])
+    table["lengths"] = tuple(sorted(table["lengths"]))
+    return _build(GpuLanguageModel, table, "language_model_gpu")
 
 
 def _build(kind: type[T], content: dict[str, Any], section: str) -> T:

@@ -12,18 +12,25 @@ from torch import Tensor
 
 from heartmula_train.lm.config import CODEBOOKS
 from heartmula_train.lm.heartmula import HeartMuLa
-from heartmula_train.music.plan import SongPlan
+from heartmula_train.music.lyrics import SYLLABLES, WIDE_LEXICON
+from heartmula_train.music.plan import BEAT_CODES, EXTRAS, GENRES, INSTRUMENTS, MODES, SECTIONS, SongPlan
 from heartmula_train.music.render import render
-from heartmula_train.stages.config import Config
+from heartmula_train.stages.config import Config, GpuLanguageModel
 from heartmula_train.stages.loop import Task
 from heartmula_train.stages.rvq import FeatureQuantizer
 from heartmula_train.stages.songs import SongPool, held_out_plan, starting_plan, training_plan
+from heartmula_train.text.byte_level import special_ids
 from heartmula_train.text.prompt import Prompt, make_prompt
-from heartmula_train.text.train_tokenizer import special_ids, train_tokenizer
+from heartmula_train.text.syllables import syllable_tokenizer
+from heartmula_train.text.train_tokenizer import train_tokenizer
 
 
 def make_tokenizer(config: Config) -> Tokenizer:
-    """Learned from tags and lyrics of songs that are not trained on."""
+    """Learned from tags and lyrics of songs that are not trained on; for the GPU path one of a token a syllable."""
+    if isinstance(config.language_model, GpuLanguageModel):
+        names = [*BEAT_CODES, *MODES, *GENRES, *INSTRUMENTS, *EXTRAS, *SECTIONS]
+        words = [word for word, vowels in WIDE_LEXICON.items() if len(vowels) == 1]
+        return syllable_tokenizer(words, SYLLABLES, names)
     plans = [starting_plan(config, i) for i in range(config.language_model.tokenizer_songs)]
     return train_tokenizer([text for plan in plans for text in (plan.tags, plan.lyrics)], config.lm.text_vocab_size)
 

@@ -94,23 +94,34 @@ def train(task: Task, settings: Training, folder: Path, seed: int, device: torch
             step += 1
             seconds += time.monotonic() - begin
             if step % settings.validate_every == 0:
-                figures = _validated(task, writer, folder, step, seconds)
+                figures = record(_validated(task), writer, folder, step, seconds)
             if time.monotonic() - saved > settings.save_every_s:
                 save()
                 saved = time.monotonic()
-        figures = _validated(task, writer, folder, step, seconds)
-    (folder / FIGURES).write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
-    save_atomically(task.module.state_dict(), folder / FINAL)
-    (folder / LAST).unlink(missing_ok=True)
-    return figures
+        figures = record(_validated(task), writer, folder, step, seconds)
+    return finish(folder, figures, task.module.state_dict())
 
 
-def _validated(task: Task, writer: SummaryWriter, folder: Path, step: int, seconds: float) -> dict[str, float]:
+def _validated(task: Task) -> dict[str, float]:
     task.module.eval()
     with torch.no_grad():
-        figures = task.validate()
+        return task.validate()
+
+
+def record(
+    figures: dict[str, float], writer: SummaryWriter, folder: Path, step: int, seconds: float
+) -> dict[str, float]:
+    """Validation figures into the logs and onto the screen; returns them with step and seconds."""
     for name, value in figures.items():
         writer.add_scalar(f"validation/{name}", value, step)
     shown = ", ".join(f"{name} {value:.4g}" for name, value in figures.items())
     print(f"{folder.name}: step {step}, {seconds:.0f} s: {shown}", flush=True)
     return {"step": step, "seconds": round(seconds, 1), **figures}
+
+
+def finish(folder: Path, figures: dict[str, float], weights: dict[str, Tensor]) -> dict[str, float]:
+    """A stage is done: final.pt and figures.json, and nothing to go on from."""
+    (folder / FIGURES).write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
+    save_atomically(weights, folder / FINAL)
+    (folder / LAST).unlink(missing_ok=True)
+    return figures

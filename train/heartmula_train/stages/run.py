@@ -25,15 +25,17 @@ from heartmula_train.song.checkpoint import (
     write_file,
 )
 from heartmula_train.stages.autoencoder import AutoencoderTask, WaveAutoencoder
-from heartmula_train.stages.config import Config
+from heartmula_train.stages.config import Config, GpuLanguageModel
 from heartmula_train.stages.flow import FlowTask
+from heartmula_train.stages.gpu.train import train_on_gpu
 from heartmula_train.stages.language_model import LanguageModelTask, make_tokenizer
 from heartmula_train.stages.loop import FINAL, LAST, train
 from heartmula_train.stages.rvq import FeatureQuantizer, RvqTask
-from heartmula_train.text.train_tokenizer import special_ids
+from heartmula_train.text.byte_level import special_ids
 
 TOKENIZER = "tokenizer.json"
-QUANTIZER = "quantizer.safetensors"  # beside an exported checkpoint: what makes codes of music, which no song needs
+# Beside an exported checkpoint, what no song needs: what makes codes and latents of music.
+QUANTIZER, ENCODER = "quantizer.safetensors", "encoder.safetensors"
 START = "start.pt"
 CODEC = "codec"
 Figures = dict[str, float]
@@ -64,29 +66,49 @@ def train_language_model(config: Config, run: Path, device: torch.device) -> Fig
     folder.mkdir(parents=True, exist_ok=True)
     if not (folder / TOKENIZER).exists():
         make_tokenizer(config).save(str(folder / TOKENIZER))
-    task = LanguageModelTask(config, load_quantizer(config, run).to(device), load_tokenizer(run))
+    tokenizer, start = load_tokenizer(run), None
+    if len(tokenizer.get_vocab()) > config.lm.text_vocab_size:
+        raise ValueError(
+            f"text_vocab_size is {config.lm.text_vocab_size}, but the tokenizer has {len(tokenizer.get_vocab())} tokens"
+        )
     if (folder / START).exists():
-        task.module.load_state_dict(torch.load(folder / START, map_location="cpu", weights_only=True))
+        start = torch.load(folder / START, map_location="cpu", weights_only=True)
+    if isinstance(config.language_model, GpuLanguageModel):
+        return train_on_gpu(config, load_quantizer(config, run).eval(), tokenizer, folder, device, start)
+    task = LanguageModelTask(config, load_quantizer(config, run).to(device), tokenizer)
+    if start is not None:
+        task.module.load_state_dict(start)
     return train(task, config.language_model, folder, config.seed, device)
 
 
-def start_from(config: Config, checkpoint: Path, run: Path) -> None:
-    """A new run whose language model goes on from an exported checkpoint, with the codec as it is there.
+def start_from(config: Config, checkpoint: Path, run: Path, take: str = "all") -> None:
+    """A new run that takes over of an exported checkpoint: "all", so that its language model goes on; the "codec", for
+    a language model from nothing; or the "autoencoder" alone, for other codes.
 
-    Its encoder is not exported, so autoencoder and flow cannot go on.
+    If the encoder was kept, stage autoencoder is finished in each case, and the flow may be trained anew.
     """
-    if (run / "language_model").exists():
-        raise ValueError(f"{run}: this run has a language model already")
-    for stage in ("rvq", "language_model"):
-        (run / stage).mkdir(parents=True)
-    quantizer = FeatureQuantizer(config)
-    load_weights(quantizer, load_file(checkpoint / QUANTIZER), checkpoint / QUANTIZER)
+    if any((run / stage).exists() for stage in STAGES):
+        raise ValueError(f"{run}: this run has begun already")
+    if (checkpoint / ENCODER).exists():
+        autoencoder = _exported_autoencoder(config, checkpoint)
+        (run / "autoencoder").mkdir(parents=True)
+        torch.save(autoencoder.state_dict(), run / "autoencoder" / FINAL)
+    elif take == "autoencoder":
+        raise FileNotFoundError(f"{checkpoint / ENCODER}: this checkpoint was exported without its encoder")
+    if take == "autoencoder":
+        return
+    quantizer = exported_quantizer(config, checkpoint)
+    (run / "rvq").mkdir(parents=True)
     torch.save(quantizer.state_dict(), run / "rvq" / FINAL)
     shutil.copytree(checkpoint / CODEC_FOLDER, run / CODEC)
+    if take == "codec":
+        return
+    (run / "language_model").mkdir()
     shutil.copy(checkpoint / TOKENIZER, run / "language_model" / TOKENIZER)
     torch.save(load_lm(checkpoint / lm_folder()).state_dict(), run / "language_model" / START)
 
 
+TAKE = ("all", "codec", "autoencoder")
 STAGES: dict[str, Callable[[Config, Path, torch.device], Figures]] = {
     "autoencoder": train_autoencoder,
     "rvq": train_rvq,
@@ -105,6 +127,11 @@ def load_quantizer(config: Config, run: Path) -> FeatureQuantizer:
     return _load(FeatureQuantizer(config), run / "rvq")
 
 
+def exported_quantizer(config: Config, checkpoint: Path) -> FeatureQuantizer:
+    """As `export` wrote it beside a checkpoint."""
+    return _exported(FeatureQuantizer(config), checkpoint / QUANTIZER)
+
+
 def load_tokenizer(run: Path) -> Tokenizer:
     """As stage `language_model` made it."""
     return Tokenizer.from_file(str(run / "language_model" / TOKENIZER))
@@ -112,7 +139,7 @@ def load_tokenizer(run: Path) -> Tokenizer:
 
 def assemble_codec(config: Config, run: Path) -> HeartCodec:
     """Stages autoencoder, rvq and flow in the codec that a checkpoint ships, or the one that the run started with."""
-    if (run / CODEC).exists():
+    if (run / CODEC).exists() and not (run / "flow").exists():
         return load_codec(run / CODEC)
     codec = HeartCodec(config.codec)
     codec.flow_matching = _load(FlowMatching(config.codec), run / "flow")
@@ -129,9 +156,25 @@ def assemble(config: Config, run: Path) -> Checkpoint:
 
 
 def export(config: Config, run: Path, out: Path, dtype: torch.dtype = torch.bfloat16) -> None:
-    """Writes the official layout, and beside it the quantizer."""
+    """Writes the official layout, and beside it the quantizer and, if the run has one, the wave encoder, in float32."""
     save_checkpoint(assemble(config, run), out, dtype)
     write_file(out / QUANTIZER, stored_tensors(load_quantizer(config, run), torch.float32))
+    (out / ENCODER).unlink(missing_ok=True)  # of another run
+    if (run / "autoencoder" / FINAL).exists():
+        write_file(out / ENCODER, stored_tensors(load_autoencoder(config, run).encoder, torch.float32))
+
+
+def _exported_autoencoder(config: Config, checkpoint: Path) -> WaveAutoencoder:
+    autoencoder = WaveAutoencoder(config.codec, config.autoencoder.encoder_width)
+    _exported(autoencoder.encoder, checkpoint / ENCODER)
+    decoder = load_codec(checkpoint / CODEC_FOLDER).scalar_model.decoder
+    load_weights(autoencoder.decoder, decoder.state_dict(), checkpoint / CODEC_FOLDER)
+    return autoencoder
+
+
+def _exported(module: nn.Module, path: Path) -> nn.Module:
+    load_weights(module, load_file(path), path)
+    return module
 
 
 def _load(module: nn.Module, folder: Path) -> nn.Module:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Generic, TypeVar
 
 import numpy as np
 
+from heartmula_train.music.lyrics import WORDS
 from heartmula_train.music.plan import SongPlan, draw_plan
 from heartmula_train.music.render import render
 from heartmula_train.stages.config import Config
@@ -18,14 +19,18 @@ _STARTING = 1 << 41
 Item = TypeVar("Item")
 
 
-def training_plan(config: Config, index: int, max_seconds: float | None = None) -> SongPlan:
+def training_plan(
+    config: Config, index: int, max_seconds: float | None = None, words: Sequence[str] = WORDS
+) -> SongPlan:
     """Song `index` of the training."""
-    return draw_plan(config.seed, index, config.songs.min_seconds, max_seconds or config.songs.max_seconds)
+    return draw_plan(config.seed, index, config.songs.min_seconds, max_seconds or config.songs.max_seconds, words)
 
 
-def held_out_plan(config: Config, index: int, max_seconds: float | None = None) -> SongPlan:
+def held_out_plan(
+    config: Config, index: int, max_seconds: float | None = None, words: Sequence[str] = WORDS
+) -> SongPlan:
     """A song that is only validated on."""
-    return training_plan(config, _HELD_OUT + index, max_seconds)
+    return training_plan(config, _HELD_OUT + index, max_seconds, words)
 
 
 def starting_plan(config: Config, index: int) -> SongPlan:
