@@ -27,7 +27,7 @@ enum class WeightType { kFloat32, kBFloat16 };
 
 struct ModelSettings {
   std::string model_path;                        ///< folder: HeartMuLa-oss-3B/, HeartCodec-oss/, tokenizer.json
-  std::string version = "3B";                    ///< HeartMuLa-oss-VERSION
+  std::string version = "3B";                    ///< the language model's size, or the name of a release or folder
   WeightType mula_type = WeightType::kBFloat16;  ///< of the language model
   WeightType codec_type = WeightType::kFloat32;
   bool lazy_load = false;  ///< one model in memory at a time
@@ -35,7 +35,11 @@ struct ModelSettings {
   /// Pins the threads, the calling one for the time of each call: "0-3,8" puts thread i on the i-th of these cpus,
   /// "fastest" on the fastest cores. Empty: the system places them.
   std::string cpus = {};
-  bool mlock = false;  ///< weights are locked in memory; an error if the system does not allow it
+  std::string mula_path = {};          ///< the language model's folder, instead of one in model_path
+  std::string codec_path = {};         ///< the codec's folder, likewise
+  std::string tokenizer = {};          ///< tokenizer.json, likewise
+  std::vector<std::string> lora = {};  ///< folders of PEFT adapters that are merged into the language model
+  bool mlock = false;                  ///< weights are locked in memory; an error if the system does not allow it
 };
 
 /// What the codec makes of codes. Defaults are the reference's.

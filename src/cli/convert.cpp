@@ -3,7 +3,7 @@
 
 #include <CLI/CLI.hpp>
 
-#include "base/error.h"
+#include "base/input.h"
 #include "cli/commands.h"
 #include "cli/interrupt.h"
 #include "cli/progress.h"
@@ -31,7 +31,7 @@ void add_convert(CLI::App& app, Run& run) {
       Converted converted;
       try {
         converted = convert_checkpoint(
-            model, options->save_path,
+            model, expand_home(options->save_path),
             [&](std::string_view stage, int64_t done, int64_t total, double seconds) {
               reporter.report(stage, done, total, seconds);
             },

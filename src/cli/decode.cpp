@@ -1,6 +1,7 @@
 // heartmula decode: codes to audio again.
 #include <CLI/CLI.hpp>
 
+#include "base/input.h"
 #include "cli/commands.h"
 #include "cli/interrupt.h"
 #include "cli/song_command.h"
@@ -19,7 +20,7 @@ void add_decode(CLI::App& app, Run& run) {
   command->callback([options, &run] {
     run = [options] {
       watch_signals();
-      return run_song_command(resolve_request(options->flags, CheckpointParts::kCodec, options->codes),
+      return run_song_command(resolve_request(options->flags, CheckpointParts::kCodec, expand_home(options->codes)),
                               CheckpointParts::kCodec, decode_song_file);
     };
   });

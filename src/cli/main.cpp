@@ -9,6 +9,7 @@
 #include <cerrno>
 #include <cstdio>
 #include <filesystem>
+#include <iostream>
 #include <memory>
 #include <new>
 #include <string_view>
@@ -19,17 +20,29 @@
 #include "base/error.h"
 #include "cli/commands.h"
 #include "cli/interrupt.h"
+#include "cli/progress.h"
+#include "cli/suggest.h"
 
 namespace heartmula {
 namespace {
 
 constexpr int kExitFailure = 1;
 constexpr int kExitUser = 2;
+constexpr const char* kDebugHelp = "Say more: tensors that nobody uses, choices made";
 
-int complain(const std::string& message, int code) {
-  std::fprintf(stderr, "heartmula: %s\n", escaped(message).c_str());
-  return code;
-}
+/// What ends a run that failed: a line, or an object where progress is objects, too.
+class Complaints {
+ public:
+  explicit Complaints(bool as_json) : as_json_(as_json) {}
+  int operator()(const std::string& message, int code) const {
+    const std::string text = as_json_ ? error_event(message, code) : "heartmula: " + escaped(message) + "\n";
+    std::fputs(text.c_str(), stderr);
+    return code;
+  }
+
+ private:
+  bool as_json_;
+};
 
 /// The message of a line of the log, whatever it quotes.
 class EscapedPayload : public spdlog::custom_flag_formatter {
@@ -48,16 +61,26 @@ void prepare_log() {
   spdlog::set_formatter(std::move(formatter));
 }
 
+std::vector<std::string> flags_of(const CLI::App& command) {
+  std::vector<std::string> flags;
+  for (const CLI::Option* option : command.get_options()) {
+    for (const std::string& name : option->get_lnames()) flags.push_back("--" + name);
+  }
+  return flags;
+}
+
 int run_program(int argc, char** argv) {
   prepare_process();
   prepare_log();
+  const bool as_json = asks_for_json_progress({argv, static_cast<size_t>(argc)});
+  if (as_json) log_as_json();
+  const Complaints complain(as_json);
 
   CLI::App app("Lyrics and tags to songs with HeartMuLa, on this machine.", "heartmula");
   app.set_version_flag("--version", std::string("heartmula ") + HEARTMULA_VERSION);
   app.require_subcommand(1);
   app.option_defaults()->multi_option_policy(CLI::MultiOptionPolicy::TakeLast);  // as heartlib's command line
   bool debug = false;
-  app.add_flag("--debug", debug, "Say more: tensors that nobody uses, choices made");
   Run run;
   add_generate(app, run);
   add_decode(app, run);
@@ -71,22 +94,31 @@ int run_program(int argc, char** argv) {
   add_bench(app, run);
   add_plan(app, run);
   add_first_logits(app, run);
-  const auto is_named = [&](const CLI::App* command) { return command->get_name() == argv[1]; };
+  app.add_flag("--debug", debug, kDebugHelp);
   const std::vector<CLI::App*> commands = app.get_subcommands([](CLI::App*) { return true; });
+  for (CLI::App* command : commands) command->add_flag("--debug", debug, kDebugHelp);
+  const auto is_named = [&](const CLI::App* command) { return command->get_name() == argv[1]; };
   if (argc > 1 && argv[1][0] != '-' && std::none_of(commands.begin(), commands.end(), is_named)) {
     return complain(fmt::format("unknown command \"{}\" (see heartmula --help)", argv[1]), kExitUser);
   }
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& error) {
-    if (error.get_exit_code() == 0) return app.exit(error);  // --help, --version
+    if (error.get_exit_code() == 0) {  // --help, --version
+      app.exit(error);
+      std::cout.flush();
+      return std::cout ? 0 : complain("standard output: cannot be written", kExitFailure);
+    }
     const std::vector<std::string> rest = app.remaining(true);
     if (app.get_subcommands().empty() && !rest.empty()) {
       return complain("there is no command " + rest.front() + " (see heartmula --help)", kExitUser);
     }
     const auto flag = std::find_if(rest.begin(), rest.end(), [](const std::string& word) { return word[0] == '-'; });
     if (flag != rest.end()) {
-      return complain(fmt::format("there is no flag {} (see heartmula {} --help)", *flag, argv[1]), kExitUser);
+      const std::string meant = suggestion(*flag, flags_of(*app.get_subcommands().front()));
+      return complain(fmt::format("there is no flag {}{} (see heartmula {} --help)", *flag,
+                                  meant.empty() ? "" : fmt::format("; did you mean {}?", meant), argv[1]),
+                      kExitUser);
     }
     return complain(std::string(error.what()) + " (see heartmula --help, or heartmula COMMAND --help)", kExitUser);
   }

@@ -1,12 +1,16 @@
 #include "cli/request_options.h"
 
 #include <spdlog/spdlog.h>
+#include <unistd.h>
 
 #include <filesystem>
+#include <memory>
+#include <span>
 #include <system_error>
 
 #include "base/error.h"
-#include "cli/progress.h"
+#include "base/file.h"
+#include "base/input.h"
 #include "song/codes_file.h"
 #include "text/text_source.h"
 
@@ -15,7 +19,8 @@ namespace {
 
 // heartlib's defaults lie in ./assets; where there is no such folder a song goes into the current one.
 std::string asset_path(const std::string& name) {
-  return std::filesystem::is_directory("assets") ? "./assets/" + name : name;
+  std::error_code ignored;
+  return std::filesystem::is_directory("assets", ignored) ? "./assets/" + name : name;
 }
 
 /// What --lyrics FILE_OR_TEXT or --lyrics_text TEXT come to, or heartlib's default file.
@@ -27,33 +32,50 @@ std::string song_text(const std::string& flag, const std::optional<std::string>&
   if (literal) return *literal;
   if (value || std::filesystem::is_regular_file(default_file, ignored)) {
     const std::string& source = value ? *value : default_file;
-    if (std::filesystem::is_regular_file(source, ignored)) inputs.push_back({"--" + flag, source});
+    const std::filesystem::path path = expand_home(source);
+    if (input_kind(path) == InputKind::kFile) inputs.push_back({"--" + flag, path});
     return read_text_argument("--" + flag, source);
   }
   throw user_error("--{} is missing: a file or the text itself{}", flag,
                    flag == "lyrics" ? "; --lyrics_text \"\" makes an instrumental song" : "");
 }
 
+/// Codes that come through a stream are needed twice: they go into a file, which `resolved` keeps as long as it lives.
+std::filesystem::path regular_codes(const std::filesystem::path& codes, ResolvedRequest& resolved) {
+  if (codes.empty() || input_kind(codes) != InputKind::kStream) return codes;
+  const std::string bytes = read_input(codes);
+  std::error_code error;
+  std::filesystem::path folder = std::filesystem::temp_directory_path(error);
+  if (error) folder = "/tmp";
+  const std::filesystem::path path = folder / fmt::format("heartmula-{}.input.safetensors", ::getpid());
+  AtomicFile file(path);
+  file.write(std::as_bytes(std::span(bytes)));
+  file.commit(/*sync=*/false);
+  resolved.temporary = std::shared_ptr<const void>(nullptr, [path](const void*) {
+    std::error_code ignored;
+    std::filesystem::remove(path, ignored);
+  });
+  return path;
+}
+
 }  // namespace
 
-ResolvedRequest resolve_request(const SettingFlags& flags, CheckpointParts parts, const std::string& codes) {
+ResolvedRequest resolve_request(const SettingFlags& flags, CheckpointParts parts, const std::filesystem::path& codes) {
   Request defaults;
   defaults.output.save_path = asset_path("output.mp3");
-  const ProgressMode mode = parse_progress_mode(flags.word("progress").value_or(defaults.run.progress));
-  if (mode == ProgressMode::kNone || mode == ProgressMode::kJson) spdlog::set_level(spdlog::level::err);
-
+  const auto given_path = [&](const char* name) { return expand_home(flags.word(name).value_or("")); };
   ResolvedRequest resolved;
   StoredRequest stored{.request = defaults};
   bool has_texts = false;
-  const std::string load_codes = codes.empty() ? flags.word("load_codes").value_or("") : codes;
-  if (const std::optional<std::string> file = flags.word("request")) {
-    stored = read_request(*file, defaults);
-    resolved.inputs.push_back({"--request", *file});
+  const std::filesystem::path load_codes = regular_codes(codes.empty() ? given_path("load_codes") : codes, resolved);
+  if (const std::filesystem::path file = given_path("request"); !file.empty()) {
+    stored = read_request(file, defaults);
+    resolved.inputs.push_back({"--request", file});
     has_texts = true;
   } else if (!load_codes.empty()) {
-    const std::string json = read_codes(load_codes).request_json;
+    const std::string json = read_codes(load_codes).origin.request_json;
     has_texts = !json.empty();
-    if (has_texts) stored.request = parse_request(json, load_codes, defaults).request;
+    if (has_texts) stored.request = parse_request(json, load_codes.string(), defaults).request;
     stored.was_made = true;
     stored.request.song.continue_from_ms.reset();
   }
@@ -65,7 +87,8 @@ ResolvedRequest resolve_request(const SettingFlags& flags, CheckpointParts parts
   Request& request = resolved.request;
   request = stored.request;
   flags.apply(request);
-  if (!codes.empty()) request.song.load_codes = codes;
+  if (!load_codes.empty()) request.song.load_codes = load_codes.string();
+  if (request.output.save_path == "-") request.output.save_path = "/dev/stdout";
   const auto is_taken = [](const auto& check) {
     try {
       check();
@@ -92,6 +115,9 @@ ResolvedRequest resolve_request(const SettingFlags& flags, CheckpointParts parts
     };
     request.song.lyrics = text("lyrics", stored.request.song.lyrics, request.run.lyrics_text);
     request.song.tags = text("tags", stored.request.song.tags, request.run.tags_text);
+    if (request.song.lyrics.find_first_not_of(" \t\r\n") == std::string::npos) {
+      spdlog::info("there are no lyrics: the song is instrumental");
+    }
   }
   return resolved;
 }

@@ -7,8 +7,12 @@
 #include <filesystem>
 #include <nlohmann/json.hpp>
 #include <optional>
+#include <utility>
+#include <vector>
 
 #include "base/error.h"
+#include "base/file.h"
+#include "base/output_lock.h"
 #include "cli/commands.h"
 #include "cli/interrupt.h"
 #include "cli/progress.h"
@@ -34,11 +38,16 @@ int run_song_command(const ResolvedRequest& resolved, CheckpointParts parts, Mak
   if (request.run.json && std::filesystem::path(request.output.save_path).lexically_normal() == "/dev/stdout") {
     throw user_error("--json prints on standard output, and --save_path /dev/stdout puts the song there: choose one");
   }
+  if (request.run.json) check_standard_output();
   validate(request);
-  check_outputs(request, resolved.inputs,
-                find_checkpoint(request.checkpoint.model_path, request.checkpoint.version, parts));
+  check_outputs(request, resolved.inputs, find_checkpoint(request.checkpoint, parts));
   ProgressReporter reporter(parse_progress_mode(request.run.progress));
   const bool silent = reporter.mode() == ProgressMode::kNone || reporter.mode() == ProgressMode::kJson;
+  std::vector<OutputLock> locks;
+  for (const auto& [flag, path] :
+       {std::pair("--profile", request.run.profile), std::pair("--spectrogram", request.run.spectrogram)}) {
+    if (!path.empty() && check_writable(path) == OutputKind::kRegular) locks.emplace_back(path, flag);
+  }
   std::optional<Profile> profile;
   if (!request.run.profile.empty()) {
     profile.emplace(request.run.profile, DeviceLimits::measure(request.machine.threads, request.machine.cpus));

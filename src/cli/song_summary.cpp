@@ -5,11 +5,20 @@
 #include <cstdint>
 #include <nlohmann/json.hpp>
 
+#include "base/message.h"
+#include "cli/progress.h"
+
 namespace heartmula {
 namespace {
 
-double megabytes(const nlohmann::json& bytes) {
-  return bytes.get<double>() * 1e-6;
+std::string megabytes(const nlohmann::json& bytes) {
+  return bytes.is_null() ? "unknown" : fmt::format("{:.0f} MB", bytes.get<double>() * 1e-6);
+}
+
+std::string model_name(const nlohmann::json& model) {
+  std::string name = escaped(model["name"].get<std::string>());
+  if (model.contains("lora")) name += fmt::format(" with {}", model["lora"].dump());
+  return fmt::format("{} ({})", name, model["fingerprint"].get<std::string>());
 }
 
 }  // namespace
@@ -20,20 +29,20 @@ std::string song_summary(const nlohmann::json& json) {
   const nlohmann::json& seconds = result["seconds"];
   const nlohmann::json& factor = result["real_time_factor"];
   std::string text =
-      fmt::format("{}: {:.2f} s of music, {} frames, seed {}", request["save_path"].get<std::string>(),
+      fmt::format("{}: {:.2f} s of music, {} frames, seed {}", escaped(request["save_path"].get<std::string>()),
                   result["duration_s"].get<double>(), result["frames"].get<int64_t>(), request["seed"].get<uint64_t>());
   if (result.contains("stop_reason")) {
     const bool eos = result["stop_reason"] == "eos";
     text += eos ? ", ended by the model" : ", ended by --max_audio_length_ms";
   }
-  text += fmt::format("\n  load {:.1f} s", seconds["load"].get<double>());
+  const auto duration = [&](const char* stage) { return duration_text(seconds[stage].get<double>()); };
+  text += "\n  load " + duration("load");
   if (seconds.contains("frames")) {
-    text += fmt::format(", frames {:.1f} s (real-time factor {:.2f})", seconds["frames"].get<double>(),
-                        factor["frames"].get<double>());
+    text += fmt::format(", frames {} (real-time factor {:.2f})", duration("frames"), factor["frames"].get<double>());
   }
-  text += fmt::format(", codec {:.1f} s ({:.2f}), in all {:.1f} s ({:.2f}), on {}", seconds["codec"].get<double>(),
-                      factor["codec"].get<double>(), seconds["total"].get<double>(), factor["total"].get<double>(),
-                      result["device"].get<std::string>());
+  text +=
+      fmt::format(", codec {} ({:.2f}), in all {} ({:.2f}), on {}", duration("codec"), factor["codec"].get<double>(),
+                  duration("total"), factor["total"].get<double>(), result["device"].get<std::string>());
   if (result.contains("limits")) {
     const nlohmann::json& limits = result["limits"];
     text += fmt::format("\n  of the machine's limit ({:.1f} GB/s; {:.0f} GFLOP/s in f32, {:.0f} in bf16):",
@@ -49,11 +58,15 @@ std::string song_summary(const nlohmann::json& json) {
     const double gain = result["overlap"]["gain"];
     if (gain > 1) text += fmt::format(" ({:.2f} times as fast as one after the other while both ran)", gain);
   }
-  text += fmt::format("\n  peak memory {:.0f} MB (planned {:.0f} MB), level peak {:.3f}, rms {:.4f}",
+  text += fmt::format("\n  peak memory {} (planned {}), level peak {:.3f}, rms {:.4f}",
                       megabytes(result["peak_memory_bytes"]), megabytes(result["memory_plan"]["peak_bytes"]),
                       result["sample_peak"].get<double>(), result["rms"].get<double>());
+  if (result["checkpoint"].contains("language_model")) {
+    text += "\n  language model " + model_name(result["checkpoint"]["language_model"]);
+  }
+  text += "\n  codec " + model_name(result["checkpoint"]["codec"]);
   for (const nlohmann::json& warning : result["warnings"]) {
-    text += fmt::format("\n  warning: {}", warning.get<std::string>());
+    text += fmt::format("\n  warning: {}", escaped(warning.get<std::string>()));
   }
   return text;
 }

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "base/error.h"
+#include "tensor/tensor_check.h"
 
 namespace heartmula {
 
@@ -76,6 +77,11 @@ void SongDecoder::decode_window() {
   ++window_;
 }
 
+void SongDecoder::check_finite(std::span<const float> values, const char* what) const {
+  if (all_finite(values)) return;
+  throw failure("{} are not all numbers: are the weights beside {} whole?", what, codec_.config.source);
+}
+
 void SongDecoder::make_latents() {
   const int64_t song = static_cast<int64_t>(frames_.size());
   std::vector<int32_t> ids;
@@ -95,8 +101,9 @@ void SongDecoder::make_latents() {
                  if (progress_) progress_(window_, done, steps + 1);
                });
   ops_.copy(context_, latents_.slice_rows(kWindowLatents - kContextLatents, kContextLatents));
+  ops_.download(host_latents_, latents_);
+  check_finite(host_latents_, "the flow's latents");
   if (tap_) {
-    ops_.download(host_latents_, latents_);
     tap_(window_, host_latents_);
     ops_.upload(latents_, host_latents_);
   }
@@ -105,6 +112,7 @@ void SongDecoder::make_latents() {
 void SongDecoder::make_samples(int64_t channel, std::span<float> samples) {
   const int64_t width = codec_.config.latent_dim;
   codec_.wave.forward(ops_, samples, latents_.slice_cols(channel * width, width), *wave_state_);
+  check_finite(samples, "the wave decoder's samples");
 }
 
 }  // namespace heartmula

@@ -64,6 +64,8 @@ class SongDecoder {
 
  private:
   void decode_window();
+  /// Throws Error(kFailure) that names the stage and where its weights are.
+  void check_finite(std::span<const float> values, const char* what) const;
   void make_latents();
   void make_samples(int64_t channel, std::span<float> samples);
 

@@ -19,6 +19,10 @@ Frame next_frame(LmSession& session, Sampler& sampler, uint32_t index, int64_t a
 
 }  // namespace
 
+int64_t longest_audio_ms(const LmConfig& config, const Prompt& prompt) {
+  return (config.backbone.max_seq_len - static_cast<int64_t>(prompt.text_ids.size())) * kFrameMs;
+}
+
 int64_t required_context(const LmConfig& config, const Prompt& prompt, const FrameLoopSettings& settings) {
   const auto prompt_length = static_cast<int64_t>(prompt.text_ids.size());
   const int64_t needed = prompt_length + settings.max_frames() - 1;  // the last frame is never fed
@@ -31,7 +35,7 @@ int64_t required_context(const LmConfig& config, const Prompt& prompt, const Fra
     throw user_error(
         "a prompt of {} tokens and {} frames exceed the model's context of {}: shorten the lyrics or use "
         "--max_audio_length_ms {} or less",
-        prompt_length, settings.max_frames() - 1, context, (context - prompt_length) * kFrameMs);
+        prompt_length, settings.max_frames() - 1, context, longest_audio_ms(config, prompt));
   }
   for (const int32_t id : prompt.text_ids) {
     if (id >= 0 && id < config.text_vocab_size) continue;

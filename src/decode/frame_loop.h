@@ -12,12 +12,15 @@
 
 namespace heartmula {
 
+inline constexpr int64_t kDefaultAudioLengthMs = 240000;
+
 struct FrameLoopSettings {
   SamplingSettings sampling;
-  int64_t max_audio_length_ms = 240000;  // at most max_audio_length_ms / 80 + 1 frames, as in the reference
-  int32_t audio_eos_id = 0;              // a frame with a code from here on ends the song
-  int64_t min_audio_length_ms = 0;       // the song does not end by itself before
-  bool ignore_eos = false;               // nor at all: it is as long as it may be
+  int64_t max_audio_length_ms =
+      kDefaultAudioLengthMs;        // at most max_audio_length_ms / 80 + 1 frames, as in the reference
+  int32_t audio_eos_id = 0;         // a frame with a code from here on ends the song
+  int64_t min_audio_length_ms = 0;  // the song does not end by itself before
+  bool ignore_eos = false;          // nor at all: it is as long as it may be
 
   int64_t max_frames() const { return max_audio_length_ms / kFrameMs + 1; }
   int64_t min_frames() const { return ignore_eos ? max_frames() : (min_audio_length_ms + kFrameMs - 1) / kFrameMs; }
@@ -26,6 +29,9 @@ struct FrameLoopSettings {
 /// Positions of the backbone that prompt and frames need. Throws Error(kUser) if they exceed the model's context, or if
 /// the model has no embedding for a token of the prompt.
 int64_t required_context(const LmConfig& config, const Prompt& prompt, const FrameLoopSettings& settings);
+
+/// The longest song after this prompt, as --max_audio_length_ms.
+int64_t longest_audio_ms(const LmConfig& config, const Prompt& prompt);
 
 /// Throws Error(kUser) that begins with `name` if the model does not know a code of `frames`.
 void check_codes(const LmConfig& config, std::span<const Frame> frames, const std::string& name);

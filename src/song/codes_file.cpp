@@ -46,9 +46,11 @@ Codes checked_codes(const SafetensorsFile& file) {
   } else {
     throw user_error("{}: codes is {}, but must be I32 or I64", name, dtype_name(tensor->dtype));
   }
-  if (const auto request = file.metadata().find("request"); request != file.metadata().end()) {
-    codes.request_json = request->second;
-  }
+  const auto metadata = [&](const char* key) {
+    const auto found = file.metadata().find(key);
+    return found == file.metadata().end() ? std::string() : found->second;
+  };
+  codes.origin = {metadata("request"), metadata("language_model"), metadata("codec")};
   return codes;
 }
 
@@ -62,8 +64,8 @@ Codes parse_codes(std::span<const std::byte> bytes, const std::string& name) {
   return checked_codes(SafetensorsFile::parse(bytes, name));
 }
 
-CodesWriter::CodesWriter(std::filesystem::path path, std::string request_json, std::vector<Frame> begin)
-    : path_(std::move(path)), request_json_(std::move(request_json)), frames_(std::move(begin)) {
+CodesWriter::CodesWriter(std::filesystem::path path, CodesOrigin origin, std::vector<Frame> begin)
+    : path_(std::move(path)), origin_(std::move(origin)), frames_(std::move(begin)) {
   if (check_writable(path_) != OutputKind::kRegular) {
     throw user_error("{}: codes can only be saved in a regular file", path_.string());
   }
@@ -96,7 +98,10 @@ void CodesWriter::save(bool sync) {
   const TensorToWrite codes = {
       "codes", DType::kI32, {static_cast<int64_t>(frames_.size()), kCodebooks}, std::as_bytes(std::span(frames_))};
   AtomicFile file(path_);
-  file.write(encode_safetensors({&codes, 1}, {{"format", kFormat}, {"request", request_json_}}));
+  file.write(encode_safetensors({&codes, 1}, {{"format", kFormat},
+                                              {"request", origin_.request_json},
+                                              {"language_model", origin_.language_model},
+                                              {"codec", origin_.codec}}));
   file.commit(sync);
 }
 

@@ -1,5 +1,5 @@
 // The codes of a song on disk: a safetensors file with the tensor `codes`, I32 [frames, 8], and the request that made
-// them as JSON in its metadata.
+// them as JSON in its metadata, with the fingerprints of the models.
 #pragma once
 
 #include <chrono>
@@ -13,9 +13,17 @@
 
 namespace heartmula {
 
+/// What codes are to a program: the request that made them, and the fingerprints of the models that it was made with.
+/// Empty where nothing is known.
+struct CodesOrigin {
+  std::string request_json;
+  std::string language_model;
+  std::string codec;
+};
+
 struct Codes {
   std::vector<Frame> frames;
-  std::string request_json;  ///< empty if the file has none
+  CodesOrigin origin;
 };
 
 /// A tensor of I32 or I64, [frames, 8]; every code is checked to be at least 0 and below kCodeLimit, which is far above
@@ -32,7 +40,7 @@ class CodesWriter {
  public:
   /// `begin`: frames from an earlier run that the song begins with. Writes nothing yet. Throws Error(kUser) if `path`
   /// cannot be written, or is a pipe or a device.
-  CodesWriter(std::filesystem::path path, std::string request_json, std::vector<Frame> begin = {});
+  CodesWriter(std::filesystem::path path, CodesOrigin origin, std::vector<Frame> begin = {});
 
   /// Replaces the file by one with this frame, too. Throws Error(kFailure) "PATH: No space left on device"; the file
   /// before stays, and finish() knows nothing of the frame.
@@ -46,7 +54,7 @@ class CodesWriter {
   void save(bool sync);
 
   std::filesystem::path path_;
-  std::string request_json_;
+  CodesOrigin origin_;
   std::vector<Frame> frames_;
   std::chrono::steady_clock::time_point last_sync_;
 };

@@ -26,9 +26,12 @@ nlohmann::json inspect_codes(const fs::path& path) {
                          {"path", path.string()},
                          {"frames", frames},
                          {"duration_s", static_cast<double>(frames * kFrameMs) * 1e-3}};
-  if (!codes.request_json.empty()) {
-    json["request"] = nlohmann::json::parse(codes.request_json, nullptr, false);
+  if (!codes.origin.request_json.empty()) {
+    json["request"] = nlohmann::json::parse(codes.origin.request_json, nullptr, false);
     if (json["request"].is_discarded()) throw user_error("{}: the request in it is not JSON", path.string());
+  }
+  if (!codes.origin.language_model.empty()) {
+    json["fingerprints"] = {{"language_model", codes.origin.language_model}, {"codec", codes.origin.codec}};
   }
   return json;
 }

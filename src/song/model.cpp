@@ -37,7 +37,8 @@ struct Model::State {
 
   explicit State(const ModelSettings& s)
       : settings(s),
-        models({.checkpoint = {s.model_path, s.version, to_dtype(s.mula_type), to_dtype(s.codec_type)},
+        models({.checkpoint = {s.model_path, s.version, to_dtype(s.mula_type), to_dtype(s.codec_type), s.mula_path,
+                               s.codec_path, s.tokenizer, s.lora},
                 .machine = {.lazy_load = s.lazy_load, .threads = s.threads, .cpus = s.cpus, .mlock = s.mlock}},
                CheckpointParts::kAll, nullptr) {}
 

@@ -2,19 +2,20 @@
 
 #include <nlohmann/json.hpp>
 #include <random>
+#include <system_error>
 #include <utility>
 
+#include "audio/tags.h"
 #include "base/error.h"
-#include "base/file.h"
+#include "base/input.h"
 #include "base/json_fields.h"
-#include "base/same_file.h"
 #include "song/settings.h"
 
 namespace heartmula {
 
 FrameLoopSettings SongSettings::frame_loop(int32_t audio_eos_id) const {
   return {.sampling = {topk, static_cast<float>(temperature), static_cast<float>(cfg_scale)},
-          .max_audio_length_ms = max_audio_length_ms,
+          .max_audio_length_ms = max_audio_length_ms.value_or(kDefaultAudioLengthMs),
           .audio_eos_id = audio_eos_id};
 }
 
@@ -32,28 +33,19 @@ uint64_t random_seed() {
 
 void check_settings(const Request& request) {
   for (const Setting& setting : settings_table()) setting.type->check(request, setting.flag(), setting.hint);
-  if (request.checkpoint.model_path.empty()) {
-    throw user_error("--model_path is missing: the folder with the checkpoint");
-  }
 }
 
 void validate(const Request& r) {
+  std::error_code ignored;
   check_settings(r);
   if (r.song.continue_from_ms && r.song.load_codes.empty()) {
     throw user_error("--continue_from_ms needs --load_codes: the codes to go on from");
   }
+  if (r.run.no_clobber && std::filesystem::exists(std::filesystem::status(r.output.save_path, ignored))) {
+    throw user_error("{}: is there already, and --no_clobber was given", r.output.save_path);
+  }
   if (r.output.save_path.empty()) throw user_error("--save_path is empty: where shall the song go?");
   resolve_sample_format(r.output.resolved_format(), r.output.sample_format);
-  const std::string sidecar = r.output.save_path + ".json";
-  for (const auto& [flag, path] :
-       {std::pair("--load_codes", r.song.load_codes), std::pair("--save_codes", r.output.save_codes)}) {
-    if (same_file(path, r.output.save_path)) {
-      throw user_error("{} and --save_path are the same file: {}", flag, path);
-    }
-    if (same_file(path, sidecar)) {
-      throw user_error("{} is the file that describes the song beside --save_path: {}", flag, path);
-    }
-  }
 }
 
 nlohmann::json to_json(const Request& request) {
@@ -81,7 +73,15 @@ StoredRequest parse_request(std::string_view text, const std::string& name, Requ
 }
 
 StoredRequest read_request(const std::filesystem::path& path, Request defaults) {
-  return parse_request(read_file(path), path.string(), std::move(defaults));
+  if (input_kind(path) != InputKind::kStream) {
+    if (const std::optional<std::string> json = read_request_json(path)) {
+      StoredRequest stored = parse_request(*json, path.string(), std::move(defaults));
+      stored.was_made = true;
+      return stored;
+    }
+  }
+  const std::string name = path == "-" ? "standard input" : path.string();
+  return parse_request(read_input(path), name, std::move(defaults));
 }
 
 }  // namespace heartmula

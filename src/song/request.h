@@ -21,11 +21,12 @@ struct SongSettings {
   std::string lyrics;  // the text itself; empty for an instrumental song
   std::string tags;    // the text itself
   std::string title;
-  int64_t max_audio_length_ms = 240000;
+  std::optional<int64_t> max_audio_length_ms;  // what fits, if not given; resolved before the work begins
   int64_t topk = 50;
   double temperature = 1.0;
   double cfg_scale = 1.5;
   std::optional<uint64_t> seed;             // resolved (and stored) before the work begins
+  std::string muq_embed;                    // a file with a style vector, or empty
   std::string load_codes;                   // a codes file to go on from, or empty
   std::optional<int64_t> continue_from_ms;  // how much of it to keep; all of it if not given
 
@@ -36,7 +37,9 @@ struct OutputSettings {
   std::string save_path = "output.wav";
   std::optional<AudioFormat> format;  // by the extension of save_path if not given
   std::optional<SampleFormat> sample_format;
-  std::string save_codes;  // where the codes stay for good, or empty
+  std::string save_codes;    // where the codes stay for good, or empty
+  int64_t fade_out_ms = 0;   // of a song that ends by its length
+  bool no_metadata = false;  // the audio file holds music alone
 
   AudioFormat resolved_format() const { return format ? *format : audio_format_of(save_path); }
 };
@@ -50,6 +53,7 @@ struct RunSettings {
   std::string profile;      // a trace goes there, or empty
   std::string spectrogram;  // a picture goes there, or empty
   bool json = false;
+  bool no_clobber = false;  // a song that is there is not written over
 };
 
 /// Names and defaults are those of heartlib's command line (its flags are the JSON's fields), where it has them.
@@ -68,7 +72,7 @@ struct Request {
 /// From the system's entropy.
 uint64_t random_seed();
 
-/// Every setting by itself, and that there is a checkpoint. Throws Error(kUser) with the flag's name, its value and
+/// Every setting by itself. Throws Error(kUser) with the flag's name, its value and
 /// what it may be.
 void check_settings(const Request& request);
 /// The same, and what settings have to do with each other: all that can be known of a song before any work.
@@ -79,11 +83,12 @@ nlohmann::json to_json(const Request& request);
 /// A request from a file.
 struct StoredRequest {
   Request request;
-  bool was_made = false;  // it is that of a song: a sidecar
+  bool was_made = false;  // it is that of a song: from a sidecar or an audio file
 };
 /// Of a request, or of a song's sidecar that holds one. Settings that are missing keep their defaults; an unknown one
 /// is an error.
 StoredRequest parse_request(std::string_view text, const std::string& name, Request defaults = {});
+/// The same of a file, or of a stream ("-" is the standard input); an audio file holds the request that made it.
 StoredRequest read_request(const std::filesystem::path& path, Request defaults = {});
 
 }  // namespace heartmula

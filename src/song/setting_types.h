@@ -18,7 +18,9 @@
 #include <vector>
 
 #include "base/error.h"
+#include "base/input.h"
 #include "song/settings.h"
+#include "text/text_source.h"
 #include "text/unicode.h"
 
 namespace heartmula {
@@ -110,11 +112,25 @@ class Text : public Base<Field> {
   std::string placeholder_;
 };
 
+/// What is sung or told: nothing but text.
+template <typename Field>
+class SongText final : public Text<Field> {
+ public:
+  using Text<Field>::Text;
+  void check(const Request& request, const std::string& where, const std::string&) const override {
+    const auto& text = this->at(request);
+    if (has_value(text)) check_song_text(where, value_of(text));
+  }
+};
+
 /// A file or folder; stored only if there is one.
 template <typename Field>
 class Path final : public Text<Field> {
  public:
   using Text<Field>::Text;
+  void parse(Request& request, const std::string& word, const std::string&) const override {
+    this->at(request) = expand_home(word).string();
+  }
   bool names_files() const override { return true; }
   nlohmann::json get(const Request& request) const override {
     const std::string& path = this->at(request);
@@ -321,7 +337,7 @@ class Paths final : public Base<Field> {
     if (!value.is_array()) throw user_error("{} must be a list of strings, not {}", where, value.dump());
     for (const nlohmann::json& path : value) {
       if (!path.is_string()) throw user_error("{} must be a list of strings, not {}", where, value.dump());
-      paths.push_back(path.get<std::string>());
+      paths.push_back(expand_home(path.get<std::string>()).string());
     }
     this->at(request) = paths;
   }
@@ -339,6 +355,10 @@ class Paths final : public Base<Field> {
 template <typename Field>
 std::shared_ptr<const SettingType> text(Field field, std::string placeholder = "TEXT") {
   return std::make_shared<Text<Field>>(field, std::move(placeholder));
+}
+template <typename Field>
+std::shared_ptr<const SettingType> song_text(Field field, std::string placeholder = "TEXT") {
+  return std::make_shared<SongText<Field>>(field, std::move(placeholder));
 }
 template <typename Field>
 std::shared_ptr<const SettingType> path(Field field, std::string placeholder = "FILE") {

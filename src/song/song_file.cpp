@@ -1,18 +1,24 @@
 #include "song/song_file.h"
 
 #include <fmt/format.h>
+#include <spdlog/spdlog.h>
 
+#include <algorithm>
 #include <chrono>
 #include <exception>
 #include <new>
 #include <nlohmann/json.hpp>
+#include <optional>
 #include <string_view>
 #include <system_error>
 #include <utility>
 
 #include "base/cpu_info.h"
 #include "base/error.h"
+#include "base/message.h"
+#include "base/output_lock.h"
 #include "checkpoint/memory_plan.h"
+#include "lm/muq_embed.h"
 #include "song/codes_file.h"
 #include "song/outputs.h"
 #include "song/settings.h"
@@ -29,13 +35,24 @@ using Clock = std::chrono::steady_clock;
 constexpr double kFrameSeconds = 1e-3 * kFrameMs;
 
 // Whether the codes are the beginning of what `request` makes without them: then it goes on as if never interrupted.
-bool is_beginning_of(const Codes& codes, const Request& request) {
-  if (codes.request_json.empty() || request.song.continue_from_ms) return false;
-  Request made = parse_request(codes.request_json, request.song.load_codes).request;
+bool is_beginning_of(const Codes& codes, const Request& request, const ModelIdentity& model) {
+  const CodesOrigin& origin = codes.origin;
+  if (origin.request_json.empty() || request.song.continue_from_ms) return false;
+  if (origin.language_model != model.fingerprint) return false;
+  Request made = parse_request(origin.request_json, request.song.load_codes).request;
   if (!made.song.load_codes.empty()) return false;
   made.song.load_codes = request.song.load_codes;
   made.song.max_audio_length_ms = request.song.max_audio_length_ms;  // the longer song begins as the shorter one
-  return made.checkpoint.model_path == request.checkpoint.model_path && same_codes(made, request);
+  return same_codes(made, request);
+}
+
+// A warning if the codes are those of another model.
+void compare_origin(const std::string& codes, const std::string& made_by, const char* model,
+                    const ModelIdentity& identity, std::vector<std::string>& notes) {
+  if (made_by.empty() || made_by == identity.fingerprint) return;
+  notes.push_back(message("{}: made with another {} ({}) than {} ({})", codes, model, made_by, identity.name,
+                          identity.fingerprint));
+  spdlog::warn(notes.back());
 }
 
 // The frames that a song begins with.
@@ -48,12 +65,12 @@ std::vector<Frame> kept_frames(const Request& request, std::vector<Frame> frames
   }
   frames.resize(static_cast<size_t>(keep));
   check_codes(config, frames, request.song.load_codes);
-  const int64_t most = request.song.max_audio_length_ms / kFrameMs + 1;
+  const int64_t most = *request.song.max_audio_length_ms / kFrameMs + 1;
   if (keep > most) {
     throw user_error(
         "{} keeps {} ms, more than --max_audio_length_ms {} for the whole song; raise it, or use "
         "--continue_from_ms",
-        request.song.load_codes, keep * kFrameMs, request.song.max_audio_length_ms);
+        request.song.load_codes, keep * kFrameMs, *request.song.max_audio_length_ms);
   }
   return frames;
 }
@@ -108,11 +125,19 @@ ProgressSink progress_with_profile(const SongFileHooks& hooks) {
   };
 }
 
-AudioSink audio_sink(SongOutput& output, const SongFileHooks& hooks) {
-  return [&](std::span<const float> left, std::span<const float> right) {
-    output.write(left, right);
-    if (hooks.audio) hooks.audio(left, right);
-  };
+AudioSink audio_sink(SongOutput& output) {
+  return [&](std::span<const float> left, std::span<const float> right) { output.write(left, right); };
+}
+
+// A length that nobody gave is cut to what the model can hold.
+void resolve_length(Request& request, const LmConfig& config, const Prompt& prompt, std::vector<std::string>& notes) {
+  if (request.song.max_audio_length_ms) return;
+  const int64_t longest = longest_audio_ms(config, prompt);
+  request.song.max_audio_length_ms = std::min(kDefaultAudioLengthMs, std::max<int64_t>(longest, 0));
+  if (longest >= kDefaultAudioLengthMs) return;
+  notes.push_back(fmt::format("the song is at most {:.1f} s long: the model's context holds no more",
+                              static_cast<double>(longest) * 1e-3));
+  spdlog::warn(notes.back());
 }
 
 double seconds_since(Clock::time_point begin) {
@@ -126,22 +151,30 @@ nlohmann::json make_song_file(Request request, const SongFileHooks& hooks, const
   validate(request);
   if (!request.song.seed) request.song.seed = random_seed();
   Models models(model_options(request, hooks), CheckpointParts::kAll, cancel);
-  const Prompt prompt = make_prompt(models.tokenizer(), models.gen_config(), request.song.tags, request.song.lyrics);
-  const int64_t context =
-      required_context(models.lm_config(), prompt, request.song.frame_loop(models.gen_config().audio_eos_id));
+  const LmConfig& config = models.lm_config();
+  Prompt prompt = make_prompt(models.tokenizer(), models.gen_config(), request.song.tags, request.song.lyrics);
+  if (!request.song.muq_embed.empty()) prompt.muq_embed = read_muq_embed(request.song.muq_embed, config.muq_dim);
+  std::vector<std::string> notes;
+  resolve_length(request, config, prompt, notes);
+  const int64_t context = required_context(config, prompt, request.song.frame_loop(models.gen_config().audio_eos_id));
   std::vector<Frame> begin;
   std::string unfinished;  // codes of this very song from a run that was interrupted
   if (!request.song.load_codes.empty()) {
     Codes loaded = read_codes(request.song.load_codes);
-    const bool is_beginning = is_beginning_of(loaded, request);
-    begin = kept_frames(request, std::move(loaded.frames), models.lm_config());
+    const bool is_beginning = is_beginning_of(loaded, request, models.lm_identity());
+    compare_origin(request.song.load_codes, loaded.origin.language_model, "language model", models.lm_identity(),
+                   notes);
+    begin = kept_frames(request, std::move(loaded.frames), config);
     if (is_beginning) unfinished = std::exchange(request.song.load_codes, {});
   }
-  SongOutput output(request, cancel);
+  SongOutput output(request, hooks.audio, cancel);
   const MemoryPlan plan = checked_plan(models, request, context, hooks);
 
   const fs::path codes = prepare_codes_path(request, output.is_stream(), unfinished);
-  CodesWriter writer(codes, to_json(request).dump(), begin);
+  std::optional<OutputLock> codes_lock;  // codes beside the song are guarded by its lock
+  if (!request.output.save_codes.empty()) codes_lock.emplace(codes, "--save_codes");
+  CodesWriter writer(
+      codes, {to_json(request).dump(), models.lm_identity().fingerprint, models.codec_identity().fingerprint}, begin);
   int64_t frames = 0;  // in the file of this run
   try {
     const SongHooks song_hooks = {
@@ -151,12 +184,13 @@ nlohmann::json make_song_file(Request request, const SongFileHooks& hooks, const
               writer.append(frame);
               frames = index + 1;
             },
-        .audio = audio_sink(output, hooks),
+        .audio = audio_sink(output),
     };
     const SongOutcome outcome = generate_song(models, request, prompt, begin, song_hooks, cancel);
+    output.end(outcome.stop_reason == StopReason::kLength);
     nlohmann::json json = {
         {"request", to_json(request)},
-        {"result", result_of(outcome, output, plan, outcome.stop_reason, seconds_since(start), models)}};
+        {"result", result_of(outcome, output, plan, outcome.stop_reason, seconds_since(start), models, notes)}};
     output.finish(request, json);
     if (request.output.save_codes.empty()) {
       writer.remove();
@@ -194,21 +228,27 @@ nlohmann::json decode_song_file(Request request, const SongFileHooks& hooks, con
   if (!request.song.seed) request.song.seed = random_seed();
   const Codes codes = read_codes(request.song.load_codes);
   if (codes.frames.empty()) throw user_error("{}: holds no frames", request.song.load_codes);
+  const auto frames = static_cast<int64_t>(codes.frames.size());
+  const bool by_length = frames >= request.song.frame_loop(0).max_frames();
   // So that `generate` makes the same song of this request: these frames and no other.
-  request.song.max_audio_length_ms = (static_cast<int64_t>(codes.frames.size()) - 1) * kFrameMs;
+  request.song.max_audio_length_ms = (frames - 1) * kFrameMs;
   request.song.continue_from_ms.reset();
   request.output.save_codes.clear();
   Models models(model_options(request, hooks), CheckpointParts::kCodec, cancel);
-  SongOutput output(request, cancel);
+  std::vector<std::string> notes;
+  compare_origin(request.song.load_codes, codes.origin.codec, "codec", models.codec_identity(), notes);
+  SongOutput output(request, hooks.audio, cancel);
   const MemoryPlan plan = checked_plan(models, request, 0, hooks);
   const SongHooks song_hooks = {
       .progress = progress_with_profile(hooks),
       .frame = {},
-      .audio = audio_sink(output, hooks),
+      .audio = audio_sink(output),
   };
   const SongOutcome outcome = decode_song(models, request, codes.frames, song_hooks);
-  nlohmann::json json = {{"request", to_json(request)},
-                         {"result", result_of(outcome, output, plan, std::nullopt, seconds_since(start), models)}};
+  output.end(by_length);
+  nlohmann::json json = {
+      {"request", to_json(request)},
+      {"result", result_of(outcome, output, plan, std::nullopt, seconds_since(start), models, notes)}};
   output.finish(request, json);
   return json;
 }

@@ -2,36 +2,46 @@
 
 #include <nlohmann/json.hpp>
 #include <system_error>
+#include <utility>
 
-#include "codec/wave_decoder.h"
 #include "song/outputs.h"
 #include "song/settings.h"
 
 namespace heartmula {
 namespace fs = std::filesystem;
 
-SongOutput::SongOutput(const Request& request, const CancelToken* cancel)
-    : path_(request.output.save_path), kind_(check_writable(path_)) {
+SongOutput::SongOutput(const Request& request, AudioSink heard, const CancelToken* cancel)
+    : path_(request.output.save_path),
+      kind_(check_writable(path_)),
+      heard_(std::move(heard)),
+      fade_(static_cast<size_t>(request.output.fade_out_ms * kSampleRateHz / 1000),
+            [this](std::span<const float> left, std::span<const float> right) { write_faded(left, right); }) {
+  if (!is_stream()) lock_.emplace(path_, "--save_path");
   const AudioFormat format = request.output.resolved_format();
   if (!is_stream()) check_writable(sidecar_path(path_));
   writer_.emplace(path_, format, resolve_sample_format(format, request.output.sample_format), cancel);
 }
 
-void SongOutput::write(std::span<const float> left, std::span<const float> right) {
+void SongOutput::write_faded(std::span<const float> left, std::span<const float> right) {
   meter_.add(left);
   meter_.add(right);
   samples_ += static_cast<int64_t>(left.size());
   writer_->write(left, right);
+  if (heard_) heard_(left, right);
 }
 
 void SongOutput::finish(const Request& request, const nlohmann::json& sidecar) {
-  writer_->finish({.title = request.song.title,
-                   .artist = "HeartMuLa",
-                   .genre = request.song.tags,
-                   .comment = "Made with heartmula.cpp",
-                   .lyrics = request.song.lyrics,
-                   .seed = std::to_string(*request.song.seed),
-                   .request_json = music_json(request).dump()});
+  if (request.output.no_metadata) {
+    writer_->finish({});
+  } else {
+    writer_->finish({.title = request.song.title,
+                     .artist = "HeartMuLa",
+                     .genre = request.song.tags,
+                     .comment = "Made with heartmula.cpp",
+                     .lyrics = request.song.lyrics,
+                     .seed = std::to_string(*request.song.seed),
+                     .request_json = music_json(request).dump()});
+  }
   if (!is_stream()) write_sidecar(sidecar);
 }
 

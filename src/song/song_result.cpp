@@ -13,10 +13,11 @@ namespace {
 constexpr double kFrameSeconds = 1e-3 * kFrameMs;
 constexpr double kWorthALimit = 10;  // seconds of work; measuring the machine takes half of one
 
-std::vector<std::string> warnings_of(const LevelMeter& meter, const SongOutcome& outcome, const Models& models) {
+std::vector<std::string> warnings_of(const LevelMeter& meter, const SongOutcome& outcome, const Models& models,
+                                     const std::vector<std::string>& notes) {
   std::vector<std::string> warnings = models.warnings();
+  warnings.insert(warnings.end(), notes.begin(), notes.end());
   if (meter.silent()) warnings.emplace_back("silence: no sample is louder than -60 dB of full scale");
-  if (meter.not_a_number() > 0) warnings.push_back(fmt::format("{} samples are not a number", meter.not_a_number()));
   if (meter.clipped() > 0) warnings.push_back(fmt::format("clipping: {} samples beyond full scale", meter.clipped()));
   if (outcome.dropped_codes > 0) {
     warnings.push_back(fmt::format("{} codes have no entry in the codec and were dropped", outcome.dropped_codes));
@@ -42,10 +43,23 @@ nlohmann::json limits_of(const SongOutcome& outcome, const Models& models) {
   return json;
 }
 
+// Null where the system does not say.
+nlohmann::json known_peak() {
+  const uint64_t bytes = peak_memory_bytes();
+  return bytes == 0 ? nlohmann::json() : nlohmann::json(bytes);
+}
+
+nlohmann::json to_json(const ModelIdentity& model) {
+  nlohmann::json json = {{"name", model.name}, {"fingerprint", model.fingerprint}};
+  if (!model.lora.empty()) json["lora"] = model.lora;
+  return json;
+}
+
 }  // namespace
 
 nlohmann::json result_of(const SongOutcome& outcome, const SongOutput& output, const MemoryPlan& plan,
-                         const std::optional<StopReason>& stop_reason, double total_seconds, const Models& models) {
+                         const std::optional<StopReason>& stop_reason, double total_seconds, Models& models,
+                         const std::vector<std::string>& notes) {
   const double duration = output.duration_s();
   const double new_duration = static_cast<double>(outcome.new_frames) * kFrameSeconds;
   nlohmann::json seconds = {{"load", outcome.load_seconds}, {"codec", outcome.codec_seconds}, {"total", total_seconds}};
@@ -58,12 +72,12 @@ nlohmann::json result_of(const SongOutcome& outcome, const SongOutput& output, c
                            {"duration_s", duration},
                            {"seconds", seconds},
                            {"real_time_factor", factor},
-                           {"peak_memory_bytes", peak_memory_bytes()},
+                           {"peak_memory_bytes", known_peak()},
                            {"memory_plan", to_json(plan)},
                            {"sample_peak", output.meter().peak()},
                            {"rms", output.meter().rms()},
                            {"dropped_codes", outcome.dropped_codes},
-                           {"warnings", warnings_of(output.meter(), outcome, models)},
+                           {"warnings", warnings_of(output.meter(), outcome, models, notes)},
                            {"device", models.device()},
                            {"version", HEARTMULA_VERSION}};
   const bool is_long = outcome.frames_seconds + outcome.codec_seconds > kWorthALimit;
@@ -71,6 +85,8 @@ nlohmann::json result_of(const SongOutcome& outcome, const SongOutput& output, c
   if (outcome.new_frames > 0) {
     result["overlap"] = {{"codec_threads", outcome.overlap_threads}, {"gain", outcome.overlap_gain}};
   }
+  result["checkpoint"] = {{"codec", to_json(models.codec_identity())}};
+  if (outcome.new_frames > 0) result["checkpoint"]["language_model"] = to_json(models.lm_identity());
   if (stop_reason) result["stop_reason"] = *stop_reason == StopReason::kEos ? "eos" : "length";
   return result;
 }
@@ -82,7 +98,7 @@ nlohmann::json cancelled_result(int64_t frames, const std::string& codes, const 
           {"stop_reason", "cancelled"},
           {"codes", codes},
           {"seconds", {{"total", total_seconds}}},
-          {"peak_memory_bytes", peak_memory_bytes()},
+          {"peak_memory_bytes", known_peak()},
           {"memory_plan", to_json(plan)},
           {"warnings", models.warnings()},
           {"device", models.device()},

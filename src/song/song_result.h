@@ -4,6 +4,7 @@
 #include <nlohmann/json_fwd.hpp>
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "checkpoint/memory_plan.h"
 #include "song/generator.h"
@@ -11,9 +12,10 @@
 
 namespace heartmula {
 
-/// Measures the machine if the song took long enough for that to be worth it.
+/// `notes` are warnings about this song. Measures the machine if the song took long enough for that to be worth it.
 nlohmann::json result_of(const SongOutcome& outcome, const SongOutput& output, const MemoryPlan& plan,
-                         const std::optional<StopReason>& stop_reason, double total_seconds, const Models& models);
+                         const std::optional<StopReason>& stop_reason, double total_seconds, Models& models,
+                         const std::vector<std::string>& notes);
 
 /// Of a song that was cancelled: its first `frames` frames are in the file `codes`.
 nlohmann::json cancelled_result(int64_t frames, const std::string& codes, const MemoryPlan& plan, double total_seconds,

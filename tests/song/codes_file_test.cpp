@@ -68,7 +68,7 @@ TEST_F(CodesFile, is_whole_after_each_frame) {
     frames.push_back(frame(t));
     const Codes codes = read_codes(path);
     ASSERT_EQ(codes.frames, frames);
-    ASSERT_EQ(codes.request_json, request);
+    ASSERT_EQ(codes.origin.request_json, request);
     ASSERT_EQ(files().size(), 1u);
   }
   writer.finish();

@@ -70,7 +70,7 @@ class SongFile : public testing::Test {
 
 /// What `heartmula generate --load_codes PATH --save_path ...` asks for, as the message says.
 Request going_on(const fs::path& codes) {
-  Request request = parse_request(read_codes(codes).request_json, codes.string()).request;
+  Request request = parse_request(read_codes(codes).origin.request_json, codes.string()).request;
   request.song.load_codes = codes.string();
   return request;
 }
