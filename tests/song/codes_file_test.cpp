@@ -60,7 +60,7 @@ std::vector<std::byte> encode(DType dtype, std::vector<int64_t> shape, const std
 TEST_F(CodesFile, is_whole_after_each_frame) {
   const fs::path path = folder_ / "Été 夏.safetensors";
   const std::string request = R"({"lyrics": "\"歌\" 🎵\n", "seed": 18446744073709551615})";
-  CodesWriter writer(path, request);
+  CodesWriter writer(path, {request, "0123456789abcdef", "fedcba9876543210"});
   EXPECT_THAT(files(), testing::IsEmpty());
   std::vector<Frame> frames;
   for (int32_t t = 0; t < 40; ++t) {
@@ -81,19 +81,23 @@ TEST_F(CodesFile, is_whole_after_each_frame) {
 
 TEST_F(CodesFile, goes_on_after_earlier_frames) {
   const fs::path path = folder_ / "codes";
-  CodesWriter writer(path, "{}", {frame(0), frame(1)});
+  CodesWriter writer(path, {"{}", "", ""}, {frame(0), frame(1)});
   writer.append(frame(2));
   EXPECT_EQ(read_codes(path).frames, (std::vector<Frame>{frame(0), frame(1), frame(2)}));
 }
 
 TEST_F(CodesFile, may_be_empty) {
-  CodesWriter(folder_ / "codes", "{}").finish();
+  CodesWriter(folder_ / "codes", {"{}", "", ""}).finish();
   EXPECT_TRUE(read_codes(folder_ / "codes").frames.empty());
 }
 
 TEST_F(CodesFile, is_refused_where_nothing_can_be_replaced) {
-  EXPECT_THAT(error_of(ErrorKind::kUser, [] { CodesWriter("/dev/full", "{}"); }), HasSubstr("/dev/full"));
-  EXPECT_THAT(error_of(ErrorKind::kUser, [&] { CodesWriter(folder_ / "no" / "codes", "{}"); }), HasSubstr("no"));
+  EXPECT_THAT(error_of(ErrorKind::kUser, [] { CodesWriter("/dev/full", {"{}", "", ""}); }), HasSubstr("/dev/full"));
+  EXPECT_THAT(error_of(ErrorKind::kUser,
+                       [&] {
+                         CodesWriter(folder_ / "no" / "codes", {"{}", "", ""});
+                       }),
+              HasSubstr("no"));
 }
 
 TEST_F(CodesFile, keeps_what_it_has_when_the_disk_is_full) {
@@ -101,7 +105,7 @@ TEST_F(CodesFile, keeps_what_it_has_when_the_disk_is_full) {
   fs::create_directory(disk);
   if (::mount("tmpfs", disk.c_str(), "tmpfs", 0, "size=64k") != 0) GTEST_SKIP() << "mount is not permitted here";
   const fs::path path = disk / "codes";
-  CodesWriter writer(path, "{}");
+  CodesWriter writer(path, {"{}", "", ""});
   size_t frames = 0;
   const std::string message = error_of(ErrorKind::kFailure, [&] {
     for (int32_t t = 0; t < 10'000; ++t, ++frames) writer.append(frame(t));

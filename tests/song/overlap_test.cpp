@@ -83,7 +83,8 @@ TEST(Overlap, words) {
   EXPECT_EQ(parse_overlap("--overlap", "auto"), std::nullopt);
   EXPECT_EQ(parse_overlap("--overlap", "off"), 0);
   EXPECT_EQ(parse_overlap("--overlap", "12"), 12);
-  for (const char* word : {"", "on", "-1", "0", "1x", "99999"}) EXPECT_THROW(parse_overlap("--overlap", word), Error) << word;
+  for (const char* word : {"", "on", "-1", "0", "1x", "99999"})
+    EXPECT_THROW(parse_overlap("--overlap", word), Error) << word;
 }
 
 std::string samples_with(const std::optional<int>& overlap, const std::filesystem::path& path) {

@@ -216,7 +216,7 @@ TEST_F(SongFile, going_on_with_another_seed_keeps_the_beginning_alone) {
 }
 
 TEST_F(SongFile, codes_that_the_model_does_not_know_are_refused) {
-  CodesWriter writer(folder_ / "codes", to_json(request_).dump());
+  CodesWriter writer(folder_ / "codes", CodesOrigin{to_json(request_).dump(), "", ""});
   writer.append({0, 1, 2, 3, 4, 5, 6, 69});
   EXPECT_THAT(error_of(ErrorKind::kUser, [&] { make(going_on(folder_ / "codes")); }),
               AllOf(HasSubstr("codes: frame 0 holds code 69"), HasSubstr("0 to 68")));

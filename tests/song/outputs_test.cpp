@@ -1,0 +1,104 @@
+// Nothing that somebody needs is written over.
+#include "song/outputs.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <filesystem>
+
+#include "base/testing.h"
+
+namespace heartmula {
+namespace {
+
+namespace fs = std::filesystem;
+using testing::AllOf;
+using testing::HasSubstr;
+
+class Outputs : public testing::Test {
+ protected:
+  Outputs() {
+    request_.output.save_path = folder_ / "song.wav";
+    checkpoint_.tokenizer = folder_.write("ckpt/tokenizer.json", "{}");
+    checkpoint_.gen_config = folder_.write("ckpt/gen_config.json", "{}");
+    folder_.write("ckpt/lm/config.json", "{}");
+    folder_.write("ckpt/codec/model.safetensors", "");
+    checkpoint_.mula = folder_ / "ckpt/lm";
+    checkpoint_.codec = folder_ / "ckpt/codec";
+  }
+  std::string refused(const std::vector<NamedPath>& inputs = {}) const {
+    return error_of(ErrorKind::kUser, [&] { check_outputs(request_, inputs, checkpoint_); });
+  }
+
+  TemporaryFolder folder_;
+  Request request_;
+  CheckpointPaths checkpoint_;
+};
+
+TEST_F(Outputs, different_files_are_taken) {
+  request_.output.save_codes = folder_ / "codes";
+  request_.run.profile = folder_ / "trace.json";
+  request_.run.spectrogram = folder_ / "song.png";
+  request_.song.load_codes = folder_.write("old", "");
+  check_outputs(request_, {{"--lyrics", folder_.write("lyrics.txt", "la")}}, checkpoint_);
+}
+
+TEST_F(Outputs, two_that_are_one_file_are_refused) {
+  for (std::string* other : {&request_.output.save_codes, &request_.run.profile, &request_.run.spectrogram}) {
+    for (const std::string name : {"song.wav", "./song.wav", "song.wav.json"}) {
+      *other = folder_.path() / name;
+      EXPECT_THAT(refused(), AllOf(HasSubstr("--save_path"), HasSubstr("same file"))) << name;
+    }
+    other->clear();
+  }
+  request_.run.profile = request_.run.spectrogram = folder_ / "both";
+  EXPECT_THAT(refused(), AllOf(HasSubstr("--profile"), HasSubstr("--spectrogram")));
+}
+
+TEST_F(Outputs, nothing_that_is_read_is_written) {
+  const fs::path text = folder_.write("song.wav.json", "la");
+  EXPECT_THAT(refused({{"--lyrics", text}}), HasSubstr("--lyrics"));
+  request_.song.load_codes = folder_.write("kept", "");
+  request_.output.save_codes = folder_ / "kept";
+  EXPECT_THAT(refused(), AllOf(HasSubstr("--load_codes"), HasSubstr("--save_codes")));
+}
+
+TEST_F(Outputs, no_file_of_the_checkpoint_is_written) {
+  for (const std::string name : {"tokenizer.json", "gen_config.json", "lm/config.json", "codec/model.safetensors"}) {
+    request_.output.save_codes = folder_ / ("ckpt/" + name);
+    EXPECT_THAT(refused(), AllOf(HasSubstr("--save_codes"), HasSubstr("checkpoint"))) << name;
+    fs::remove(folder_ / "link");
+    fs::create_symlink(folder_ / ("ckpt/" + name), folder_ / "link");
+    request_.output.save_codes = folder_ / "link";
+    EXPECT_THAT(refused(), HasSubstr("checkpoint")) << name;
+  }
+}
+
+TEST_F(Outputs, a_name_that_is_taken_gets_a_number) {
+  const fs::path song = folder_ / "song.flac";
+  EXPECT_EQ(unused_path(song.string()), song.string());
+  folder_.write("song.flac", "");
+  EXPECT_EQ(unused_path(song.string()), (folder_ / "song-1.flac").string());
+  folder_.write("song-1.flac", "");
+  EXPECT_EQ(unused_path(song.string()), (folder_ / "song-2.flac").string());
+}
+
+TEST_F(Outputs, codes_of_an_earlier_run_are_set_aside_and_those_that_are_loaded_stay) {
+  const fs::path codes = folder_ / "song.wav.codes.safetensors";
+  EXPECT_EQ(prepare_codes_path(request_, false, ""), codes);
+  folder_.write("song.wav.codes.safetensors", "rescued");
+  EXPECT_EQ(prepare_codes_path(request_, false, codes.string()), codes);  // it goes on with them
+  EXPECT_TRUE(fs::exists(codes));
+
+  request_.song.load_codes = codes.string();
+  EXPECT_EQ(prepare_codes_path(request_, false, ""), folder_ / "song.wav.codes.1.safetensors");
+  EXPECT_TRUE(fs::exists(codes));
+
+  request_.song.load_codes.clear();
+  EXPECT_EQ(prepare_codes_path(request_, false, ""), codes);
+  EXPECT_FALSE(fs::exists(codes));
+  EXPECT_TRUE(fs::exists(folder_ / "song.wav.codes.1.safetensors"));
+}
+
+}  // namespace
+}  // namespace heartmula
