@@ -121,12 +121,12 @@ TEST(Inspect, a_folder_is_taken_as_generate_takes_it) {
   const fs::path checkpoint = copy_of_checkpoint(folder);
   fs::copy(checkpoint / kLmFolder, checkpoint / (kLmFolder + "-happy-new-year"));
   const json several = inspected(checkpoint);
-  EXPECT_EQ(several["models"][0]["path"], checkpoint / kLmFolder);
+  EXPECT_EQ(several["models"][0]["path"], (checkpoint / kLmFolder).string());
   ASSERT_EQ(several["notes"].size(), 1u);
   EXPECT_THAT(described(checkpoint), HasSubstr("--version 3B-happy-new-year"));
   fs::remove_all(checkpoint / (kLmFolder + "-happy-new-year"));
   fs::rename(checkpoint / kLmFolder, checkpoint / "HeartMuLa-RL-oss-7B-20270101");
-  EXPECT_EQ(inspected(checkpoint)["models"][0]["path"], checkpoint / "HeartMuLa-RL-oss-7B-20270101");
+  EXPECT_EQ(inspected(checkpoint)["models"][0]["path"], (checkpoint / "HeartMuLa-RL-oss-7B-20270101").string());
 }
 
 TEST(Inspect, a_checkpoint_with_a_broken_part_is_refused) {
