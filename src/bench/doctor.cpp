@@ -258,7 +258,9 @@ json checkpoint(const CheckpointSettings& settings, json& problems) {
 }
 
 std::string amount(const json& bytes) {
-  return bytes.is_null() ? "unknown" : fmt::format("{:.1f} GB", bytes.get<double>() * 1e-9);
+  if (bytes.is_null()) return "unknown";
+  const double count = bytes.get<double>();
+  return count < 1e9 ? fmt::format("{:.0f} MB", count * 1e-6) : fmt::format("{:.1f} GB", count * 1e-9);
 }
 
 std::string text(const json& value) {
@@ -281,8 +283,9 @@ std::string describe_cores(const json& cpu) {
 std::string describe_memory(const json& memory) {
   std::string line = fmt::format("{}, {} available", amount(memory["total_bytes"]), amount(memory["available_bytes"]));
   if (memory["read_bytes_per_second"].is_null()) return line;
-  return line + fmt::format(", read at {:.1f} GB/s by {} threads", memory["read_bytes_per_second"].get<double>() * 1e-9,
-                            memory["read_threads"].get<int>());
+  return line + fmt::format(", read at {:.1f} GB/s by {} thread{}",
+                            memory["read_bytes_per_second"].get<double>() * 1e-9, memory["read_threads"].get<int>(),
+                            memory["read_threads"] == 1 ? "" : "s");
 }
 
 }  // namespace
@@ -306,7 +309,7 @@ json examine(const Examination& examination) {
 std::string describe_examination(const json& report) {
   std::string result;
   const auto line = [&result](std::string_view name, const std::string& what) {
-    result += fmt::format("{:<14} {}\n", name, what);
+    result += fmt::format("{:<16} {}\n", name, what);
   };
   const json& program = report["program"];
   line("heartmula", fmt::format("{}, {}, {}, {}", text(program["version"]), text(program["build_type"]),

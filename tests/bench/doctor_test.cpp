@@ -68,7 +68,7 @@ TEST_F(Doctor, what_the_system_does_not_say_is_unknown) {
   EXPECT_TRUE(found["cpu"]["model"].is_null());
   EXPECT_EQ(found["problems"], json::array());
   EXPECT_THAT(describe_examination(found),
-              AllOf(HasSubstr("unknown, unknown available"), HasSubstr("problems       none")));
+              AllOf(HasSubstr("unknown, unknown available"), HasSubstr("problems         none")));
 }
 
 TEST_F(Doctor, memory_is_read) {

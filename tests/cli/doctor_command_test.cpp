@@ -13,7 +13,7 @@ TEST(Doctor, the_report_is_text_or_json) {
   EXPECT_TRUE(text.exit_code == 0 || text.exit_code == 1) << text.err;  // this machine may have a problem
   EXPECT_EQ(text.err, "");
   for (const char* word : {"heartmula ", "cpu ", "memory ", "libsndfile", "TagLib", "ICU", "Highway", "fmt", "spdlog",
-                           "checkpoint     complete", "problem"}) {
+                           "checkpoint       complete", "problem"}) {
     EXPECT_THAT(text.out, HasSubstr(word));
   }
   EXPECT_THAT(text.out, Not(HasSubstr(kCheckpoint))) << "no folders where nothing is wrong with them";
