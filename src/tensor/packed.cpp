@@ -28,7 +28,7 @@ bool is_count(const nlohmann::json& json, int64_t max) {
 }
 
 /// One of the strings of the metadata.
-const std::string& field(const SafetensorsFile& file, const std::string& name) {
+const std::string& field(const SafetensorsFile& file, const char* name) {
   const auto found = file.metadata().find(name);
   if (found == file.metadata().end()) {
     throw user_error("{}: is a packed checkpoint without {} in its metadata; convert again", file.name(), name);
