@@ -128,7 +128,8 @@ template <typename Field>
 class Path final : public Text<Field> {
  public:
   using Text<Field>::Text;
-  void parse(Request& request, const std::string& word, const std::string&) const override {
+  void parse(Request& request, const std::string& word, const std::string& where) const override {
+    if (word.empty()) throw user_error("{}: a value is missing", where);
     this->at(request) = expand_home(word).string();
   }
   bool names_files() const override { return true; }

@@ -309,9 +309,9 @@ TEST(WrongText, an_argument_that_looks_like_a_missing_file_is_no_lyrics) {
 }
 
 TEST(WrongText, invalid_utf8_is_told_with_its_byte) {
-  EXPECT_THAT(complaint_about_flags({"--lyrics_text", "la \xff la"}), AllOf(HasSubstr("lyrics"), EndsWith("byte 3")));
-  EXPECT_THAT(complaint_about_flags({"--tags_text", "caf\xc3"}), AllOf(HasSubstr("tags"), EndsWith("byte 3")));
-  EXPECT_THAT(complaint_about_flags({"--title", "\xed\xa0\x80"}), AllOf(HasSubstr("title"), EndsWith("byte 0")));
+  EXPECT_THAT(complaint_about_flags({"--lyrics_text", "la \xff la"}), AllOf(HasSubstr("lyrics"), HasSubstr("byte 3")));
+  EXPECT_THAT(complaint_about_flags({"--tags_text", "caf\xc3"}), AllOf(HasSubstr("tags"), HasSubstr("byte 3")));
+  EXPECT_THAT(complaint_about_flags({"--title", "\xed\xa0\x80"}), AllOf(HasSubstr("title"), HasSubstr("byte 0")));
   EXPECT_THAT(complaint_about_flags({"--version", "\xff"}), AllOf(HasSubstr("version"), EndsWith("byte 0")));
   const TemporaryFolder folder;
   const fs::path file = folder.write("lyrics.txt", "ok\n\xc0\xaf");
@@ -524,7 +524,7 @@ TEST(WrongRequest, a_file_that_is_none_is_refused) {
   const Arguments before = {"generate", "--request"};
   EXPECT_THAT(refused(before + Arguments{folder / "none.json"}, 2), HasSubstr("none.json"));
   for (const std::string text :
-       {"", "[]", "{\"request\": 1}", "{\"seeed\": 1}", "{\"seed\": -1}", "{\"temperature\": \"hot\"}",
+       {"", "[]", "{\"request\": 1}", "{\"seeed\": 1}", "{\"seed\": -2}", "{\"temperature\": \"hot\"}",
         "{\"threads\": 4294967297}", "{\"lazy_load\": \"true\"}", "{\"format\": \"aac\"}"}) {
     EXPECT_THAT(refused(before + Arguments{folder.write("request.json", text)}, 2), HasSubstr("request.json")) << text;
   }

@@ -89,7 +89,7 @@ TEST(Inspect, a_name_that_is_no_utf8_is_shown_all_the_same) {
   const fs::path strange = folder / "ck\xffpt";
   fs::create_symlink(kCheckpoint, strange);
   EXPECT_EQ(inspected(strange)["kind"], "checkpoint");
-  EXPECT_THAT(described(strange), HasSubstr("ck\xffpt"));
+  EXPECT_THAT(described(strange), HasSubstr("ck\\xffpt"));
   fs::create_symlink(fs::path(kCheckpoint) / kLmFolder / "model.safetensors", folder / "w\xff");
   EXPECT_EQ(inspected(folder / "w\xff")["kind"], "safetensors");
 }

@@ -84,16 +84,20 @@ inline std::vector<std::string> lines_of(const std::string& text) {
   return lines;
 }
 
-/// The one line of an error at the end of the standard error, without "heartmula: ".
+/// The one line of an error at the end of the standard error, without "heartmula: ", or its message in JSON.
 inline std::string complaint(const Finished& finished) {
   const std::vector<std::string> lines = lines_of(finished.err);
   const std::string prefix = "heartmula: ";
+  if (!lines.empty() && lines.back().starts_with("{\"event\":\"error\"")) {
+    return nlohmann::json::parse(lines.back())["message"].get<std::string>();
+  }
   if (lines.empty() || !lines.back().starts_with(prefix)) {
     ADD_FAILURE() << "no complaint in: " << finished.err;
     return {};
   }
   for (size_t i = 0; i + 1 < lines.size(); ++i) {
-    EXPECT_FALSE(lines[i].starts_with(prefix) && !lines[i].starts_with(prefix + "warning")) << finished.err;
+    const bool is_note = lines[i].starts_with(prefix + "warning") || lines[i].starts_with(prefix + "info");
+    EXPECT_FALSE(lines[i].starts_with(prefix) && !is_note) << finished.err;
   }
   return lines.back().substr(prefix.size());
 }

@@ -235,7 +235,7 @@ TEST_F(SongFile, a_tokenizer_of_another_checkpoint_is_refused) {
   checkpoint.write("gen_config.json", gen.dump());
   request_.checkpoint.model_path = checkpoint.path().string();
   EXPECT_THAT(error_of(ErrorKind::kUser, [&] { make(request_); }),
-              AllOf(HasSubstr("text_vocab_size is 544"), HasSubstr("token 544")));
+              AllOf(HasSubstr("text_eos_id is 544"), HasSubstr("543")));
   EXPECT_THAT(files(), IsEmpty());
 }
 
