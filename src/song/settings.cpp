@@ -14,6 +14,7 @@ namespace {
 using namespace setting_types;
 using Group = SettingGroup;
 
+constexpr int64_t kLongestFadeMs = 60'000;
 constexpr unsigned kSongs = kGenerate | kDecode;
 constexpr unsigned kAll = kGenerate | kDecode | kConvert;
 
@@ -70,7 +71,7 @@ std::vector<Setting> make_table() {
        "tokenizer.json, likewise; gen_config.json lies beside it or in `--model_path`"},
       {"lora", Group::kCheckpoint, Changes::kCodes, kGenerate | kConvert, paths(checkpoint(&C::lora), "DIR"),
        "a PEFT adapter (adapter_config.json, adapter_model.safetensors), merged into the language model; may be given "
-       "several times; a packed checkpoint takes none (`heartmula convert --lora`)"},
+       "several times; a packed checkpoint takes none: give it to `heartmula convert`"},
       {"lyrics", Group::kSong, Changes::kCodes, kGenerate, song_text(song(&S::lyrics), "FILE_OR_TEXT"),
        "a file, `-` for the standard input, a pipe, or the lyrics themselves; `\"\"` is instrumental; one word with an "
        "extension that names no file is an error",
@@ -118,6 +119,8 @@ std::vector<Setting> make_table() {
        "guidance of the codec; 1 is off, and half the arithmetic"},
       {"compat", Group::kCodec, Changes::kSound, kSongs, flag(codec(&CodecSettings::compat)),
        "reproduce heartlib's fault of losing the last 4.16 s of some lengths"},
+      {"fade_out_ms", Group::kOutput, Changes::kSound, kSongs, integer(output(&O::fade_out_ms), 0, kLongestFadeMs),
+       "fade out the last so many milliseconds of a song that ends by its length"},
       {"no_metadata", Group::kOutput, Changes::kNothing, kSongs, flag(output(&O::no_metadata)),
        "write no title, lyrics, seed or request into the audio file"},
       {"no_clobber", Group::kRun, Changes::kThisRun, kSongs, flag(run(&R::no_clobber)),
