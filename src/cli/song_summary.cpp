@@ -36,6 +36,7 @@ std::string song_summary(const nlohmann::json& json) {
     text += eos ? ", ended by the model" : ", ended by --max_audio_length_ms";
   }
   const auto duration = [&](const char* stage) { return duration_text(seconds[stage].get<double>()); };
+  if (result.contains("level") && result["level"] != "G0") text += ", level " + result["level"].get<std::string>();
   text += "\n  load " + duration("load");
   if (seconds.contains("frames")) {
     text += fmt::format(", frames {} (real-time factor {:.2f})", duration("frames"), factor["frames"].get<double>());

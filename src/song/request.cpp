@@ -16,7 +16,9 @@ namespace heartmula {
 FrameLoopSettings SongSettings::frame_loop(int32_t audio_eos_id) const {
   return {.sampling = {topk, static_cast<float>(temperature), static_cast<float>(cfg_scale)},
           .max_audio_length_ms = max_audio_length_ms.value_or(kDefaultAudioLengthMs),
-          .audio_eos_id = audio_eos_id};
+          .audio_eos_id = audio_eos_id,
+          .min_audio_length_ms = min_audio_length_ms,
+          .ignore_eos = ignore_eos};
 }
 
 SongSize Request::size(int64_t context) const {
@@ -38,6 +40,10 @@ void check_settings(const Request& request) {
 void validate(const Request& r) {
   std::error_code ignored;
   check_settings(r);
+  if (r.song.max_audio_length_ms && r.song.min_audio_length_ms > *r.song.max_audio_length_ms) {
+    throw user_error("--min_audio_length_ms is {}, more than --max_audio_length_ms {}", r.song.min_audio_length_ms,
+                     *r.song.max_audio_length_ms);
+  }
   if (r.song.continue_from_ms && r.song.load_codes.empty()) {
     throw user_error("--continue_from_ms needs --load_codes: the codes to go on from");
   }

@@ -22,6 +22,8 @@ struct SongSettings {
   std::string tags;    // the text itself
   std::string title;
   std::optional<int64_t> max_audio_length_ms;  // what fits, if not given; resolved before the work begins
+  int64_t min_audio_length_ms = 0;
+  bool ignore_eos = false;
   int64_t topk = 50;
   double temperature = 1.0;
   double cfg_scale = 1.5;

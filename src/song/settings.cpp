@@ -94,6 +94,11 @@ std::vector<Setting> make_table() {
        "`s16`"},
       {"max_audio_length_ms", Group::kSong, Changes::kCodes, kGenerate, integer(song(&S::max_audio_length_ms), 0),
        "longest song, in milliseconds", "240000, or what the model's context holds"},
+      {"min_audio_length_ms", Group::kSong, Changes::kCodes, kGenerate, integer(song(&S::min_audio_length_ms), 0),
+       "the song does not end by itself before; what would end it is not sampled, so the music is not the plain one "
+       "(G2)"},
+      {"ignore_eos", Group::kSong, Changes::kCodes, kGenerate, flag(song(&S::ignore_eos)),
+       "the song never ends by itself: it is as long as `--max_audio_length_ms`, likewise (G2)"},
       {"seed", Group::kSong, Changes::kCodes, kSongs, seed(song(&S::seed)),
        "same seed, same song; -1 is a random one, which is printed and stored", "-1"},
       {"topk", Group::kSong, Changes::kCodes, kGenerate, integer(song(&S::topk), 1),

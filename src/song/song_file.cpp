@@ -188,9 +188,9 @@ nlohmann::json make_song_file(Request request, const SongFileHooks& hooks, const
     };
     const SongOutcome outcome = generate_song(models, request, prompt, begin, song_hooks, cancel);
     output.end(outcome.stop_reason == StopReason::kLength);
-    nlohmann::json json = {
-        {"request", to_json(request)},
-        {"result", result_of(outcome, output, plan, outcome.stop_reason, seconds_since(start), models, notes)}};
+    nlohmann::json json = {{"request", to_json(request)},
+                           {"result", result_of(request.song, outcome, output, plan, outcome.stop_reason,
+                                                seconds_since(start), models, notes)}};
     output.finish(request, json);
     if (request.output.save_codes.empty()) {
       writer.remove();
@@ -248,7 +248,7 @@ nlohmann::json decode_song_file(Request request, const SongFileHooks& hooks, con
   output.end(by_length);
   nlohmann::json json = {
       {"request", to_json(request)},
-      {"result", result_of(outcome, output, plan, std::nullopt, seconds_since(start), models, notes)}};
+      {"result", result_of(request.song, outcome, output, plan, std::nullopt, seconds_since(start), models, notes)}};
   output.finish(request, json);
   return json;
 }

@@ -57,9 +57,9 @@ nlohmann::json to_json(const ModelIdentity& model) {
 
 }  // namespace
 
-nlohmann::json result_of(const SongOutcome& outcome, const SongOutput& output, const MemoryPlan& plan,
-                         const std::optional<StopReason>& stop_reason, double total_seconds, Models& models,
-                         const std::vector<std::string>& notes) {
+nlohmann::json result_of(const SongSettings& song, const SongOutcome& outcome, const SongOutput& output,
+                         const MemoryPlan& plan, const std::optional<StopReason>& stop_reason, double total_seconds,
+                         Models& models, const std::vector<std::string>& notes) {
   const double duration = output.duration_s();
   const double new_duration = static_cast<double>(outcome.new_frames) * kFrameSeconds;
   nlohmann::json seconds = {{"load", outcome.load_seconds}, {"codec", outcome.codec_seconds}, {"total", total_seconds}};
@@ -85,6 +85,7 @@ nlohmann::json result_of(const SongOutcome& outcome, const SongOutput& output, c
   if (outcome.new_frames > 0) {
     result["overlap"] = {{"codec_threads", outcome.overlap_threads}, {"gain", outcome.overlap_gain}};
   }
+  if (outcome.new_frames > 0) result["level"] = song.min_audio_length_ms > 0 || song.ignore_eos ? "G2" : "G0";
   result["checkpoint"] = {{"codec", to_json(models.codec_identity())}};
   if (outcome.new_frames > 0) result["checkpoint"]["language_model"] = to_json(models.lm_identity());
   if (stop_reason) result["stop_reason"] = *stop_reason == StopReason::kEos ? "eos" : "length";
