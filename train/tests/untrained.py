@@ -25,6 +25,7 @@ def untrained_run(config: Config, run: Path) -> None:
     quantizer = parts["rvq"]
     features = quantizer.standardised(render(held_out_plan(config, 0)))
     quantizer.start(features, torch.Generator().manual_seed(1))
+    parts["flow"].vq_embed.load_state_dict(quantizer.vq.state_dict())
     for name, module in parts.items():
         (run / name).mkdir()
         torch.save(module.state_dict(), run / name / "final.pt")
