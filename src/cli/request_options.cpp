@@ -58,6 +58,41 @@ std::filesystem::path regular_codes(const std::filesystem::path& codes, Resolved
   return path;
 }
 
+/// What is stored in a request file or beside codes, without what is not this run's: where that song went, and, of a
+/// song that was made (perhaps on another machine), what made it.
+StoredRequest inherited(StoredRequest stored, const Request& defaults) {
+  stored.request.output.save_path = defaults.output.save_path;
+  stored.request.output.save_codes.clear();
+  if (stored.was_made) stored.request.machine = defaults.machine;
+  return stored;
+}
+
+template <typename Check>
+bool is_taken(const Check& check) {
+  try {
+    check();
+    return true;
+  } catch (const Error&) {
+    return false;
+  }
+}
+
+/// Where the song goes and in which format: the flags decide, and what is inherited must not contradict them.
+void settle_output(OutputSettings& output, const SettingFlags& flags) {
+  if (output.save_path == "-") output.save_path = "/dev/stdout";
+  if (!flags.given("save_path")) {
+    std::filesystem::path path = output.save_path;
+    if (output.format) path.replace_extension(audio_format_name(*output.format));
+    output.save_path = unused_path(path.string());
+  } else if (!flags.given("format") && is_taken([&] { audio_format_of(output.save_path); })) {
+    output.format.reset();
+  }
+  if (!flags.given("sample_format") && is_taken([&] { output.resolved_format(); }) &&
+      !is_taken([&] { resolve_sample_format(output.resolved_format(), output.sample_format); })) {
+    output.sample_format.reset();
+  }
+}
+
 }  // namespace
 
 ResolvedRequest resolve_request(const SettingFlags& flags, CheckpointParts parts, const std::filesystem::path& codes) {
@@ -79,34 +114,13 @@ ResolvedRequest resolve_request(const SettingFlags& flags, CheckpointParts parts
     stored.was_made = true;
     stored.request.song.continue_from_ms.reset();
   }
-  // Where that song went is not this run's to write to, and what made it may have been another machine.
-  stored.request.output.save_path = defaults.output.save_path;
-  stored.request.output.save_codes.clear();
-  if (stored.was_made) stored.request.machine = defaults.machine;
+  stored = inherited(std::move(stored), defaults);
 
   Request& request = resolved.request;
   request = stored.request;
   flags.apply(request);
   if (!load_codes.empty()) request.song.load_codes = load_codes.string();
-  if (request.output.save_path == "-") request.output.save_path = "/dev/stdout";
-  const auto is_taken = [](const auto& check) {
-    try {
-      check();
-      return true;
-    } catch (const Error&) {
-      return false;
-    }
-  };
-  // The name that is given says what the song becomes, whatever the stored one was.
-  if (flags.given("save_path") && !flags.given("format") &&
-      is_taken([&] { audio_format_of(request.output.save_path); })) {
-    request.output.format.reset();
-  }
-  if (!flags.given("sample_format") && is_taken([&] { request.output.resolved_format(); }) &&
-      !is_taken([&] { resolve_sample_format(request.output.resolved_format(), request.output.sample_format); })) {
-    request.output.sample_format.reset();
-  }
-  if (!flags.given("save_path")) request.output.save_path = unused_path(request.output.save_path);
+  settle_output(request.output, flags);
   if (parts == CheckpointParts::kAll) {
     const auto text = [&](const std::string& flag, const std::string& stored_text,
                           const std::optional<std::string>& literal) {
