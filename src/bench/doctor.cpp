@@ -12,6 +12,7 @@
 #include <unicode/uversion.h>
 
 #include <algorithm>
+#include <cmath>
 #include <cstdlib>
 #include <fstream>
 #include <functional>
@@ -130,8 +131,8 @@ json processor(const fs::path& root, json& problems) {
                  {"cpus_present", topology.present.size()},
                  {"cpu_quota", or_null(static_cast<uint64_t>(topology.quota))},
                  {"cache_bytes", or_null(static_cast<uint64_t>(topology.cache_bytes))}};
-  std::map<int, int, std::greater<>> cpus_of_speed;
-  for (const Cpu& cpu : topology.cpus) ++cpus_of_speed[static_cast<int>(cpu.speed * 100 + 0.5)];
+  std::map<int64_t, int, std::greater<>> cpus_of_speed;
+  for (const Cpu& cpu : topology.cpus) ++cpus_of_speed[std::lround(cpu.speed * 100)];
   for (const auto& [percent, count] : cpus_of_speed) {
     result["speeds"].push_back({{"cpus", count}, {"percent_of_fastest", percent}});
   }

@@ -78,7 +78,7 @@ ModelName codec_name() {
 
 /// "--version 3B-a or --version 3B-b, or the folder with --mula_path"
 std::string how_to_choose(const ModelName& model, const std::vector<std::string>& candidates) {
-  const std::string by_path = fmt::format("name the folder with {}", model.choose_by);
+  std::string by_path = fmt::format("name the folder with {}", model.choose_by);
   if (!model.by_version) return by_path;
   std::vector<std::string> versions;
   for (const std::string& name : candidates) versions.push_back("--version " + short_name(name));
@@ -100,7 +100,7 @@ std::string find_model(const fs::path& folder, const ModelName& model, std::vect
                      how_to_choose(model, candidates));
   }
   if (candidates.empty()) return {};
-  const std::string taken = exact == model.names.end() ? candidates.front() : *exact;
+  std::string taken = exact == model.names.end() ? candidates.front() : *exact;
   std::erase(candidates, taken);
   if (!candidates.empty()) {
     notes.push_back(fmt::format("{}: takes {}; for {} {}", folder.string(), taken, fmt::join(candidates, " or "),
