@@ -25,8 +25,8 @@ enum class ProgressMode {
 /// "auto", "bar", "lines", "json" or "none". Throws Error(kUser) for anything else.
 ProgressMode parse_progress_mode(std::string_view name);
 
-/// What something took: "0.4 ms", "8 ms", "3.2 s", "3:52", "1:02:03".
-std::string duration_text(double seconds);
+/// What something took, in seconds: "0.4 ms", "8 ms", "3.2 s", "3:52", "1:02:03".
+std::string duration_text(double duration);
 
 /// Whether a command line asks for --progress json, also one that is wrong elsewhere.
 bool asks_for_json_progress(std::span<const char* const> arguments);

@@ -1,7 +1,6 @@
 #include "cli/request_options.h"
 
 #include <spdlog/spdlog.h>
-#include <unistd.h>
 
 #include <filesystem>
 #include <memory>
@@ -47,7 +46,7 @@ std::filesystem::path regular_codes(const std::filesystem::path& codes, Resolved
   std::error_code error;
   std::filesystem::path folder = std::filesystem::temp_directory_path(error);
   if (error) folder = "/tmp";
-  const std::filesystem::path path = folder / fmt::format("heartmula-{}.input.safetensors", ::getpid());
+  std::filesystem::path path = folder / fmt::format("heartmula-{:016x}.input.safetensors", random_seed());
   AtomicFile file(path);
   file.write(std::as_bytes(std::span(bytes)));
   file.commit(/*sync=*/false);
@@ -106,7 +105,7 @@ ResolvedRequest resolve_request(const SettingFlags& flags, CheckpointParts parts
   if (const std::filesystem::path file = given_path("request"); !file.empty()) {
     stored = read_request(file, defaults);
     resolved.inputs.push_back({"--request", file});
-    has_texts = true;
+    has_texts = stored.was_made || !stored.request.song.lyrics.empty() || !stored.request.song.tags.empty();
   } else if (!load_codes.empty()) {
     const std::string json = read_codes(load_codes).origin.request_json;
     has_texts = !json.empty();

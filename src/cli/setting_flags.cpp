@@ -43,7 +43,7 @@ void SettingFlags::add_to(CLI::App& app, Commands command) {
     CLI::Option* option = nullptr;
     if (type.placeholder().empty()) {
       option = app.add_flag_function(
-          flags, [&words](int64_t) { words.one = ""; }, help);
+          flags, [&words](int64_t count) { words.one = count > 0 ? "true" : "false"; }, help);
     } else if (type.is_list()) {
       option = app.add_option(flags, words.list, help)
                    ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll)

@@ -35,8 +35,10 @@ void write_picture(SongPicture& picture) {
 
 int run_song_command(const ResolvedRequest& resolved, CheckpointParts parts, MakeSong make) {
   const Request& request = resolved.request;
-  if (request.run.json && std::filesystem::path(request.output.save_path).lexically_normal() == "/dev/stdout") {
-    throw user_error("--json prints on standard output, and --save_path /dev/stdout puts the song there: choose one");
+  std::error_code ignored;
+  if (request.run.json && std::filesystem::equivalent(request.output.save_path, "/dev/stdout", ignored)) {
+    throw user_error("--json prints on standard output, and --save_path {} puts the song there: choose one",
+                     request.output.save_path);
   }
   if (request.run.json) check_standard_output();
   validate(request);

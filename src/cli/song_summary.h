@@ -7,6 +7,6 @@
 namespace heartmula {
 
 /// Of a sidecar's JSON: lines without one at the end.
-std::string song_summary(const nlohmann::json& sidecar);
+std::string song_summary(const nlohmann::json& json);
 
 }  // namespace heartmula

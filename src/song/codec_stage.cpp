@@ -19,7 +19,11 @@ CodecStage::CodecStage(Models& models, const Request& request, const SongHooks& 
                  if (hooks.audio) hooks.audio(left, right);
                }) {
   decoder_.set_progress([this, &hooks](int64_t window, int64_t done, int64_t parts) {
-    if (between_pieces_) between_pieces_();
+    if (between_pieces_) {
+      const Clock::time_point waits = Clock::now();
+      between_pieces_();
+      begin_ += Clock::now() - waits;
+    }
     if (!hooks.progress) return;
     const int64_t windows = plan_windows(expected_frames_, settings_.compat).windows;
     hooks.progress("codec", window * parts + done, std::max(windows, window + 1) * parts,

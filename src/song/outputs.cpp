@@ -2,7 +2,6 @@
 
 #include <fmt/format.h>
 #include <spdlog/spdlog.h>
-#include <unistd.h>
 
 #include <system_error>
 
@@ -12,6 +11,8 @@
 namespace heartmula {
 namespace fs = std::filesystem;
 namespace {
+
+constexpr const char* kCodesBeside = "the song's codes beside --save_path";
 
 fs::path codes_beside(const std::string& song) {
   return song + ".codes.safetensors";
@@ -38,7 +39,7 @@ std::vector<NamedPath> outputs_of(const Request& request) {
   add("--save_path", song);
   if (!song.empty() && !is_stream(song)) {
     add("the file that describes the song beside --save_path", sidecar_path(song));
-    if (request.output.save_codes.empty()) add("the song's codes beside --save_path", codes_beside(song));
+    if (request.output.save_codes.empty()) add(kCodesBeside, codes_beside(song));
   }
   add("--save_codes", request.output.save_codes);
   add("--profile", request.run.profile);
@@ -46,19 +47,24 @@ std::vector<NamedPath> outputs_of(const Request& request) {
   return outputs;
 }
 
-std::vector<NamedPath> files_of(const CheckpointPaths& checkpoint) {
+// The file, or all that is in the folder.
+void add_files(std::vector<NamedPath>& files, const std::string& name, const fs::path& path) {
+  std::error_code error;
+  if (path.empty()) return;
+  files.push_back({name, path});
+  for (fs::recursive_directory_iterator entry(path, error), end; !error && entry != end; entry.increment(error)) {
+    files.push_back({name, entry->path()});
+  }
+}
+
+// What a song is made from.
+std::vector<NamedPath> files_of(const Request& request, const CheckpointPaths& checkpoint) {
   std::vector<NamedPath> files;
-  const auto add = [&](const fs::path& path) { files.push_back({"the checkpoint's " + path.string(), path}); };
-  for (const fs::path& file : {checkpoint.tokenizer, checkpoint.gen_config}) {
-    if (!file.empty()) add(file);
+  for (const fs::path& path : {checkpoint.tokenizer, checkpoint.gen_config, checkpoint.mula, checkpoint.codec}) {
+    add_files(files, "the checkpoint's " + path.filename().string(), path);
   }
-  for (const fs::path& folder : {checkpoint.mula, checkpoint.codec}) {
-    std::error_code error;
-    if (folder.empty()) continue;
-    for (fs::recursive_directory_iterator entry(folder, error), end; !error && entry != end; entry.increment(error)) {
-      add(entry->path());
-    }
-  }
+  add_files(files, "--muq_embed", request.song.muq_embed);
+  for (const std::string& adapter : request.checkpoint.lora) add_files(files, "--lora", adapter);
   return files;
 }
 
@@ -76,13 +82,14 @@ fs::path sidecar_path(const fs::path& song) {
 
 void check_outputs(const Request& request, const std::vector<NamedPath>& inputs, const CheckpointPaths& checkpoint) {
   const std::vector<NamedPath> outputs = outputs_of(request);
-  const std::vector<NamedPath> files = files_of(checkpoint);
+  const std::vector<NamedPath> files = files_of(request, checkpoint);
   for (size_t i = 0; i < outputs.size(); ++i) {
     for (size_t j = 0; j < i; ++j) check_different(outputs[j], outputs[i]);
     for (const NamedPath& input : inputs) check_different(input, outputs[i]);
     for (const NamedPath& file : files) check_different(outputs[i], file);
     // The codes beside the song may be those that it goes on from: prepare_codes_path() knows what to do.
-    if (outputs[i].path != codes_beside(request.output.save_path) && !request.song.load_codes.empty()) {
+    const bool is_derived = outputs[i].name == kCodesBeside;
+    if (!is_derived && !request.song.load_codes.empty()) {
       check_different({"--load_codes", request.song.load_codes}, outputs[i]);
     }
   }
@@ -98,20 +105,22 @@ std::string unused_path(const std::string& path) {
   return unused;
 }
 
-fs::path prepare_codes_path(const Request& request, bool song_is_stream, const std::string& unfinished) {
+fs::path prepare_codes_path(const Request& request, bool song_is_stream, const LoadedCodes& loaded) {
   if (!request.output.save_codes.empty()) return request.output.save_codes;
   if (song_is_stream) {
     std::error_code error;
     const fs::path temporary = fs::temp_directory_path(error);
-    return (error ? fs::path("/tmp") : temporary) / fmt::format("heartmula-{}.codes.safetensors", ::getpid());
+    // A name that nobody can have laid a trap at.
+    return (error ? fs::path("/tmp") : temporary) / fmt::format("heartmula-{:016x}.codes.safetensors", random_seed());
   }
-  const fs::path codes = codes_beside(request.output.save_path);
-  if (!is_there(codes) || same_file(codes, unfinished)) return codes;
+  fs::path codes = codes_beside(request.output.save_path);
+  const bool is_loaded = same_file(codes, loaded.path);
+  if (!is_there(codes) || (is_loaded && loaded.is_unfinished)) return codes;
   fs::path free_name;
   for (int i = 1; free_name.empty() || is_there(free_name); ++i) {
     free_name = fmt::format("{}.codes.{}.safetensors", request.output.save_path, i);
   }
-  if (same_file(codes, request.song.load_codes)) return free_name;
+  if (is_loaded) return free_name;
   std::error_code error;
   fs::rename(codes, free_name, error);
   if (error) throw user_error("{}: holds codes of an earlier run and cannot be set aside", codes.string());

@@ -19,16 +19,22 @@ struct NamedPath {
 /// "song.flac.json" beside "song.flac".
 std::filesystem::path sidecar_path(const std::filesystem::path& song);
 
-/// Throws Error(kUser) if two outputs of the request are one file, or if one of them is one of `inputs`, the codes that
-/// the song goes on from, or a file of the checkpoint. Looks at names and files; opens nothing.
+/// Throws Error(kUser) if two outputs of the request are one file, or if one of them is one of `inputs` or anything
+/// else that the song is made from: codes, checkpoint, adapters, style vector. Looks at names and files; opens nothing.
 void check_outputs(const Request& request, const std::vector<NamedPath>& inputs, const CheckpointPaths& checkpoint);
 
 /// "song.mp3", or the first of "song-1.mp3", "song-2.mp3", ... that is not there yet.
 std::string unused_path(const std::string& path);
 
+/// The codes that a song goes on from.
+struct LoadedCodes {
+  std::filesystem::path path;  // empty if there are none
+  bool is_unfinished = false;  // left by a run of this very song that was interrupted: they grow, and go with its end
+};
+
 /// Where the codes are while the song is made: --save_codes; beside the song; or among the temporary files if it goes
-/// into a pipe. Codes that lie beside the song from an earlier run are kept under another name, unless they are
-/// `unfinished`, the beginning of this very song. Never the file that the song is loaded from.
-std::filesystem::path prepare_codes_path(const Request& request, bool is_stream, const std::string& unfinished);
+/// into a pipe. Codes that lie beside the song from an earlier run are kept under another name, and never those that
+/// are loaded, unless they are unfinished.
+std::filesystem::path prepare_codes_path(const Request& request, bool is_stream, const LoadedCodes& loaded);
 
 }  // namespace heartmula

@@ -1,5 +1,6 @@
 #include "song/request.h"
 
+#include <algorithm>
 #include <nlohmann/json.hpp>
 #include <random>
 #include <system_error>
@@ -21,10 +22,10 @@ FrameLoopSettings SongSettings::frame_loop(int32_t audio_eos_id) const {
           .ignore_eos = ignore_eos};
 }
 
-SongSize Request::size(int64_t context) const {
+SongSize Request::size(int64_t context, int64_t begin_frames) const {
   return {.streams = song.frame_loop(0).sampling.streams(),
           .context = context,
-          .frames_at_once = song.load_codes.empty() ? kEmbeddingFrames : context,
+          .frames_at_once = std::max(kEmbeddingFrames, begin_frames),
           .codec = codec};
 }
 
@@ -37,17 +38,22 @@ void check_settings(const Request& request) {
   for (const Setting& setting : settings_table()) setting.type->check(request, setting.flag(), setting.hint);
 }
 
-void validate(const Request& r) {
-  std::error_code ignored;
-  check_settings(r);
-  if (r.song.max_audio_length_ms && r.song.min_audio_length_ms > *r.song.max_audio_length_ms) {
-    throw user_error("--min_audio_length_ms is {}, more than --max_audio_length_ms {}", r.song.min_audio_length_ms,
-                     *r.song.max_audio_length_ms);
+void check_lengths(const Request& request) {
+  const SongSettings& song = request.song;
+  if (song.max_audio_length_ms && song.min_audio_length_ms > *song.max_audio_length_ms) {
+    throw user_error("--min_audio_length_ms is {}, more than --max_audio_length_ms {}", song.min_audio_length_ms,
+                     *song.max_audio_length_ms);
   }
+}
+
+void validate(const Request& r) {
+  check_settings(r);
+  check_lengths(r);
   if (r.song.continue_from_ms && r.song.load_codes.empty()) {
     throw user_error("--continue_from_ms needs --load_codes: the codes to go on from");
   }
-  if (r.run.no_clobber && std::filesystem::exists(std::filesystem::status(r.output.save_path, ignored))) {
+  std::error_code ignored;
+  if (r.run.no_clobber && std::filesystem::is_regular_file(r.output.save_path, ignored)) {
     throw user_error("{}: is there already, and --no_clobber was given", r.output.save_path);
   }
   if (r.output.save_path.empty()) throw user_error("--save_path is empty: where shall the song go?");
@@ -63,7 +69,8 @@ nlohmann::json to_json(const Request& request) {
   return json;
 }
 
-StoredRequest parse_request(std::string_view text, const std::string& name, Request request) {
+StoredRequest parse_request(std::string_view text, const std::string& name, Request defaults) {
+  Request request = std::move(defaults);
   const nlohmann::json json = parse_json_object(text, name);
   const bool is_sidecar = json.contains("request");
   if (is_sidecar) JsonFields(json, name).object("request");

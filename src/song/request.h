@@ -67,9 +67,12 @@ struct Request {
   OutputSettings output = {};
   RunSettings run = {};
 
-  /// With `context` positions of the language model; 0 if only codes are decoded.
-  SongSize size(int64_t context) const;
+  /// With `context` positions of the language model; 0 if only codes are decoded. It goes on from `begin_frames`.
+  SongSize size(int64_t context, int64_t begin_frames = 0) const;
 };
+
+/// Throws Error(kUser) if the shortest length is more than the longest one.
+void check_lengths(const Request& request);
 
 /// From the system's entropy.
 uint64_t random_seed();

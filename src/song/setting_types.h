@@ -132,6 +132,10 @@ class Path final : public Text<Field> {
     if (word.empty()) throw user_error("{}: a value is missing", where);
     this->at(request) = expand_home(word).string();
   }
+  void set(Request& request, const nlohmann::json& value, const std::string& where) const override {
+    Text<Field>::set(request, value, where);
+    this->at(request) = expand_home(this->at(request)).string();
+  }
   bool names_files() const override { return true; }
   nlohmann::json get(const Request& request) const override {
     const std::string& path = this->at(request);
@@ -151,7 +155,8 @@ class Integer final : public Base<Field> {
   void set(Request& request, const nlohmann::json& value, const std::string& where) const override {
     if (!value.is_number_integer()) throw user_error("{} must be an integer, not {}", where, value.dump());
     const bool too_large = value.is_number_unsigned() && value.get<uint64_t>() > static_cast<uint64_t>(max_);
-    assign(request, too_large ? out_of_range(value.dump(), where) : value.get<int64_t>(), where);
+    if (too_large) out_of_range(value.dump(), where);
+    assign(request, value.get<int64_t>(), where);
   }
   void parse(Request& request, const std::string& word, const std::string& where) const override {
     int64_t number = 0;
@@ -172,7 +177,7 @@ class Integer final : public Base<Field> {
   }
 
  private:
-  [[noreturn]] int64_t out_of_range(const std::string& value, const std::string& where) const {
+  [[noreturn]] void out_of_range(const std::string& value, const std::string& where) const {
     throw user_error("{} is {}, but must be {}", where, value, range_text(min_, max_));
   }
   void assign(Request& request, int64_t number, const std::string& where) const {

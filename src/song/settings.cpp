@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <filesystem>
 #include <nlohmann/json.hpp>
 
@@ -95,10 +96,9 @@ std::vector<Setting> make_table() {
       {"max_audio_length_ms", Group::kSong, Changes::kCodes, kGenerate, integer(song(&S::max_audio_length_ms), 0),
        "longest song, in milliseconds", "240000, or what the model's context holds"},
       {"min_audio_length_ms", Group::kSong, Changes::kCodes, kGenerate, integer(song(&S::min_audio_length_ms), 0),
-       "the song does not end by itself before; what would end it is not sampled, so the music is not the plain one "
-       "(G2)"},
+       "the song does not end by itself before; what would end it is not sampled, which changes the music: level G2"},
       {"ignore_eos", Group::kSong, Changes::kCodes, kGenerate, flag(song(&S::ignore_eos)),
-       "the song never ends by itself: it is as long as `--max_audio_length_ms`, likewise (G2)"},
+       "the song never ends by itself: it is as long as `--max_audio_length_ms`; likewise level G2"},
       {"seed", Group::kSong, Changes::kCodes, kSongs, seed(song(&S::seed)),
        "same seed, same song; -1 is a random one, which is printed and stored", "-1"},
       {"topk", Group::kSong, Changes::kCodes, kGenerate, integer(song(&S::topk), 1),
@@ -174,8 +174,8 @@ std::vector<Setting> make_table() {
 }  // namespace
 
 const std::vector<Setting>& settings_table() {
-  static const std::vector<Setting> table = make_table();
-  return table;
+  static const std::vector<Setting> kTable = make_table();
+  return kTable;
 }
 
 const Setting* find_setting(std::string_view name) {
@@ -211,7 +211,7 @@ std::string plain_text(std::string_view text) {
   for (size_t i = 0; i < text.size(); ++i) {
     if (text[i] == '`' || text[i] == '[') continue;
     if (text.substr(i).starts_with("](")) {  // the target of a link
-      i = text.find(')', i);
+      i = std::min(text.find(')', i), text.size());
       continue;
     }
     plain += text[i];
@@ -224,7 +224,8 @@ nlohmann::json music_json(const Request& request) {
   for (const Setting& setting : settings_table()) {
     nlohmann::json value = setting.type->get(request);
     const bool makes_music = setting.changes == Changes::kCodes || setting.changes == Changes::kSound;
-    if (!makes_music || value.is_null()) continue;
+    const bool is_of_song = setting.group == SettingGroup::kSong && setting.stored();
+    if ((!makes_music && !is_of_song) || value.is_null()) continue;
     const auto file_name = [](const nlohmann::json& path) {
       return std::filesystem::path(path.get<std::string>()).filename().string();
     };
@@ -242,6 +243,7 @@ nlohmann::json music_json(const Request& request) {
 
 bool same_codes(const Request& a, const Request& b) {
   for (const Setting& setting : settings_table()) {
+    if (setting.name == "version" || setting.name == "lora") continue;
     if (setting.changes == Changes::kCodes && setting.type->get(a) != setting.type->get(b)) return false;
   }
   return true;

@@ -72,10 +72,11 @@ std::string markdown_rows(Commands command);
 /// `text` without Markdown's quotes and links.
 std::string plain_text(std::string_view text);
 
-/// The settings whose values make codes, or also those that make their sound; of files, only the names. What a song
-/// carries with it: nothing of the machine that it was made on.
+/// What a song carries with it: title, and the settings that make its codes and their sound; of files, only the names.
+/// Nothing of the machine that it was made on.
 nlohmann::json music_json(const Request& request);
-/// Whether both make the same codes, as far as their settings tell.
+/// Whether both make the same codes with the same language model: which one that is, its fingerprint tells, not its
+/// name.
 bool same_codes(const Request& a, const Request& b);
 
 }  // namespace heartmula

@@ -46,6 +46,11 @@ bool is_beginning_of(const Codes& codes, const Request& request, const ModelIden
   return same_codes(made, request);
 }
 
+// Whether codes were saved for good, and not left by a run that was interrupted.
+bool are_kept(const Codes& codes, const Request& request) {
+  return !parse_request(codes.origin.request_json, request.song.load_codes).request.output.save_codes.empty();
+}
+
 // A warning if the codes are those of another model.
 void compare_origin(const std::string& codes, const std::string& made_by, const char* model,
                     const ModelIdentity& identity, std::vector<std::string>& notes) {
@@ -103,9 +108,9 @@ std::string shell_word(const std::string& text) {
                                 what, frames, static_cast<double>(frames) * kFrameSeconds, codes, files, files));
 }
 
-MemoryPlan checked_plan(Models& models, const Request& request, int64_t context, const SongFileHooks& hooks) {
+MemoryPlan checked_plan(Models& models, const SongSize& size, const SongFileHooks& hooks) {
   const std::optional<uint64_t> available = memory_info().available_bytes;
-  const MemoryPlan plan = plan_memory(models, request.size(context));
+  const MemoryPlan plan = plan_memory(models, size);
   if (hooks.plan) hooks.plan(describe(plan, available));
   check_memory(plan, models.options().checkpoint, available);
   return plan;
@@ -156,21 +161,24 @@ nlohmann::json make_song_file(Request request, const SongFileHooks& hooks, const
   if (!request.song.muq_embed.empty()) prompt.muq_embed = read_muq_embed(request.song.muq_embed, config.muq_dim);
   std::vector<std::string> notes;
   resolve_length(request, config, prompt, notes);
+  check_lengths(request);
   const int64_t context = required_context(config, prompt, request.song.frame_loop(models.gen_config().audio_eos_id));
   std::vector<Frame> begin;
-  std::string unfinished;  // codes of this very song from a run that was interrupted
+  LoadedCodes loaded_codes;
   if (!request.song.load_codes.empty()) {
     Codes loaded = read_codes(request.song.load_codes);
+    loaded_codes.path = request.song.load_codes;
     const bool is_beginning = is_beginning_of(loaded, request, models.lm_identity());
+    loaded_codes.is_unfinished = is_beginning && !are_kept(loaded, request);
     compare_origin(request.song.load_codes, loaded.origin.language_model, "language model", models.lm_identity(),
                    notes);
     begin = kept_frames(request, std::move(loaded.frames), config);
-    if (is_beginning) unfinished = std::exchange(request.song.load_codes, {});
+    if (is_beginning) request.song.load_codes.clear();
   }
   SongOutput output(request, hooks.audio, cancel);
-  const MemoryPlan plan = checked_plan(models, request, context, hooks);
+  const MemoryPlan plan = checked_plan(models, request.size(context, static_cast<int64_t>(begin.size())), hooks);
 
-  const fs::path codes = prepare_codes_path(request, output.is_stream(), unfinished);
+  const fs::path codes = prepare_codes_path(request, output.is_stream(), loaded_codes);
   std::optional<OutputLock> codes_lock;  // codes beside the song are guarded by its lock
   if (!request.output.save_codes.empty()) codes_lock.emplace(codes, "--save_codes");
   CodesWriter writer(
@@ -199,7 +207,7 @@ nlohmann::json make_song_file(Request request, const SongFileHooks& hooks, const
     }
     return json;
   } catch (const std::exception&) {
-    std::string kept = unfinished;
+    std::string kept = loaded_codes.is_unfinished ? loaded_codes.path.string() : "";
     auto count = static_cast<int64_t>(begin.size());
     if (frames > 0) {
       kept = codes.string();
@@ -209,16 +217,17 @@ nlohmann::json make_song_file(Request request, const SongFileHooks& hooks, const
     try {
       if (frames > 0) writer.finish();
       if (cancel != nullptr && cancel->cancelled()) {
-        const nlohmann::json json = {{"request", to_json(request)},
-                                     {"result", cancelled_result(count, kept, plan, seconds_since(start), models)}};
+        const nlohmann::json json = {
+            {"request", to_json(request)},
+            {"result", cancelled_result(count, kept, plan, seconds_since(start), models, notes)}};
         output.finish_cancelled(json);
         if (hooks.cancelled) hooks.cancelled(json);
       }
-    } catch (const Error&) {  // why the song ended matters more, and the codes on the disk are whole
+    } catch (const std::exception&) {  // why the song ended matters more, and the codes on the disk are whole
     }
     // What a pipe or a full device could not take goes into a file next time.
     const std::string elsewhere = fmt::format("song.{}", audio_format_name(request.output.resolved_format()));
-    rethrow_with_codes(kept, count, output.is_stream() ? elsewhere : request.output.save_path);
+    rethrow_with_codes(kept, count, output.is_stream() ? unused_path(elsewhere) : request.output.save_path);
   }
 }
 
@@ -232,13 +241,14 @@ nlohmann::json decode_song_file(Request request, const SongFileHooks& hooks, con
   const bool by_length = frames >= request.song.frame_loop(0).max_frames();
   // So that `generate` makes the same song of this request: these frames and no other.
   request.song.max_audio_length_ms = (frames - 1) * kFrameMs;
+  request.song.min_audio_length_ms = std::min(request.song.min_audio_length_ms, *request.song.max_audio_length_ms);
   request.song.continue_from_ms.reset();
   request.output.save_codes.clear();
   Models models(model_options(request, hooks), CheckpointParts::kCodec, cancel);
   std::vector<std::string> notes;
   compare_origin(request.song.load_codes, codes.origin.codec, "codec", models.codec_identity(), notes);
   SongOutput output(request, hooks.audio, cancel);
-  const MemoryPlan plan = checked_plan(models, request, 0, hooks);
+  const MemoryPlan plan = checked_plan(models, request.size(0), hooks);
   const SongHooks song_hooks = {
       .progress = progress_with_profile(hooks),
       .frame = {},

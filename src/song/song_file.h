@@ -22,12 +22,13 @@ struct SongFileHooks {
 /// Makes the song of `request` and returns what is written beside it: {"request": ..., "result": ...}.
 ///
 /// Everything that can be checked is checked before the work: settings, checkpoint, context, destination, memory.
-/// Codes are on disk from the first frame on, beside the song until it is written, for good with request.save_codes.
-/// Whatever fails after the first frame, they stay, and the message says where they are and how to go on. If the song
-/// was cancelled, the JSON says so (stop_reason "cancelled"), and lies where the song would be if nothing is there.
+/// Codes are on disk from the first frame on, beside the song until it is written, for good with
+/// request.output.save_codes. Whatever fails after the first frame, they stay, and the message says where they are and
+/// how to go on. If the song was cancelled, the JSON says so (stop_reason "cancelled"), and lies where the song would
+/// be if nothing is there.
 nlohmann::json make_song_file(Request request, const SongFileHooks& hooks, const CancelToken* cancel);
 
-/// Makes the audio of the codes in request.load_codes again, with the codec alone.
+/// Makes the audio of the codes in request.song.load_codes again, with the codec alone.
 nlohmann::json decode_song_file(Request request, const SongFileHooks& hooks, const CancelToken* cancel);
 
 }  // namespace heartmula

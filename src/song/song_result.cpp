@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "base/cpu_info.h"
+#include "base/message.h"
 
 namespace heartmula {
 namespace {
@@ -50,7 +51,7 @@ nlohmann::json known_peak() {
 }
 
 nlohmann::json to_json(const ModelIdentity& model) {
-  nlohmann::json json = {{"name", model.name}, {"fingerprint", model.fingerprint}};
+  nlohmann::json json = {{"name", escaped(model.name)}, {"fingerprint", model.fingerprint}};
   if (!model.lora.empty()) json["lora"] = model.lora;
   return json;
 }
@@ -85,7 +86,7 @@ nlohmann::json result_of(const SongSettings& song, const SongOutcome& outcome, c
   if (outcome.new_frames > 0) {
     result["overlap"] = {{"codec_threads", outcome.overlap_threads}, {"gain", outcome.overlap_gain}};
   }
-  if (outcome.new_frames > 0) result["level"] = song.min_audio_length_ms > 0 || song.ignore_eos ? "G2" : "G0";
+  if (outcome.new_frames > 0) result["level"] = song.frame_loop(0).min_frames() > 1 ? "G2" : "G0";
   result["checkpoint"] = {{"codec", to_json(models.codec_identity())}};
   if (outcome.new_frames > 0) result["checkpoint"]["language_model"] = to_json(models.lm_identity());
   if (stop_reason) result["stop_reason"] = *stop_reason == StopReason::kEos ? "eos" : "length";
@@ -93,7 +94,9 @@ nlohmann::json result_of(const SongSettings& song, const SongOutcome& outcome, c
 }
 
 nlohmann::json cancelled_result(int64_t frames, const std::string& codes, const MemoryPlan& plan, double total_seconds,
-                                const Models& models) {
+                                const Models& models, const std::vector<std::string>& notes) {
+  std::vector<std::string> warnings = models.warnings();
+  warnings.insert(warnings.end(), notes.begin(), notes.end());
   return {{"frames", frames},
           {"duration_s", static_cast<double>(frames) * kFrameSeconds},
           {"stop_reason", "cancelled"},
@@ -101,7 +104,7 @@ nlohmann::json cancelled_result(int64_t frames, const std::string& codes, const 
           {"seconds", {{"total", total_seconds}}},
           {"peak_memory_bytes", known_peak()},
           {"memory_plan", to_json(plan)},
-          {"warnings", models.warnings()},
+          {"warnings", warnings},
           {"device", models.device()},
           {"version", HEARTMULA_VERSION}};
 }

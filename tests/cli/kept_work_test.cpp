@@ -32,6 +32,16 @@ TEST(KeptWork, codes_that_are_loaded_are_never_shortened) {
   EXPECT_EQ(contents(kept), codes);
 }
 
+TEST(KeptWork, codes_that_were_saved_for_good_outlive_the_song_that_goes_on_with_them) {
+  const TemporaryFolder folder;
+  const fs::path codes = folder / "song.wav.codes.safetensors";
+  succeeds(endless(folder / "song.wav", {"--save_codes", codes}));
+  const std::string kept = contents(codes);
+  succeeds({"generate", "--load_codes", codes, "--max_audio_length_ms", "1600", "--save_path", folder / "song.wav"});
+  EXPECT_EQ(json_of(folder / "song.wav.json")["result"]["frames"], 21);
+  EXPECT_EQ(contents(codes), kept);
+}
+
 TEST(KeptWork, a_request_writes_nothing_that_its_song_wrote) {
   const TemporaryFolder folder;
   succeeds(endless(folder / "first.wav", {"--save_codes", folder / "codes"}));
@@ -169,6 +179,10 @@ TEST(Lengths, a_song_that_would_end_goes_on_if_that_is_asked_for) {
   EXPECT_EQ(endless_song["stop_reason"], "length");
   EXPECT_EQ(endless_song["frames"], 101);
   EXPECT_EQ(endless_song["level"], "G2");
+  EXPECT_THAT(refused({"generate", "--model_path", kCheckpoint, "--lyrics_text", "", "--tags_text", "",
+                       "--min_audio_length_ms", "300000"},
+                      2, folder.path().string()),
+              HasSubstr("more than --max_audio_length_ms 240000"));
   EXPECT_THAT(refused(generate(folder / "no.wav", {"--min_audio_length_ms", "900"}), 2),
               AllOf(HasSubstr("--min_audio_length_ms"), HasSubstr("--max_audio_length_ms")));
 }
@@ -214,6 +228,16 @@ TEST(Flags, that_do_not_exist_are_guessed) {
   EXPECT_THAT(told("--duration"), HasSubstr("--max_audio_length_ms"));
   EXPECT_THAT(told("--top_k"), HasSubstr("--topk"));
   EXPECT_THAT(told("--temp"), HasSubstr("--temperature"));
+}
+
+TEST(Flags, what_a_request_turned_on_can_be_turned_off) {
+  const TemporaryFolder folder;
+  const fs::path request = folder.write("request.json", R"({"compat": true, "no_metadata": true})");
+  succeeds(generate(folder / "song.wav", {"--request", request, "--no_metadata=false"}));
+  EXPECT_EQ(json_of(folder / "song.wav.json")["request"]["no_metadata"], false);
+  EXPECT_EQ(json_of(folder / "song.wav.json")["request"]["compat"], true);
+  EXPECT_THAT(refused({"generate", "--request", request, "--model_path", kCheckpoint}, 2, folder.path().string()),
+              HasSubstr("--lyrics is missing"));
 }
 
 TEST(Flags, debug_may_stand_behind_the_command) {

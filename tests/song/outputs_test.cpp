@@ -61,6 +61,16 @@ TEST_F(Outputs, nothing_that_is_read_is_written) {
   request_.song.load_codes = folder_.write("kept", "");
   request_.output.save_codes = folder_ / "kept";
   EXPECT_THAT(refused(), AllOf(HasSubstr("--load_codes"), HasSubstr("--save_codes")));
+  request_.song.load_codes = folder_.write("song.wav.codes.safetensors", "");
+  request_.output.save_codes = request_.song.load_codes;
+  EXPECT_THAT(refused(), AllOf(HasSubstr("--load_codes"), HasSubstr("--save_codes")));
+  request_.song.load_codes.clear();
+  request_.song.muq_embed = request_.output.save_codes = folder_.write("style.npy", "");
+  EXPECT_THAT(refused(), AllOf(HasSubstr("--muq_embed"), HasSubstr("--save_codes")));
+  request_.song.muq_embed.clear();
+  request_.checkpoint.lora = {folder_ / "adapter"};
+  request_.output.save_codes = folder_.write("adapter/adapter_model.safetensors", "");
+  EXPECT_THAT(refused(), AllOf(HasSubstr("--lora"), HasSubstr("--save_codes")));
 }
 
 TEST_F(Outputs, no_file_of_the_checkpoint_is_written) {
@@ -85,17 +95,15 @@ TEST_F(Outputs, a_name_that_is_taken_gets_a_number) {
 
 TEST_F(Outputs, codes_of_an_earlier_run_are_set_aside_and_those_that_are_loaded_stay) {
   const fs::path codes = folder_ / "song.wav.codes.safetensors";
-  EXPECT_EQ(prepare_codes_path(request_, false, ""), codes);
+  EXPECT_EQ(prepare_codes_path(request_, false, {}), codes);
   folder_.write("song.wav.codes.safetensors", "rescued");
-  EXPECT_EQ(prepare_codes_path(request_, false, codes.string()), codes);  // it goes on with them
+  EXPECT_EQ(prepare_codes_path(request_, false, {codes, true}), codes);  // it goes on with them
   EXPECT_TRUE(fs::exists(codes));
 
-  request_.song.load_codes = codes.string();
-  EXPECT_EQ(prepare_codes_path(request_, false, ""), folder_ / "song.wav.codes.1.safetensors");
+  EXPECT_EQ(prepare_codes_path(request_, false, {codes, false}), folder_ / "song.wav.codes.1.safetensors");
   EXPECT_TRUE(fs::exists(codes));
 
-  request_.song.load_codes.clear();
-  EXPECT_EQ(prepare_codes_path(request_, false, ""), codes);
+  EXPECT_EQ(prepare_codes_path(request_, false, {}), codes);
   EXPECT_FALSE(fs::exists(codes));
   EXPECT_TRUE(fs::exists(folder_ / "song.wav.codes.1.safetensors"));
 }

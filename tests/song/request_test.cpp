@@ -51,6 +51,9 @@ Request unusual_request() {
   r.machine.mlock = true;
   r.song.muq_embed = "style.npy";
   r.output.no_metadata = true;
+  r.output.fade_out_ms = 300;
+  r.song.min_audio_length_ms = 80;
+  r.song.ignore_eos = true;
   return r;
 }
 
@@ -62,6 +65,14 @@ void expect_same(const Request& a, const Request& b) {
 
 std::string complaint(const json& request) {
   return error_of(ErrorKind::kUser, [&] { parse_request(request.dump(), "song.json"); });
+}
+
+TEST(Request, nothing_in_the_unusual_one_is_a_default) {
+  for (const Setting& setting : settings_table()) {
+    const bool one_device = setting.name.ends_with("_device");  // there is no other value yet
+    if (!setting.stored() || one_device) continue;
+    EXPECT_NE(setting.type->get(unusual_request()), setting.type->get(Request())) << setting.name;
+  }
 }
 
 TEST(Request, comes_back_from_json_as_it_was) {

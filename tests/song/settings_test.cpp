@@ -123,6 +123,7 @@ TEST(Settings, a_seed_of_minus_one_is_random_in_json_too) {
 }
 
 TEST(Settings, help_without_markdown) {
+  EXPECT_EQ(plain_text("[not](a link"), "not");
   EXPECT_EQ(plain_text("as `many` as [docs/a.md](docs/b.md) says"), "as many as docs/a.md says");
 }
 
