@@ -90,6 +90,9 @@ std::string cpu_model_name(const fs::path& root) {
   return name.empty() ? "unknown" : name;
 }
 
+// What the first version of cgroups says of no limit is a number: all pages that there could be.
+constexpr uint64_t kUnlimited = uint64_t{1} << 60;
+
 MemoryInfo memory_info(const fs::path& root) {
   const fs::path meminfo = root / "proc/meminfo";
   MemoryInfo memory;
@@ -102,7 +105,7 @@ MemoryInfo memory_info(const fs::path& root) {
     const MemoryFiles& files = cgroup.unified ? kMemoryV2 : kMemoryV1;
     for (const fs::path& folder : cgroup.folders) {
       const std::optional<uint64_t> limit = number_in(folder / files.limit);
-      if (!limit) continue;
+      if (!limit || *limit >= kUnlimited) continue;
       uint64_t used = number_in(folder / files.usage).value_or(0);
       for (const char* cache : files.file_cache)
         used -= std::min(used, field(folder / "memory.stat", cache).value_or(0));

@@ -5,6 +5,7 @@
 #include <nlohmann/json.hpp>
 #include <optional>
 
+#include "base/input.h"
 #include "base/json_fields.h"
 #include "bench/open_stage.h"
 #include "bench/report.h"
@@ -47,7 +48,7 @@ void add_bench(CLI::App& app, Run& run) {
       static_cast<bench::StageChoice&>(options->run) = options->stage.resolve();
       options->run.program = "/proc/self/exe";
       std::optional<nlohmann::json> old;
-      if (!options->compare.empty()) old = read_json_object(options->compare);
+      if (!options->compare.empty()) old = read_json_object(expand_home(options->compare));
       const auto note = [](const std::string& text) { fmt::print(stderr, "measuring {}\n", text); };
       const nlohmann::json result = bench::to_json(bench::run(options->run, note, &interrupt_token()));
       print_out(options->json ? result.dump(2) + "\n" : bench::to_table(result));

@@ -4,6 +4,7 @@
 #include <CLI/CLI.hpp>
 
 #include "base/input.h"
+#include "base/message.h"
 #include "cli/commands.h"
 #include "cli/interrupt.h"
 #include "cli/progress.h"
@@ -42,7 +43,7 @@ void add_convert(CLI::App& app, Run& run) {
       }
       reporter.finish();
       if (reporter.mode() != ProgressMode::kNone && reporter.mode() != ProgressMode::kJson) {
-        std::fprintf(stderr, "%s: %.3f GB of packed weights in %.1f s\n", options->save_path.c_str(),
+        std::fprintf(stderr, "%s: %.3f GB of packed weights in %.1f s\n", escaped(options->save_path).c_str(),
                      static_cast<double>(converted.bytes) * 1e-9, converted.seconds);
       }
       return 0;

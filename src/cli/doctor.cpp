@@ -25,7 +25,7 @@ void add_doctor(CLI::App& app, Run& run) {
   command->add_flag("--json", options->json, "For programs");
   command->callback([options, &run] {
     run = [options] {
-      const nlohmann::json report = bench::examine({.checkpoint = options->checkpoint});
+      const nlohmann::json report = bench::examine({.checkpoint = expand_home(options->checkpoint)});
       // A file name may be no UTF-8.
       constexpr auto kReplace = nlohmann::json::error_handler_t::replace;
       print_out(options->json ? report.dump(2, ' ', false, kReplace) + "\n" : bench::describe_examination(report));

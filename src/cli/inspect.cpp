@@ -4,6 +4,7 @@
 #include <CLI/CLI.hpp>
 #include <nlohmann/json.hpp>
 
+#include "base/input.h"
 #include "cli/commands.h"
 #include "song/inspect_codes.h"
 
@@ -20,8 +21,9 @@ void add_inspect(CLI::App& app, Run& run) {
   command->add_flag("--json", options->json, "For programs");
   command->callback([options, &run] {
     run = [options] {
-      const bool codes = is_codes_file(options->path);
-      const nlohmann::json json = codes ? inspect_codes(options->path) : inspect(options->path);
+      const std::filesystem::path path = expand_home(options->path);
+      const bool codes = is_codes_file(path);
+      const nlohmann::json json = codes ? inspect_codes(path) : inspect(path);
       // A file name may be no UTF-8.
       constexpr auto kReplace = nlohmann::json::error_handler_t::replace;
       if (options->json) {

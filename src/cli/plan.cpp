@@ -3,6 +3,7 @@
 #include <nlohmann/json.hpp>
 #include <optional>
 
+#include "base/input.h"
 #include "base/json_fields.h"
 #include "bench/report.h"
 #include "cli/commands.h"
@@ -42,8 +43,8 @@ void add_plan(CLI::App& app, Run& run) {
       plan.frames = options->max_audio_length_ms / kFrameMs;
       plan.lazy_load = options->lazy_load;
       std::optional<nlohmann::json> measured;
-      if (!options->compare.empty()) measured = read_json_object(options->compare);
-      const auto machine = bench::MachineDescription::read(options->machine);
+      if (!options->compare.empty()) measured = read_json_object(expand_home(options->compare));
+      const auto machine = bench::MachineDescription::read(expand_home(options->machine));
       const nlohmann::json prediction = bench::to_json(bench::predict(machine, plan));
       print_out(options->json ? prediction.dump(2) + "\n" : bench::to_table(prediction));
       if (measured) print_comparison(bench::to_comparison(*measured, prediction, options->compare), options->json);

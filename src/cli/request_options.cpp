@@ -6,6 +6,7 @@
 #include <memory>
 #include <span>
 #include <system_error>
+#include <utility>
 
 #include "base/error.h"
 #include "base/file.h"
@@ -60,6 +61,10 @@ std::filesystem::path regular_codes(const std::filesystem::path& codes, Resolved
 /// What is stored in a request file or beside codes, without what is not this run's: where that song went, and, of a
 /// song that was made (perhaps on another machine), what made it.
 StoredRequest inherited(StoredRequest stored, const Request& defaults) {
+  const OutputSettings& output = stored.request.output;
+  if (!stored.was_made && (output.save_path != defaults.output.save_path || !output.save_codes.empty())) {
+    spdlog::warn("save_path and save_codes of a request are not taken over: name them on the command line");
+  }
   stored.request.output.save_path = defaults.output.save_path;
   stored.request.output.save_codes.clear();
   if (stored.was_made) stored.request.machine = defaults.machine;
@@ -119,6 +124,13 @@ ResolvedRequest resolve_request(const SettingFlags& flags, CheckpointParts parts
   request = stored.request;
   flags.apply(request);
   if (!load_codes.empty()) request.song.load_codes = load_codes.string();
+  if (flags.given("model_path")) {  // another checkpoint: the parts of the stored one are not its
+    for (const auto& [name, path] : {std::pair("mula_path", &request.checkpoint.mula_path),
+                                     std::pair("codec_path", &request.checkpoint.codec_path),
+                                     std::pair("tokenizer", &request.checkpoint.tokenizer)}) {
+      if (!flags.given(name)) path->clear();
+    }
+  }
   settle_output(request.output, flags);
   if (parts == CheckpointParts::kAll) {
     const auto text = [&](const std::string& flag, const std::string& stored_text,

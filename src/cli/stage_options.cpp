@@ -40,6 +40,7 @@ void StageOptions::add_to(CLI::App& command) {
 
 bench::StageChoice StageOptions::resolve() const {
   bench::StageChoice choice = choice_;
+  choice.models.checkpoint = expand_home(choice.models.checkpoint);
   choice.mula_dtypes = parse("--mula_dtype", mula_dtypes_);
   choice.codec_dtypes = parse("--codec_dtype", codec_dtypes_);
   return choice;

@@ -3,6 +3,9 @@
 #include <fmt/format.h>
 #include <spdlog/spdlog.h>
 
+#include <algorithm>
+#include <array>
+#include <string_view>
 #include <system_error>
 
 #include "base/error.h"
@@ -12,6 +15,8 @@ namespace heartmula {
 namespace fs = std::filesystem;
 namespace {
 
+constexpr std::array<std::string_view, 7> kAudioExtensions = {".wav", ".wave", ".flac", ".ogg",
+                                                              ".oga", ".opus", ".mp3"};
 constexpr const char* kCodesBeside = "the song's codes beside --save_path";
 
 fs::path codes_beside(const std::string& song) {
@@ -57,12 +62,38 @@ void add_files(std::vector<NamedPath>& files, const std::string& name, const fs:
   }
 }
 
+bool ends_song_name(const std::string& name) {
+  const std::string extension = lower_extension(name);
+  const bool is_audio = std::ranges::find(kAudioExtensions, extension) != kAudioExtensions.end();
+  return is_audio || name.find(".codes.") != std::string::npos;
+}
+
+// Songs, their codes and sidecars may lie in the folder of a checkpoint, too; they are no part of it.
+bool is_songs(const fs::path& path) {
+  return ends_song_name(path.filename().string()) ||
+         (path.extension() == ".json" && ends_song_name(path.stem().string()));
+}
+
+// Everything in the folder that --model_path names: other versions of the models, too.
+void add_checkpoint_folder(std::vector<NamedPath>& files, const fs::path& folder) {
+  std::error_code error;
+  for (fs::directory_iterator entry(folder, error), end; !error && entry != end; entry.increment(error)) {
+    const fs::path path = entry->path();
+    const bool is_model = is_there(path / "config.json");
+    if (is_model || (!entry->is_directory(error) && !is_songs(path))) {
+      add_files(files, "the checkpoint's " + path.filename().string(), path);
+    }
+  }
+}
+
 // What a song is made from.
 std::vector<NamedPath> files_of(const Request& request, const CheckpointPaths& checkpoint) {
   std::vector<NamedPath> files;
   for (const fs::path& path : {checkpoint.tokenizer, checkpoint.gen_config, checkpoint.mula, checkpoint.codec}) {
     add_files(files, "the checkpoint's " + path.filename().string(), path);
   }
+  if (!request.checkpoint.model_path.empty()) add_checkpoint_folder(files, request.checkpoint.model_path);
+  if (!is_stream("/dev/stdin")) add_files(files, "the standard input", "/dev/stdin");
   add_files(files, "--muq_embed", request.song.muq_embed);
   for (const std::string& adapter : request.checkpoint.lora) add_files(files, "--lora", adapter);
   return files;

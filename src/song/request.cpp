@@ -56,6 +56,9 @@ void validate(const Request& r) {
   if (r.run.no_clobber && std::filesystem::is_regular_file(r.output.save_path, ignored)) {
     throw user_error("{}: is there already, and --no_clobber was given", r.output.save_path);
   }
+  if (std::filesystem::is_directory(r.output.save_path, ignored)) {
+    throw user_error("{}: is a folder; name a file in it", r.output.save_path);
+  }
   if (r.output.save_path.empty()) throw user_error("--save_path is empty: where shall the song go?");
   resolve_sample_format(r.output.resolved_format(), r.output.sample_format);
 }

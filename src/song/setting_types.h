@@ -163,7 +163,7 @@ class Integer final : public Base<Field> {
     const auto [end, error] = std::from_chars(word.data(), word.data() + word.size(), number);
     if (error == std::errc::result_out_of_range) out_of_range(word, where);
     if (error != std::errc() || end != word.data() + word.size()) {
-      throw user_error("{} {}: must be an integer{}", where, word, comma_hint(word));
+      throw user_error("{} {}: must be an integer", where, word);
     }
     assign(request, number, where);
   }

@@ -8,7 +8,6 @@
 #include <exception>
 #include <new>
 #include <nlohmann/json.hpp>
-#include <optional>
 #include <string_view>
 #include <system_error>
 #include <utility>
@@ -139,7 +138,7 @@ void resolve_length(Request& request, const LmConfig& config, const Prompt& prom
   if (request.song.max_audio_length_ms) return;
   const int64_t longest = longest_audio_ms(config, prompt);
   request.song.max_audio_length_ms = std::min(kDefaultAudioLengthMs, std::max<int64_t>(longest, 0));
-  if (longest >= kDefaultAudioLengthMs) return;
+  if (longest >= kDefaultAudioLengthMs || longest <= 0) return;  // a prompt that does not fit is an error
   notes.push_back(fmt::format("the song is at most {:.1f} s long: the model's context holds no more",
                               static_cast<double>(longest) * 1e-3));
   spdlog::warn(notes.back());
@@ -179,8 +178,7 @@ nlohmann::json make_song_file(Request request, const SongFileHooks& hooks, const
   const MemoryPlan plan = checked_plan(models, request.size(context, static_cast<int64_t>(begin.size())), hooks);
 
   const fs::path codes = prepare_codes_path(request, output.is_stream(), loaded_codes);
-  std::optional<OutputLock> codes_lock;  // codes beside the song are guarded by its lock
-  if (!request.output.save_codes.empty()) codes_lock.emplace(codes, "--save_codes");
+  const OutputLock codes_lock(codes, request.output.save_codes.empty() ? "--save_path" : "--save_codes");
   CodesWriter writer(
       codes, {to_json(request).dump(), models.lm_identity().fingerprint, models.codec_identity().fingerprint}, begin);
   int64_t frames = 0;  // in the file of this run
@@ -239,6 +237,12 @@ nlohmann::json decode_song_file(Request request, const SongFileHooks& hooks, con
   if (codes.frames.empty()) throw user_error("{}: holds no frames", request.song.load_codes);
   const auto frames = static_cast<int64_t>(codes.frames.size());
   const bool by_length = frames >= request.song.frame_loop(0).max_frames();
+  Request described = request;  // in the audio file: the song, not how it was decoded
+  described.song.load_codes.clear();
+  if (!codes.origin.request_json.empty()) {
+    described.song.load_codes =
+        parse_request(codes.origin.request_json, request.song.load_codes).request.song.load_codes;
+  }
   // So that `generate` makes the same song of this request: these frames and no other.
   request.song.max_audio_length_ms = (frames - 1) * kFrameMs;
   request.song.min_audio_length_ms = std::min(request.song.min_audio_length_ms, *request.song.max_audio_length_ms);
@@ -259,7 +263,7 @@ nlohmann::json decode_song_file(Request request, const SongFileHooks& hooks, con
   nlohmann::json json = {
       {"request", to_json(request)},
       {"result", result_of(request.song, outcome, output, plan, std::nullopt, seconds_since(start), models, notes)}};
-  output.finish(request, json);
+  output.finish(described, json);
   return json;
 }
 

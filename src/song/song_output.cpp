@@ -16,7 +16,9 @@ SongOutput::SongOutput(const Request& request, AudioSink heard, const CancelToke
       heard_(std::move(heard)),
       fade_(static_cast<size_t>(request.output.fade_out_ms * kSampleRateHz / 1000),
             [this](std::span<const float> left, std::span<const float> right) { write_faded(left, right); }) {
-  if (!is_stream()) lock_.emplace(path_, "--save_path");
+  if (!is_stream()) {
+    for (const fs::path& path : {path_, sidecar_path(path_)}) locks_.emplace_back(path, "--save_path");
+  }
   const AudioFormat format = request.output.resolved_format();
   if (!is_stream()) check_writable(sidecar_path(path_));
   writer_.emplace(path_, format, resolve_sample_format(format, request.output.sample_format), cancel);

@@ -5,6 +5,7 @@
 #include <nlohmann/json_fwd.hpp>
 #include <optional>
 #include <span>
+#include <vector>
 
 #include "audio/audio_writer.h"
 #include "audio/fade_out.h"
@@ -40,7 +41,7 @@ class SongOutput {
 
   std::filesystem::path path_;
   OutputKind kind_;
-  std::optional<OutputLock> lock_;
+  std::vector<OutputLock> locks_;
   AudioSink heard_;
   FadeOut fade_;
   std::optional<AudioWriter> writer_;
