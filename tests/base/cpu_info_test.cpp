@@ -90,6 +90,14 @@ TEST(MemoryInfo, of_a_version_2_limit_counts_file_pages_as_free) {
   EXPECT_EQ(memory.available_bytes, 350 * kKiB);
 }
 
+TEST(MemoryInfo, that_the_machine_does_not_say_is_unknown_without_a_limit) {
+  const TemporaryFolder root;
+  root.write("proc/meminfo", "MemTotal: 1000 kB\nMemFree: 500 kB\n");
+  root.write("proc/self/cgroup", "4:memory:/job\n");
+  root.write("sys/fs/cgroup/memory/job/memory.limit_in_bytes", "9223372036854771712\n");
+  EXPECT_EQ(detail::memory_info(root.path()).available_bytes, std::nullopt);
+}
+
 TEST(MemoryInfo, of_a_version_1_limit) {
   const TemporaryFolder root;
   root.write("proc/meminfo", kMeminfo);

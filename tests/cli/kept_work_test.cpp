@@ -81,6 +81,17 @@ TEST(KeptWork, the_checkpoint_and_what_is_read_are_no_outputs) {
   EXPECT_EQ(contents(lyrics), "la la");
 }
 
+TEST(KeptWork, what_comes_through_standard_input_is_not_written) {
+  const TemporaryFolder folder;
+  const std::string here = folder.path().string();
+  succeeds(generate(folder / "song.wav", {"--save_codes", folder / "codes"}));
+  const std::string codes = contents(folder / "codes");
+  const Finished finished = run_script("heartmula decode - --save_path codes --format wav < codes", here);
+  EXPECT_EQ(finished.exit_code, 2);
+  EXPECT_THAT(complaint(finished), HasSubstr("standard input"));
+  EXPECT_EQ(contents(folder / "codes"), codes);
+}
+
 TEST(KeptWork, two_programs_do_not_write_one_song) {
   const TemporaryFolder folder;
   const fs::path song = folder / "song.wav";
@@ -90,6 +101,10 @@ TEST(KeptWork, two_programs_do_not_write_one_song) {
   EXPECT_THAT(refused(endless(song), 2), AllOf(StartsWith(song.string()), HasSubstr("another heartmula is writing")));
   fs::create_directory_symlink(folder.path(), folder / "here");
   EXPECT_THAT(refused(endless(folder / "here/song.wav"), 2), HasSubstr("another heartmula is writing"));
+  for (const std::string derived : {"song.wav.json", "song.wav.codes.safetensors"}) {
+    EXPECT_THAT(refused(endless(folder / "other.wav", {"--save_codes", folder.path() / derived}), 2),
+                HasSubstr("another heartmula is writing"));
+  }
   first.send(SIGTERM);
   EXPECT_EQ(first.wait().exit_code, 143);
   EXPECT_THAT(files_in(folder.path()), ElementsAre("song.wav.codes.safetensors", "song.wav.json"));
@@ -115,6 +130,14 @@ TEST(Origin, a_song_holds_what_makes_it_again_and_nothing_of_the_machine) {
     EXPECT_THAT(contents(again), Not(HasSubstr(folder.path().string()))) << name;
     EXPECT_EQ(json_of(again.string() + ".json")["request"]["threads"], 0);
   }
+}
+
+TEST(Origin, a_decoded_song_is_the_song) {
+  const TemporaryFolder folder;
+  const fs::path codes = folder / "codes";
+  succeeds(generate(folder / "song.flac", {"--save_codes", codes, "--title", "Moon"}));
+  succeeds({"decode", codes, "--save_path", folder / "decoded.flac"});
+  EXPECT_EQ(contents(folder / "decoded.flac"), contents(folder / "song.flac"));
 }
 
 TEST(Origin, no_metadata_is_music_alone) {

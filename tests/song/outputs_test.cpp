@@ -84,6 +84,25 @@ TEST_F(Outputs, no_file_of_the_checkpoint_is_written) {
   }
 }
 
+TEST_F(Outputs, nothing_else_in_the_folder_of_the_checkpoint_is_written_but_songs) {
+  request_.checkpoint.model_path = folder_ / "ckpt";
+  folder_.write("ckpt/other version/config.json", "{}");
+  const fs::path model = folder_.write("ckpt/other version/model.safetensors", "");
+  for (const fs::path& path : {model, folder_.write("ckpt/README.md", ""), folder_.write("ckpt/notes.json", "")}) {
+    request_.output.save_codes = path;
+    EXPECT_THAT(refused(), HasSubstr("checkpoint")) << path;
+  }
+  checkpoint_.mula.clear();  // as `decode` knows it
+  checkpoint_.tokenizer.clear();
+  request_.output.save_codes = folder_ / "ckpt/tokenizer.json";
+  EXPECT_THAT(refused(), HasSubstr("tokenizer.json"));
+  request_.output.save_codes.clear();
+  request_.output.save_path = folder_.write("ckpt/song.wav", "");
+  folder_.write("ckpt/song.wav.json", "{}");
+  folder_.write("ckpt/song.wav.codes.safetensors", "");
+  check_outputs(request_, {}, checkpoint_);
+}
+
 TEST_F(Outputs, a_name_that_is_taken_gets_a_number) {
   const fs::path song = folder_ / "song.flac";
   EXPECT_EQ(unused_path(song.string()), song.string());
