@@ -99,8 +99,9 @@ bool looks_wide(std::string_view text) {
   for (size_t i = 0; i < text.size(); ++i) zeros[i % 2] += text[i] == '\0';
   const auto [few, many] = std::minmax(zeros[0], zeros[1]);
   if (many == 0) return false;
-  const bool on_one_side = many > 4 * few && 20 * many >= text.size();
-  return on_one_side || 2 * (few + many) >= text.size() || !is_utf8(text);
+  const bool on_one_side = many > 1 && many > 4 * few && 20 * many >= text.size();
+  const bool most_but_not_all = 2 * (few + many) >= text.size() && few + many < text.size();
+  return on_one_side || most_but_not_all || !is_utf8(text);
 }
 
 /// What it is instead of a text, and what to do.
@@ -111,18 +112,25 @@ std::optional<std::string_view> document_kind(std::string_view text) {
   };
   constexpr std::string_view kOffice = "is a word processor's document (or a ZIP file): save it as plain text";
   constexpr std::string_view kAudio = "is audio, no text";
-  constexpr std::array<Kind, 12> kKinds = {{{"{\\rtf", "is a rich text (RTF) document: save it as plain text"},
-                                            {"<!doctype", "is a web page (HTML): save its text"},
-                                            {"<html", "is a web page (HTML): save its text"},
-                                            {"<?xml", "is XML: save its text"},
-                                            {"%pdf-", "is a PDF: save its text"},
-                                            {"pk\x03\x04", kOffice},
-                                            {"\xD0\xCF\x11\xE0", kOffice},
-                                            {"riff", kAudio},
-                                            {"flac", kAudio},
-                                            {"oggs", kAudio},
-                                            {"id3", kAudio},
-                                            {"\x1F\x8B", "is compressed (gzip): unpack it"}}};
+  constexpr std::array<Kind, 18> kKinds = {
+      {{"{\\rtf", "is a rich text (RTF) document: save it as plain text"},
+       {"<!doctype", "is a web page (HTML): save its text"},
+       {"<html", "is a web page (HTML): save its text"},
+       {"<?xml", "is XML: save its text"},
+       {"%pdf-", "is a PDF: save its text"},
+       {"pk\x03\x04", kOffice},
+       {"\xD0\xCF\x11\xE0", kOffice},
+       {"riff", kAudio},
+       {"flac", kAudio},
+       {"oggs", kAudio},
+       {"id3", kAudio},
+       {"\x1F\x8B", "is compressed (gzip): unpack it"},
+       {"\x89png", "is a picture, no text"},
+       {"\xFF\xD8\xFF", "is a picture, no text"},
+       {"gguf", "is a model (GGUF), no text"},
+       {"\x93numpy", "is a NumPy array, no text"},
+       {"\x7F\x65lf", "is a program, no text"},
+       {"version https://git-lfs", "is a pointer of Git LFS: run `git lfs pull`"}}};
   const bool is_marked = text.starts_with(kByteOrderMark);
   const std::string_view begin = without_leading_space(text.substr(is_marked ? kByteOrderMark.size() : 0));
   for (const Kind& kind : kKinds) {

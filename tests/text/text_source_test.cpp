@@ -123,6 +123,10 @@ TEST(TextSource, what_cannot_be_sung_is_told_by_its_kind) {
   EXPECT_THAT(refuses("\xEF\xBB\xBF<html>"), HasSubstr("web page"));
   EXPECT_THAT(refuses("%PDF-1.7"), HasSubstr("PDF"));
   EXPECT_THAT(refuses("PK\x03\x04xxxx"), HasSubstr("word processor"));
+  EXPECT_THAT(refuses(std::string("GGUF\3\0\0\0\7\0\0\0", 12)), HasSubstr("GGUF"));
+  EXPECT_THAT(refuses(std::string("\x89PNG\r\n\x1a\n\0\0\0\rIHDR", 16)), HasSubstr("picture"));
+  EXPECT_THAT(refuses("version https://git-lfs.github.com/spec/v1\noid sha256:1\n"), HasSubstr("Git LFS"));
+  EXPECT_THAT(refuses(std::string("la\0la", 5)), HasSubstr("U+0000"));
   EXPECT_THAT(refuses(std::string("RIFF\x10\0\0\0WAVE", 12)), HasSubstr("is audio"));
   EXPECT_THAT(refuses("{\"request\": {\"lyrics\": \"la\"}}\n"), HasSubstr("--request"));
   EXPECT_THAT(refuses("caf\xE9"), AllOf(HasSubstr("byte 3"), EndsWith("save it as UTF-8")));
