@@ -1,6 +1,7 @@
 #include "song/song_result.h"
 
 #include <fmt/format.h>
+#include <spdlog/spdlog.h>
 
 #include <nlohmann/json.hpp>
 #include <vector>
@@ -16,13 +17,16 @@ constexpr double kWorthALimit = 10;  // seconds of work; measuring the machine t
 
 std::vector<std::string> warnings_of(const LevelMeter& meter, const SongOutcome& outcome, const Models& models,
                                      const std::vector<std::string>& notes) {
-  std::vector<std::string> warnings = models.warnings();
-  warnings.insert(warnings.end(), notes.begin(), notes.end());
+  std::vector<std::string> warnings;
   if (meter.silent()) warnings.emplace_back("silence: no sample is louder than -60 dB of full scale");
   if (meter.clipped() > 0) warnings.push_back(fmt::format("clipping: {} samples beyond full scale", meter.clipped()));
   if (outcome.dropped_codes > 0) {
     warnings.push_back(fmt::format("{} codes have no entry in the codec and were dropped", outcome.dropped_codes));
   }
+  for (const std::string& warning : warnings) spdlog::warn(warning);
+  // These were told when they were found.
+  warnings.insert(warnings.begin(), notes.begin(), notes.end());
+  warnings.insert(warnings.begin(), models.warnings().begin(), models.warnings().end());
   return warnings;
 }
 
