@@ -8,7 +8,6 @@
 
 #include <algorithm>
 #include <cerrno>
-#include <charconv>
 #include <cstring>
 #include <optional>
 #include <string>
@@ -27,14 +26,7 @@ std::optional<int> descriptor_named(const std::filesystem::path& path) {
   const std::string name = path.lexically_normal().string();
   if (name == "/dev/stdout") return STDOUT_FILENO;
   if (name == "/dev/stderr") return STDERR_FILENO;
-  for (const std::string_view folder : {"/dev/fd/", "/proc/self/fd/"}) {
-    if (!name.starts_with(folder)) continue;
-    int descriptor = 0;
-    const char* end = name.data() + name.size();
-    const auto result = std::from_chars(name.data() + folder.size(), end, descriptor);
-    if (result.ec == std::errc() && result.ptr == end) return descriptor;
-  }
-  return std::nullopt;
+  return numbered_descriptor(name);
 }
 
 int open_output(const std::filesystem::path& path, OutputKind kind) {

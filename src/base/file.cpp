@@ -9,6 +9,7 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <charconv>
 #include <system_error>
 #include <utility>
 
@@ -288,6 +289,17 @@ void AtomicFolder::commit() {
 bool names_descriptor(const fs::path& path) {
   const std::string name = path.lexically_normal().string();
   return name == "/dev/stdout" || name == "/dev/stderr" || name.starts_with("/dev/fd/") || name.starts_with("/proc/");
+}
+
+std::optional<int> numbered_descriptor(std::string_view path) {
+  for (const std::string_view folder : {"/dev/fd/", "/proc/self/fd/"}) {
+    if (!path.starts_with(folder)) continue;
+    int descriptor = 0;
+    const char* end = path.data() + path.size();
+    const auto result = std::from_chars(path.data() + folder.size(), end, descriptor);
+    if (result.ec == std::errc() && result.ptr == end) return descriptor;
+  }
+  return std::nullopt;
 }
 
 bool names_open_file(const fs::path& path, int descriptor) {

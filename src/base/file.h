@@ -4,8 +4,10 @@
 #include <cstddef>
 #include <filesystem>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
+#include <string_view>
 
 namespace heartmula {
 
@@ -90,6 +92,8 @@ OutputKind check_writable(const std::filesystem::path& path);
 /// Whether `path` is a name of one of this process' open files, such as /dev/stdout: what such a name stands for is
 /// written to, never replaced.
 bool names_descriptor(const std::filesystem::path& path);
+/// 7 of "/dev/fd/7" and "/proc/self/fd/7"; nothing of another name.
+std::optional<int> numbered_descriptor(std::string_view path);
 /// Whether `path` still is the file, or folder, that is open as `descriptor`.
 bool names_open_file(const std::filesystem::path& path, int descriptor);
 

@@ -6,7 +6,6 @@
 
 #include <algorithm>
 #include <cerrno>
-#include <charconv>
 #include <cstdlib>
 #include <optional>
 #include <system_error>
@@ -23,14 +22,7 @@ namespace fs = std::filesystem;
 std::optional<int> descriptor_named(const fs::path& path) {
   const std::string name = path.string();
   if (name == "-" || name == "/dev/stdin") return STDIN_FILENO;
-  for (const std::string_view folder : {"/dev/fd/", "/proc/self/fd/"}) {
-    if (!name.starts_with(folder)) continue;
-    int descriptor = 0;
-    const char* end = name.data() + name.size();
-    const auto result = std::from_chars(name.data() + folder.size(), end, descriptor);
-    if (result.ec == std::errc() && result.ptr == end) return descriptor;
-  }
-  return std::nullopt;
+  return numbered_descriptor(name);
 }
 
 std::string read_stream(const fs::path& path, size_t max_bytes) {

@@ -44,10 +44,7 @@ std::string song_text(const std::string& flag, const std::optional<std::string>&
 std::filesystem::path regular_codes(const std::filesystem::path& codes, ResolvedRequest& resolved) {
   if (codes.empty() || input_kind(codes) != InputKind::kStream) return codes;
   const std::string bytes = read_input(codes);
-  std::error_code error;
-  std::filesystem::path folder = std::filesystem::temp_directory_path(error);
-  if (error) folder = "/tmp";
-  std::filesystem::path path = folder / fmt::format("heartmula-{:016x}.input.safetensors", random_seed());
+  std::filesystem::path path = temporary_path("input.safetensors");
   AtomicFile file(path);
   file.write(std::as_bytes(std::span(bytes)));
   file.commit(/*sync=*/false);

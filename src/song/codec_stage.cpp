@@ -3,14 +3,6 @@
 #include <algorithm>
 
 namespace heartmula {
-namespace {
-
-double seconds_since(std::chrono::steady_clock::time_point begin) {
-  return std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
-}
-
-}  // namespace
-
 CodecStage::CodecStage(Models& models, const Request& request, const SongHooks& hooks)
     : noise_(*request.song.seed),
       settings_(request.codec),

@@ -12,10 +12,6 @@ namespace {
 
 using Clock = std::chrono::steady_clock;
 
-double seconds_since(Clock::time_point begin) {
-  return std::chrono::duration<double>(Clock::now() - begin).count();
-}
-
 // Prompt to frames.
 void generate(Models& models, const Request& request, const Prompt& prompt, std::span<const Frame> begin,
               const SongHooks& hooks, const FrameSink& sink, SongOutcome& outcome) {

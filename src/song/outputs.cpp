@@ -136,14 +136,15 @@ std::string unused_path(const std::string& path) {
   return unused;
 }
 
+fs::path temporary_path(std::string_view ending) {
+  std::error_code error;
+  const fs::path folder = fs::temp_directory_path(error);
+  return (error ? fs::path("/tmp") : folder) / fmt::format("heartmula-{:016x}.{}", random_seed(), ending);
+}
+
 fs::path prepare_codes_path(const Request& request, bool song_is_stream, const LoadedCodes& loaded) {
   if (!request.output.save_codes.empty()) return request.output.save_codes;
-  if (song_is_stream) {
-    std::error_code error;
-    const fs::path temporary = fs::temp_directory_path(error);
-    // A name that nobody can have laid a trap at.
-    return (error ? fs::path("/tmp") : temporary) / fmt::format("heartmula-{:016x}.codes.safetensors", random_seed());
-  }
+  if (song_is_stream) return temporary_path("codes.safetensors");
   fs::path codes = codes_beside(request.output.save_path);
   const bool is_loaded = same_file(codes, loaded.path);
   if (!is_there(codes) || (is_loaded && loaded.is_unfinished)) return codes;

@@ -3,6 +3,7 @@
 
 #include <filesystem>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "checkpoint/checkpoint.h"
@@ -31,6 +32,9 @@ struct LoadedCodes {
   std::filesystem::path path;  // empty if there are none
   bool is_unfinished = false;  // left by a run of this very song that was interrupted: they grow, and go with its end
 };
+
+/// A new name among the temporary files that nobody can have laid a trap at: "heartmula-0123456789abcdef.ENDING".
+std::filesystem::path temporary_path(std::string_view ending);
 
 /// Where the codes are while the song is made: --save_codes; beside the song; or among the temporary files if it goes
 /// into a pipe. Codes that lie beside the song from an earlier run are kept under another name, and never those that

@@ -31,8 +31,6 @@ namespace {
 
 using Clock = std::chrono::steady_clock;
 
-constexpr double kFrameSeconds = 1e-3 * kFrameMs;
-
 // Whether the codes are the beginning of what `request` makes without them: then it goes on as if never interrupted.
 bool is_beginning_of(const Codes& codes, const Request& request, const ModelIdentity& model) {
   const CodesOrigin& origin = codes.origin;
@@ -142,10 +140,6 @@ void resolve_length(Request& request, const LmConfig& config, const Prompt& prom
   notes.push_back(fmt::format("the song is at most {:.1f} s long: the model's context holds no more",
                               static_cast<double>(longest) * 1e-3));
   spdlog::warn(notes.back());
-}
-
-double seconds_since(Clock::time_point begin) {
-  return std::chrono::duration<double>(Clock::now() - begin).count();
 }
 
 }  // namespace

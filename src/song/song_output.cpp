@@ -53,7 +53,7 @@ void SongOutput::finish_cancelled(const nlohmann::json& sidecar) const {
 }
 
 double SongOutput::duration_s() const {
-  return static_cast<double>(samples_) / static_cast<double>(kSampleRate);
+  return static_cast<double>(samples_) / static_cast<double>(kSampleRateHz);
 }
 
 void SongOutput::write_sidecar(const nlohmann::json& sidecar) const {

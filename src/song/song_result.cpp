@@ -12,7 +12,6 @@
 namespace heartmula {
 namespace {
 
-constexpr double kFrameSeconds = 1e-3 * kFrameMs;
 constexpr double kWorthALimit = 10;  // seconds of work; measuring the machine takes half of one
 
 std::vector<std::string> warnings_of(const LevelMeter& meter, const SongOutcome& outcome, const Models& models,

@@ -12,6 +12,8 @@
 
 namespace heartmula {
 
+inline constexpr double kFrameSeconds = 1e-3 * kFrameMs;
+
 /// "level", of new frames, is "G0" if they are those of plain decoding, "G2" if a setting changes the music. `notes`
 /// are warnings about this song. Measures the machine if the song took long enough for that to be worth it.
 nlohmann::json result_of(const SongSettings& song, const SongOutcome& outcome, const SongOutput& output,
