@@ -3,21 +3,11 @@
 #include <spdlog/spdlog.h>
 
 #include <charconv>
-#include <string_view>
 #include <system_error>
 
 #include "base/error.h"
-#include "base/input.h"
 
 namespace heartmula {
-
-CheckpointSettings expand_home(CheckpointSettings settings) {
-  for (std::string* path : {&settings.model_path, &settings.mula_path, &settings.codec_path, &settings.tokenizer}) {
-    *path = expand_home(std::string_view(*path)).string();
-  }
-  for (std::string& path : settings.lora) path = expand_home(std::string_view(path)).string();
-  return settings;
-}
 
 DType parse_weight_dtype(const std::string& flag, const std::string& name) {
   if (name == "float32" || name == "fp32" || name == "f32") return DType::kF32;

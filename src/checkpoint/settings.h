@@ -22,9 +22,6 @@ struct CheckpointSettings {
   std::vector<std::string> lora = {};  // folders of PEFT adapters that are merged into the language model
 };
 
-/// With every path expanded that a user may have begun with "~".
-CheckpointSettings expand_home(CheckpointSettings settings);
-
 /// "bfloat16", "bf16", "float16", "fp16", "float32", "fp32" as in heartlib; 16-bit floats are bf16 (with a note for
 /// fp16). Throws Error(kUser) that begins with `flag` ("--mula_dtype") for anything else.
 DType parse_weight_dtype(const std::string& flag, const std::string& name);

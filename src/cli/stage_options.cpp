@@ -9,11 +9,7 @@ namespace heartmula {
 
 void StageOptions::add_to(CLI::App& command) {
   const auto list = CLI::MultiOptionPolicy::TakeAll;
-  CheckpointSettings& checkpoint = choice_.models.checkpoint;
-  command.add_option(both_spellings("--model_path"), checkpoint.model_path, "The checkpoint that it is about");
-  command.add_option("--version", checkpoint.version, "Size or release of its language model")->capture_default_str();
-  command.add_option(both_spellings("--mula_path"), checkpoint.mula_path, "Folder of the language model, if elsewhere");
-  command.add_option(both_spellings("--codec_path"), checkpoint.codec_path, "Folder of the codec, likewise");
+  flags_.add_to(command, kStages);
   command.add_option("--synthetic", choice_.models.synthetic,
                      "Random weights in memory instead: 3B, 7B, or a folder with a checkpoint's config.json files");
   command
@@ -40,7 +36,9 @@ void StageOptions::add_to(CLI::App& command) {
 
 bench::StageChoice StageOptions::resolve() const {
   bench::StageChoice choice = choice_;
-  choice.models.checkpoint = expand_home(choice.models.checkpoint);
+  Request request;
+  flags_.apply(request);
+  choice.models.checkpoint = request.checkpoint;
   choice.mula_dtypes = parse("--mula_dtype", mula_dtypes_);
   choice.codec_dtypes = parse("--codec_dtype", codec_dtypes_);
   return choice;

@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "bench/models.h"
+#include "cli/setting_flags.h"
 
 namespace CLI {  // NOLINT(readability-identifier-naming)
 class App;
@@ -21,6 +22,7 @@ class StageOptions {
  private:
   static std::vector<DType> parse(const char* flag, const std::vector<std::string>& names);
 
+  SettingFlags flags_;  // of the checkpoint
   bench::StageChoice choice_;
   std::vector<std::string> mula_dtypes_ = {"bf16"};
   std::vector<std::string> codec_dtypes_ = {"fp32"};

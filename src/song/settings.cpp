@@ -18,6 +18,7 @@ using Group = SettingGroup;
 constexpr int64_t kLongestFadeMs = 60'000;
 constexpr unsigned kSongs = kGenerate | kDecode;
 constexpr unsigned kAll = kGenerate | kDecode | kConvert;
+constexpr unsigned kExamined = kDoctor | kStages;
 
 // Names the flag in what `parse` throws.
 template <typename Parse>
@@ -60,15 +61,16 @@ std::vector<Setting> make_table() {
   using O = OutputSettings;
   using R = RunSettings;
   return {
-      {"model_path", Group::kCheckpoint, Changes::kNothing, kAll, path(checkpoint(&C::model_path), "DIR"),
+      {"model_path", Group::kCheckpoint, Changes::kNothing, kAll | kExamined, path(checkpoint(&C::model_path), "DIR"),
        "the checkpoint: HeartMuLa-oss-3B/, HeartCodec-oss/, tokenizer.json, gen_config.json"},
-      {"version", Group::kCheckpoint, Changes::kCodes, kAll, text(checkpoint(&C::version), "NAME"),
+      {"version", Group::kCheckpoint, Changes::kCodes, kAll | kExamined, text(checkpoint(&C::version), "NAME"),
        "size or release of the language model: `3B`, `RL-oss-3B-20260123`, or its folder's name"},
-      {"mula_path", Group::kCheckpoint, Changes::kNothing, kGenerate | kConvert, path(checkpoint(&C::mula_path), "DIR"),
-       "the language model's folder, instead of one in `--model_path`"},
-      {"codec_path", Group::kCheckpoint, Changes::kNothing, kAll, path(checkpoint(&C::codec_path), "DIR"),
+      {"mula_path", Group::kCheckpoint, Changes::kNothing, kGenerate | kConvert | kExamined,
+       path(checkpoint(&C::mula_path), "DIR"), "the language model's folder, instead of one in `--model_path`"},
+      {"codec_path", Group::kCheckpoint, Changes::kNothing, kAll | kExamined, path(checkpoint(&C::codec_path), "DIR"),
        "the codec's folder, likewise"},
-      {"tokenizer", Group::kCheckpoint, Changes::kNothing, kGenerate | kConvert, path(checkpoint(&C::tokenizer)),
+      {"tokenizer", Group::kCheckpoint, Changes::kNothing, kGenerate | kConvert | kDoctor,
+       path(checkpoint(&C::tokenizer)),
        "tokenizer.json, likewise; gen_config.json lies beside it or in `--model_path`"},
       {"lora", Group::kCheckpoint, Changes::kCodes, kGenerate | kConvert, paths(checkpoint(&C::lora), "DIR"),
        "a PEFT adapter (adapter_config.json, adapter_model.safetensors), merged into the language model; may be given "
