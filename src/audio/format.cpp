@@ -111,9 +111,13 @@ std::string lower_extension(const std::filesystem::path& path) {
   return lower_ascii(path.extension().string());
 }
 
+std::optional<AudioFormat> known_audio_format(const std::filesystem::path& path) {
+  return format_with(lower_extension(path));
+}
+
 AudioFormat audio_format_of(const std::filesystem::path& path) {
+  if (const auto format = known_audio_format(path)) return *format;
   const std::string extension = lower_extension(path);
-  if (const auto format = format_with(extension)) return *format;
   if (const std::string_view instead = instead_of(extension); !instead.empty()) {
     throw user_error("{}: {} files cannot be written: use {}", path.string(), extension, instead);
   }

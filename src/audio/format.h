@@ -31,6 +31,9 @@ SampleFormat parse_sample_format(std::string_view name);
 /// Of a file name, with its dot, ASCII letters in lower case: ".png" of "Song.PNG".
 std::string lower_extension(const std::filesystem::path& path);
 
+/// What the extension of `path` tells, if it is one of those of audio_format_of().
+std::optional<AudioFormat> known_audio_format(const std::filesystem::path& path);
+
 /// By the extension of `path`: .wav, .wave, .flac, .ogg, .oga, .opus or .mp3, upper or lower case. Throws Error(kUser)
 /// for any other, or none.
 AudioFormat audio_format_of(const std::filesystem::path& path);

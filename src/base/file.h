@@ -92,6 +92,8 @@ OutputKind check_writable(const std::filesystem::path& path);
 /// Whether `path` is a name of one of this process' open files, such as /dev/stdout: what such a name stands for is
 /// written to, never replaced.
 bool names_descriptor(const std::filesystem::path& path);
+/// Whether there is a pipe, a device or a socket of this name.
+bool is_stream(const std::filesystem::path& path);
 /// 7 of "/dev/fd/7" and "/proc/self/fd/7"; nothing of another name.
 std::optional<int> numbered_descriptor(std::string_view path);
 /// Whether `path` still is the file, or folder, that is open as `descriptor`.

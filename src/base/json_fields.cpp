@@ -19,11 +19,6 @@ using Event = nlohmann::json::parse_event_t;
 constexpr int kMaxDepth = 64;
 constexpr size_t kMaxJsonBytes = size_t{64} << 20;
 
-template <typename Number>
-std::string range_text(Number min, Number max) {
-  return min == max ? fmt::format("{}", min) : fmt::format("from {} to {}", min, max);
-}
-
 }  // namespace
 
 nlohmann::json parse_json_object(std::string_view text, const std::string& name) {
@@ -104,14 +99,6 @@ bool JsonFields::flag(const char* field) const {
   const nlohmann::json& value = at(field);
   if (!value.is_boolean()) throw user_error("{} must be true or false, not {}", where(field), value.dump());
   return value.get<bool>();
-}
-
-uint64_t JsonFields::unsigned_integer(const char* field) const {
-  const nlohmann::json& value = at(field);
-  if (!value.is_number_unsigned()) {
-    throw user_error("{} must be an integer from 0 to 2^64 - 1, not {}", where(field), value.dump());
-  }
-  return value.get<uint64_t>();
 }
 
 std::optional<uint64_t> JsonFields::unsigned_integer_or_minus_one(const char* field) const {

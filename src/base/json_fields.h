@@ -31,8 +31,7 @@ class JsonFields {
   double number(const char* field, double min, double max) const;
   std::string text(const char* field) const;
   bool flag(const char* field) const;
-  uint64_t unsigned_integer(const char* field) const;
-  /// The same; -1 is nothing.
+  /// From 0 to 2^64 - 1; -1 is nothing.
   std::optional<uint64_t> unsigned_integer_or_minus_one(const char* field) const;
   /// A list of exactly `count` integers.
   std::vector<int64_t> integers_or(const char* field, size_t count, int64_t min, int64_t max,

@@ -19,6 +19,12 @@ std::string shortened(std::string_view text, size_t longest = 400);
 /// In double quotes, escaped, and no longer than a name should be.
 std::string in_quotes(std::string_view text);
 
+/// "from 1 to 8", or "8" alone.
+template <typename Number>
+std::string range_text(Number min, Number max) {
+  return min == max ? fmt::format("{}", min) : fmt::format("from {} to {}", min, max);
+}
+
 namespace detail {
 template <typename T>
 decltype(auto) shortened_if_text(T& value) {

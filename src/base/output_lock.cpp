@@ -20,10 +20,7 @@ namespace fs = std::filesystem;
 
 /// Empty for what cannot be locked.
 fs::path lock_file_of(const fs::path& path) {
-  std::error_code ignored;
-  const fs::file_status status = fs::status(path, ignored);
-  const bool is_stream = fs::exists(status) && !fs::is_regular_file(status) && !fs::is_directory(status);
-  if (path.empty() || is_stream || names_descriptor(path)) return {};
+  if (path.empty() || is_stream(path) || names_descriptor(path)) return {};
   const fs::path place = place_of(path.has_filename() ? path : path.parent_path());  // "folder/"
   return place.parent_path() / fmt::format(".{}.heartmula-lock", place.filename().string());
 }

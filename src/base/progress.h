@@ -1,7 +1,6 @@
 // How long work tells how far it is.
 #pragma once
 
-#include <chrono>
 #include <cstdint>
 #include <functional>
 #include <string_view>
@@ -11,9 +10,5 @@ namespace heartmula {
 /// A stage ("load", "frames", "codec", "convert") has done `done` of `total` parts (models, frames, parts of windows,
 /// bytes) after `seconds`.
 using ProgressSink = std::function<void(std::string_view stage, int64_t done, int64_t total, double seconds)>;
-
-inline double seconds_since(std::chrono::steady_clock::time_point begin) {
-  return std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
-}
 
 }  // namespace heartmula

@@ -6,10 +6,6 @@
 
 namespace heartmula::bench {
 
-double seconds_since(Clock::time_point begin) {
-  return std::chrono::duration<double>(Clock::now() - begin).count();
-}
-
 double Samples::median() const {
   if (values.empty()) return 0;
   std::vector<double> sorted = values;

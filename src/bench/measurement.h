@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "base/clock.h"
 #include "checkpoint/profile.h"
 #include "cpu/machine_probe.h"
 #include "tensor/dtype.h"
@@ -13,8 +14,6 @@
 namespace heartmula::bench {
 
 using Clock = std::chrono::steady_clock;
-double seconds_since(Clock::time_point begin);
-
 /// Repeated samples of one figure.
 struct Samples {
   std::vector<double> values;

@@ -3,6 +3,7 @@
 #include <chrono>
 #include <system_error>
 
+#include "base/clock.h"
 #include "base/error.h"
 #include "base/file.h"
 #include "base/output_lock.h"
@@ -43,7 +44,6 @@ void duplicate(const fs::path& from, const fs::path& to) {
 Converted convert_checkpoint(const ModelOptions& options, const fs::path& save_path, const ProgressSink& progress,
                              const CancelToken* cancel) {
   const auto begin = std::chrono::steady_clock::now();
-  const auto seconds = [&] { return std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count(); };
   const CheckpointSettings& dtypes = options.checkpoint;
   Models models(options, CheckpointParts::kAll, cancel);
   const OutputLock lock(save_path, "--save_path");
@@ -66,7 +66,7 @@ Converted convert_checkpoint(const ModelOptions& options, const fs::path& save_p
   int64_t done = 0;
   const auto written = [&](int64_t bytes) {
     done += bytes;
-    if (progress) progress("convert", done, converted.bytes, seconds());
+    if (progress) progress("convert", done, converted.bytes, seconds_since(begin));
   };
   const CheckpointPaths& paths = models.paths();
   duplicate(paths.tokenizer, folder.temporary_path() / "tokenizer.json");
@@ -80,7 +80,7 @@ Converted convert_checkpoint(const ModelOptions& options, const fs::path& save_p
     writer->write(model / "model.safetensors", written, cancel);
   }
   folder.commit();
-  converted.seconds = seconds();
+  converted.seconds = seconds_since(begin);
   return converted;
 }
 

@@ -179,7 +179,8 @@ const ModelIdentity& Models::lm_identity() {
 
 const ModelIdentity& Models::codec_identity() {
   if (!codec_identity_) {
-    codec_identity_ = {.name = folder_name(paths_.codec), .fingerprint = model_fingerprint(paths_.codec)};
+    codec_identity_ = {.name = folder_name(paths_.codec),
+                       .fingerprint = fingerprint(read_file(paths_.codec / "config.json"), codec_store())};
   }
   return *codec_identity_;
 }

@@ -68,10 +68,9 @@ StoredRequest inherited(StoredRequest stored, const Request& defaults) {
   return stored;
 }
 
-template <typename Check>
-bool is_taken(const Check& check) {
+bool holds(AudioFormat format, std::optional<SampleFormat> samples) {
   try {
-    check();
+    resolve_sample_format(format, samples);
     return true;
   } catch (const Error&) {
     return false;
@@ -85,13 +84,11 @@ void settle_output(OutputSettings& output, const SettingFlags& flags) {
     std::filesystem::path path = output.save_path;
     if (output.format) path.replace_extension(audio_format_name(*output.format));
     output.save_path = unused_path(path.string());
-  } else if (!flags.given("format") && is_taken([&] { audio_format_of(output.save_path); })) {
+  } else if (!flags.given("format") && known_audio_format(output.save_path)) {
     output.format.reset();
   }
-  if (!flags.given("sample_format") && is_taken([&] { output.resolved_format(); }) &&
-      !is_taken([&] { resolve_sample_format(output.resolved_format(), output.sample_format); })) {
-    output.sample_format.reset();
-  }
+  const auto format = output.format ? output.format : known_audio_format(output.save_path);
+  if (!flags.given("sample_format") && format && !holds(*format, output.sample_format)) output.sample_format.reset();
 }
 
 }  // namespace

@@ -4,6 +4,7 @@
 #include <chrono>
 #include <cstring>
 
+#include "base/clock.h"
 #include "cpu/device.h"
 #include "cpu/stream_threads.h"
 
@@ -15,10 +16,6 @@ using Clock = std::chrono::steady_clock;
 constexpr int64_t kPartBytes = int64_t{2} << 20;  // of the buffer, claimed at a time
 constexpr int64_t kSteps = 20000;                 // of multiply-adds, claimed at a time: some 50 us
 constexpr double kSampleSeconds = 0.05;           // of multiply-adds
-
-double seconds_since(Clock::time_point begin) {
-  return std::chrono::duration<double>(Clock::now() - begin).count();
-}
 
 }  // namespace
 

@@ -6,6 +6,7 @@
 #include <cstring>
 #include <ctime>
 
+#include "base/clock.h"
 #include "cpu/products.h"
 
 namespace heartmula::cpu {
@@ -24,10 +25,6 @@ constexpr int64_t kMostBytes = int64_t{256} << 20;  // lies beside the models wh
 constexpr int64_t kCaches = 4;                      // as many bytes as that many last caches
 constexpr double kSampleSeconds = 0.04;             // for each number of threads
 constexpr int kLeastPasses = 3;
-
-double seconds_since(Clock::time_point begin) {
-  return std::chrono::duration<double>(Clock::now() - begin).count();
-}
 
 /// Of all threads of the process together.
 double processor_seconds() {

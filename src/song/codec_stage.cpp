@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "base/clock.h"
+
 namespace heartmula {
 CodecStage::CodecStage(Models& models, const Request& request, const SongHooks& hooks)
     : noise_(*request.song.seed),

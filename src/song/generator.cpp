@@ -3,6 +3,7 @@
 #include <chrono>
 #include <optional>
 
+#include "base/clock.h"
 #include "song/codec_stage.h"
 #include "song/codec_thread.h"
 #include "song/overlap.h"

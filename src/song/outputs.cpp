@@ -3,20 +3,16 @@
 #include <fmt/format.h>
 #include <spdlog/spdlog.h>
 
-#include <algorithm>
-#include <array>
-#include <string_view>
 #include <system_error>
 
 #include "base/error.h"
+#include "base/file.h"
 #include "base/same_file.h"
 
 namespace heartmula {
 namespace fs = std::filesystem;
 namespace {
 
-constexpr std::array<std::string_view, 7> kAudioExtensions = {".wav", ".wave", ".flac", ".ogg",
-                                                              ".oga", ".opus", ".mp3"};
 constexpr const char* kCodesBeside = "the song's codes beside --save_path";
 
 fs::path codes_beside(const std::string& song) {
@@ -28,16 +24,10 @@ bool is_there(const fs::path& path) {
   return fs::exists(path, error);
 }
 
-// Pipes and devices are nobody's file.
-bool is_stream(const fs::path& path) {
-  std::error_code error;
-  const fs::file_status status = fs::status(path, error);
-  return fs::exists(status) && !fs::is_regular_file(status) && !fs::is_directory(status);
-}
-
 std::vector<NamedPath> outputs_of(const Request& request) {
   std::vector<NamedPath> outputs;
   const auto add = [&](const char* name, const fs::path& path) {
+    // Pipes and devices are nobody's file.
     if (!path.empty() && !is_stream(path)) outputs.push_back({name, path});
   };
   const std::string& song = request.output.save_path;
@@ -63,9 +53,7 @@ void add_files(std::vector<NamedPath>& files, const std::string& name, const fs:
 }
 
 bool ends_song_name(const std::string& name) {
-  const std::string extension = lower_extension(name);
-  const bool is_audio = std::ranges::find(kAudioExtensions, extension) != kAudioExtensions.end();
-  return is_audio || name.find(".codes.") != std::string::npos;
+  return known_audio_format(name) || name.find(".codes.") != std::string::npos;
 }
 
 // Songs, their codes and sidecars may lie in the folder of a checkpoint, too; they are no part of it.

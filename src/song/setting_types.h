@@ -59,11 +59,6 @@ const auto& value_of(const T& value) {
   }
 }
 
-template <typename T>
-std::string range_text(T min, T max) {
-  return min == max ? fmt::format("{}", min) : fmt::format("from {} to {}", min, max);
-}
-
 /// "0,8" was meant as 0.8.
 inline std::string comma_hint(const std::string& word) {
   std::string point = word;

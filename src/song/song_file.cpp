@@ -12,6 +12,7 @@
 #include <system_error>
 #include <utility>
 
+#include "base/clock.h"
 #include "base/cpu_info.h"
 #include "base/error.h"
 #include "base/message.h"
