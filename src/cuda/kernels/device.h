@@ -10,6 +10,9 @@ namespace heartmula::cuda {
 
 constexpr int kWarp = 32;
 
+/// Before a loop whose body must not be a loop: register arrays are indexed by constants only.
+#define HEARTMULA_UNROLL _Pragma("unroll")
+
 /// The shared memory that the launch asked for, at a multiple of 128 bytes.
 __device__ inline unsigned char* dynamic_shared() {
   extern __shared__ __align__(128) unsigned char heartmula_shared[];
