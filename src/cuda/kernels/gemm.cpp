@@ -63,8 +63,8 @@ double gemm_time(const GemmProduct& product, const GemmTileCost& tile, const Gpu
   return waves * one;
 }
 
-void gemm(cudaStream_t stream, View out, const GemmInput& input, const GemmWeight& weight,
-          const GemmEpilogue& epilogue) {
+void gemm(cudaStream_t stream, View out, const GemmInput& input, const GemmWeight& weight, const GemmEpilogue& epilogue,
+          const GpuLimits& gpu) {
   const int64_t vector = kAlignment / static_cast<int64_t>(dtype_size(weight.dtype));
   GemmProduct product = {
       .x = input.x.data,
@@ -89,7 +89,12 @@ void gemm(cudaStream_t stream, View out, const GemmInput& input, const GemmWeigh
   product.aligned_output = is_aligned(out) && is_aligned(epilogue.copy) && !(epilogue.add && product.out.bf16);
   // The side that is read once for each block of the other one stays in the second cache.
   product.rows_first = product.rows <= product.n;
-  weight.dtype == DType::kBF16 ? gemm_bf16(stream, product) : gemm_f32(stream, product);
+  weight.dtype == DType::kBF16 ? gemm_bf16(stream, product, gpu) : gemm_f32(stream, product, gpu);
+}
+
+void gemm(cudaStream_t stream, View out, const GemmInput& input, const GemmWeight& weight,
+          const GemmEpilogue& epilogue) {
+  gemm(stream, out, input, weight, epilogue, gpu_limits());
 }
 
 void residual_unit_gemm(cudaStream_t stream, View out, View copy, const GemmResidualUnit& unit, View between) {

@@ -38,8 +38,17 @@ struct GemmEpilogue {
   View copy = {};     // [rows, n], f32 or bf16, or empty
 };
 
+/// What the choice of tiles looks at; they never change a result.
+struct GpuLimits {
+  int multiprocessors = 1;
+  int shared_bytes = 0;  // that a block may ask for
+};
+GpuLimits gpu_limits();  // of the current device
+
 /// out [rows, n], or [rows, n / 2] with a gate; f32 or bf16, as is copy. Sums are f32, one chain in ascending k: an
 /// output's bits depend on its row of the left side and its row of W alone.
+void gemm(cudaStream_t stream, View out, const GemmInput& input, const GemmWeight& weight, const GemmEpilogue& epilogue,
+          const GpuLimits& gpu);
 void gemm(cudaStream_t stream, View out, const GemmInput& input, const GemmWeight& weight,
           const GemmEpilogue& epilogue);
 

@@ -141,9 +141,8 @@ __global__ void __launch_bounds__(T::kThreads, T::kBlocks) multiply(const GemmPr
 
 }  // namespace
 
-void gemm_bf16(cudaStream_t stream, const GemmProduct& p) {
+void gemm_bf16(cudaStream_t stream, const GemmProduct& p, const GpuLimits& gpu) {
   if (!p.aligned_input) return launch_gemm<GatherTile>(stream, multiply<GatherTile, false>, p);
-  const GpuLimits gpu = gpu_limits();
   const double wide = gemm_time<WideTile>(p, 1.0, gpu);
   const double middle = gemm_time<MiddleTile>(p, 0.95, gpu);
   const double narrow = gemm_time<NarrowTile>(p, 0.8, gpu);

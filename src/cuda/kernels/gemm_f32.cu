@@ -100,9 +100,8 @@ __global__ void __launch_bounds__(T::kThreads, T::kBlocks) multiply(const GemmPr
 
 }  // namespace
 
-void gemm_f32(cudaStream_t stream, const GemmProduct& p) {
+void gemm_f32(cudaStream_t stream, const GemmProduct& p, const GpuLimits& gpu) {
   if (!p.aligned_input) return launch_gemm<NarrowTile>(stream, multiply<NarrowTile, false>, p);
-  const GpuLimits gpu = gpu_limits();
   const double wide = gemm_time<WideTile>(p, 1.0, gpu);
   const double narrow = gemm_time<NarrowTile>(p, 0.85, gpu);
   wide <= narrow ? launch_gemm<WideTile>(stream, multiply<WideTile, true>, p)

@@ -5,6 +5,8 @@
 
 #include <cstdint>
 
+#include "cuda/kernels/gemm.h"
+
 namespace heartmula::cuda {
 
 /// Where results go: rows of f32 or bf16.
@@ -48,12 +50,6 @@ struct GemmTileCost {
   double rate = 1.0;  // relative
 };
 
-struct GpuLimits {
-  int multiprocessors = 1;
-  int shared_bytes = 0;  // that a block may ask for
-};
-GpuLimits gpu_limits();
-
 int64_t gemm_blocks(const GemmProduct& product, int tile_rows, int tile_columns);
 /// The time of a product in tiles of this shape, in units that compare shapes. Every shape gives the same bits.
 double gemm_time(const GemmProduct& product, const GemmTileCost& tile, const GpuLimits& gpu);
@@ -62,7 +58,7 @@ double gemm_time(const GemmProduct& product, double rate, const GpuLimits& gpu) 
   return gemm_time(product, {Tile::kRows, Tile::kColumns, Tile::kBlocks, Tile::kSharedBytes, rate}, gpu);
 }
 
-void gemm_bf16(cudaStream_t stream, const GemmProduct& product);
-void gemm_f32(cudaStream_t stream, const GemmProduct& product);
+void gemm_bf16(cudaStream_t stream, const GemmProduct& product, const GpuLimits& gpu);
+void gemm_f32(cudaStream_t stream, const GemmProduct& product, const GpuLimits& gpu);
 
 }  // namespace heartmula::cuda
