@@ -9,6 +9,7 @@
 #include <tuple>
 
 #include "base/error.h"
+#include "cuda/libraries.h"
 #include "cuda/runtime.h"
 
 namespace heartmula::cuda {
@@ -183,16 +184,22 @@ CublasLt::CublasLt(std::unique_ptr<Library> library)
 CublasLt::~CublasLt() = default;
 
 std::unique_ptr<CublasLt> CublasLt::open() {
+  const auto load = [](const char* name) -> std::unique_ptr<CublasLt> {
+    void* file = dlopen(name, RTLD_NOW | RTLD_LOCAL);
+    if (file == nullptr) return nullptr;
+    auto library = std::make_unique<Library>(file);
+    if (!library->start()) return nullptr;
+    return std::unique_ptr<CublasLt>(new CublasLt(std::move(library)));
+  };
   const char* wanted = std::getenv("HEARTMULA_CUBLASLT");
   if (wanted != nullptr && std::string_view(wanted) == "off") return nullptr;
-  const bool named = wanted != nullptr && *wanted != '\0';
-  for (const char* name : {named ? wanted : "libcublasLt.so.13", "libcublasLt.so.12"}) {
-    void* file = dlopen(name, RTLD_NOW | RTLD_LOCAL);
-    if (file != nullptr) {
-      auto library = std::make_unique<Library>(file);
-      if (library->start()) return std::unique_ptr<CublasLt>(new CublasLt(std::move(library)));
-    }
-    if (named) throw user_error("HEARTMULA_CUBLASLT={}: no cuBLASLt that can be loaded.", wanted);
+  if (wanted != nullptr && *wanted != '\0') {
+    auto library = load(wanted);
+    if (library == nullptr) throw user_error("HEARTMULA_CUBLASLT={}: no cuBLASLt that can be loaded.", wanted);
+    return library;
+  }
+  for (const char* name : kCublasLtNames) {
+    if (auto library = load(name); library != nullptr) return library;
   }
   return nullptr;
 }
