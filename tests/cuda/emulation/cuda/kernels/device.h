@@ -15,6 +15,8 @@ namespace heartmula::cuda {
 
 constexpr int kWarp = 32;
 
+#define HEARTMULA_UNROLL
+
 inline unsigned char* dynamic_shared() {
   return emulated::current_block->shared();
 }
