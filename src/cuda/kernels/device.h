@@ -39,6 +39,8 @@ __device__ inline void start_next() {
 #endif
 }
 
+/// All lanes of the warp.
+__device__ inline void sync_warp() { __syncwarp(); }
 /// The value of lane ^ mask.
 template <typename T>
 __device__ inline T shuffle_xor(T value, int mask) { return __shfl_xor_sync(0xFFFFFFFFu, value, mask); }
@@ -131,6 +133,11 @@ __device__ inline float load_fresh(const float* pointer) { return __ldcg(pointer
 __device__ inline int32_t add_and_get(int32_t* counter, int32_t value) { return atomicAdd(counter, value); }
 /// What this thread wrote is seen by other blocks before what it writes next.
 __device__ inline void fence_device() { __threadfence(); }
+
+/// What this thread wrote is seen by the host before what it writes next.
+__device__ inline void fence_system() { __threadfence_system(); }
+/// To memory that the host polls.
+__device__ inline void store_for_host(int32_t* pointer, int32_t value) { *static_cast<volatile int32_t*>(pointer) = value; }
 
 /// Streaming reads of weights: 16 bytes, not kept in the first cache.
 __device__ inline uint4 load_streaming(const void* pointer) {
