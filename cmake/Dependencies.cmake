@@ -42,6 +42,8 @@ if(HEARTMULA_TESTS)
   if(NOT TARGET GTest::gmock)
     list(APPEND missing libgmock-dev)
   endif()
+  find_package(boost_context QUIET CONFIG)  # stacks for tests/cuda/emulation
+  heartmula_require(boost_context_FOUND libboost-context-dev)
 endif()
 if(HEARTMULA_BENCH)
   find_package(benchmark QUIET)
