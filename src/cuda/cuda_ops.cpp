@@ -65,7 +65,10 @@ class CudaOps final : public Ops {
   using Ops::attend;
 
   explicit CudaOps(const CudaOptions& options)
-      : state_(options), products_(state_, options.rows), packer_(state_.stream()), few_(options.rows == CudaOptions::Rows::kFew) {}
+      : state_(options),
+        products_(state_, options.rows),
+        packer_(state_.stream()),
+        few_(options.rows == CudaOptions::Rows::kFew) {}
   ~CudaOps() override { static_cast<void>(cudaStreamSynchronize(state_.stream())); }
   CudaOps(const CudaOps&) = delete;
   CudaOps& operator=(const CudaOps&) = delete;
@@ -244,8 +247,8 @@ class CudaOps final : public Ops {
   void attend(View out, ConstView queries, const Rope& rope, const KvCache& cache, const Rows& rows) override {
     attend_rows(out, queries, {}, {}, rope, cache, static_cast<const CudaRows&>(rows).view);
   }
-  void append_and_attend(View out, ConstView queries, ConstView keys, ConstView values, const Rope& rope, KvCache& cache,
-                         const Rows& rows) override {
+  void append_and_attend(View out, ConstView queries, ConstView keys, ConstView values, const Rope& rope,
+                         KvCache& cache, const Rows& rows) override {
     const auto& r = static_cast<const CudaRows&>(rows);
     if (r.apart) {
       attend_rows(out, queries, keys, values, rope, cache, r.view);
@@ -366,8 +369,8 @@ class CudaOps final : public Ops {
     return Matrix(matrix, dtype, source.n, source.k, packed_layout(dtype).bytes(source.n, source.k, up.n > 0));
   }
 
-  void attend_rows(View out, ConstView queries, ConstView keys, ConstView values, const Rope& rope, const KvCache& cache,
-                   const AttentionRows& rows) {
+  void attend_rows(View out, ConstView queries, ConstView keys, ConstView values, const Rope& rope,
+                   const KvCache& cache, const AttentionRows& rows) {
     const CacheView& view = static_cast<const CudaKvCache&>(cache).view;
     const int64_t heads = queries.cols / view.shape.head_dim;
     const int64_t counters = rows.count * view.shape.kv_heads;

@@ -19,8 +19,8 @@
 namespace heartmula::cuda {
 
 constexpr int64_t kSlices = 8;
-constexpr int64_t kStep = 32;   // inputs of a bf16 unit that a warp loads at once
-constexpr int64_t kStage = 128; // inputs of each slice that are copied at once
+constexpr int64_t kStep = 32;    // inputs of a bf16 unit that a warp loads at once
+constexpr int64_t kStage = 128;  // inputs of each slice that are copied at once
 
 struct FewLayout {
   DType dtype = DType::kBF16;

@@ -44,7 +44,7 @@ void Products::run(View out, const GemmInput& input, const Matrix& weight, const
     run_few(out, input.x, nullptr, weight, epilogue);
     return;
   }
-  gemm(state_.stream(), out, input, gemm_weight(weight, epilogue.gate), epilogue);
+  many_.multiply(state_.stream(), out, input, gemm_weight(weight, epilogue.gate), epilogue);
 }
 
 void Products::run_normed(View out, const Normed& x, const Matrix& weight, const GemmEpilogue& epilogue) {

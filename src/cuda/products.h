@@ -4,6 +4,7 @@
 #include "cuda/device_state.h"
 #include "cuda/kernels/few_product.h"
 #include "cuda/kernels/gemm.h"
+#include "cuda/many_products.h"
 #include "cuda/packing.h"
 
 namespace heartmula::cuda {
@@ -24,6 +25,7 @@ class Products {
   void run_few(View out, ConstView x, const Normed* normed, const Matrix& weight, const GemmEpilogue& epilogue);
 
   DeviceState& state_;
+  ManyProducts many_;
   FewResources resources_;
   int64_t most_outputs_ = 0;
 };

@@ -39,9 +39,9 @@ struct LmTaps {
 
 /// One song on its way through the model. Stream 0 is conditional, stream 1 (with guidance) unconditional.
 ///
-/// prefill, then the device makes frame after frame: begin_sampling; then for each frame start_frame, collect_frame and,
-/// before the next one, start_feed. Where the device works ahead, frames may be started before earlier ones are collected.
-/// Or step by step, with codes from elsewhere: first_logits, next_logits seven times, feed.
+/// prefill, then the device makes frame after frame: begin_sampling; then for each frame start_frame, collect_frame
+/// and, before the next one, start_feed. Where the device works ahead, frames may be started before earlier ones are
+/// collected. Or step by step, with codes from elsewhere: first_logits, next_logits seven times, feed.
 class LmSession {
  public:
   /// `capacity` is the longest sequence: prompt and frames. `piece` is the most rows of a prompt, or of frames to go
@@ -116,7 +116,7 @@ class LmSession {
   Tensor depth_x_;       // [2 * streams, Dd]
   Tensor depth_hidden_;  // [streams, Dd], weights' dtype
   std::array<std::unique_ptr<Rows>, kCodebooks - 1> depth_rows_;  // of the pass for each codebook from 1 on
-  Tensor logits_;        // [streams, V]
+  Tensor logits_;                                                 // [streams, V]
   std::vector<float> host_logits_;
   std::vector<Row> host_rows_;  // of the pass in hand
   std::unique_ptr<Rows> rows_;

@@ -79,10 +79,10 @@ void Transformer::forward(Ops& ops, View x, const Rows& rows, TransformerCache& 
   for (size_t i = 0; i < blocks_.size(); ++i) {
     const Block& block = blocks_[i];
     KvCache& layer = *cache.layers[i];
-    ops.linear(qkv, {x, block.attention_norm, eps, normed}, block.qkv);              // [rows, (H + 2 KV) hd]
-    ops.append_and_attend(mixed, queries, keys, values, rope_, layer, rows);         // [rows, H hd]
-    ops.linear_add(x, mixed, block.output);                                          // x += W mixed
-    ops.linear_silu_gate(hidden, {x, block.mlp_norm, eps, normed}, block.gate_up);   // [rows, F]  silu(W1 x) * W3 x
+    ops.linear(qkv, {x, block.attention_norm, eps, normed}, block.qkv);             // [rows, (H + 2 KV) hd]
+    ops.append_and_attend(mixed, queries, keys, values, rope_, layer, rows);        // [rows, H hd]
+    ops.linear_add(x, mixed, block.output);                                         // x += W mixed
+    ops.linear_silu_gate(hidden, {x, block.mlp_norm, eps, normed}, block.gate_up);  // [rows, F]  silu(W1 x) * W3 x
     ops.linear_add(x, hidden, block.down);
     if (tap) tap(static_cast<int64_t>(i), x);
   }

@@ -174,15 +174,14 @@ class MeteredOps final : public Ops {
     timed(attention(out, queries, metered, metered_rows),
           [&] { inner_->attend(out, queries, rope, metered.inner(), metered_rows.inner()); });
   }
-  void append_and_attend(View out, ConstView queries, ConstView keys, ConstView values, const Rope& rope, KvCache& cache,
-                         const Rows& rows) override {
+  void append_and_attend(View out, ConstView queries, ConstView keys, ConstView values, const Rope& rope,
+                         KvCache& cache, const Rows& rows) override {
     const auto& metered = static_cast<const MeteredCache&>(cache);
     const auto& metered_rows = static_cast<const MeteredRows&>(rows);
     OpRecord record = attention(out, queries, metered, metered_rows);
     record.stored_bytes += appended_bytes(metered, metered_rows);
-    timed(record, [&] {
-      inner_->append_and_attend(out, queries, keys, values, rope, metered.inner(), metered_rows.inner());
-    });
+    timed(record,
+          [&] { inner_->append_and_attend(out, queries, keys, values, rope, metered.inner(), metered_rows.inner()); });
   }
   void attend_all(View out, ConstView queries, ConstView keys, ConstView values, const Rope& rope,
                   int64_t heads) override {
@@ -202,8 +201,8 @@ class MeteredOps final : public Ops {
   }
   void embed_codes(View out, const Table& table, ConstView ids, int64_t first, int64_t step) override {
     OpRecord record = elementwise("embed_sum", out, {});
-    record.stored_bytes = static_cast<double>(ids.rows * ids.cols * table.rows.cols) *
-                          static_cast<double>(dtype_size(table.rows.dtype));
+    record.stored_bytes =
+        static_cast<double>(ids.rows * ids.cols * table.rows.cols) * static_cast<double>(dtype_size(table.rows.dtype));
     timed(record, [&] { inner_->embed_codes(out, table, ids, first, step); });
   }
   std::unique_ptr<CodeSampler> make_sampler(const SamplingRule& rule, const SamplingNoise& noise) override {

@@ -60,9 +60,9 @@ class Matrix {
 
 /// A table of rows that is read a few rows at a time and stays where it is (a mapped file): embeddings, codebooks.
 struct Table {
-  ConstView rows;                             // [entries, width], F32, BF16 or F16, in host memory
-  DType round_to = DType::kF32;               // kBF16: each value is rounded to bf16 before it is used
-  std::shared_ptr<const void> placed = {};    // the device's own copy, for embed_codes (Ops::place)
+  ConstView rows;                           // [entries, width], F32, BF16 or F16, in host memory
+  DType round_to = DType::kF32;             // kBF16: each value is rounded to bf16 before it is used
+  std::shared_ptr<const void> placed = {};  // the device's own copy, for embed_codes (Ops::place)
 };
 
 /// cos and sin of position * frequency: [positions, head_dim / 2] each, f32.
@@ -183,8 +183,8 @@ class Ops {
   virtual void advance(Rows& rows) = 0;
 
   // ---- programs: what does not change from frame to frame, with its decisions left to the device
-  /// `work` may only call operations (below), advance and increment, and none of `upload`, `download`, `set_rows`. What it
-  /// captures must outlive the program.
+  /// `work` may only call operations (below), advance and increment, and none of `upload`, `download`, `set_rows`. What
+  /// it captures must outlive the program.
   virtual std::unique_ptr<Program> record(std::function<void()> work) = 0;
   /// Starts it after everything before; returns at once where works_ahead().
   virtual void start(Program& program) = 0;

@@ -23,8 +23,8 @@ struct SamplingSettings {
 /// How the codes of a song's frames are sampled.
 struct SamplingRule {
   SamplingSettings settings = {};
-  int64_t min_frames = 0;                                     // the song does not end before, but by its first frame
-  int64_t end_code = std::numeric_limits<int64_t>::max();     // codes from here on end a song
+  int64_t min_frames = 0;                                  // the song does not end before, but by its first frame
+  int64_t end_code = std::numeric_limits<int64_t>::max();  // codes from here on end a song
 
   /// Codes that a frame may have: 0 to allowed - 1.
   int64_t allowed(int64_t frame) const {

@@ -15,9 +15,9 @@ namespace heartmula::cuda {
 namespace {
 
 constexpr int kThreads = 256;
-constexpr int kChunk = 256;      // positions
-constexpr int kKeyLanes = 8;     // of a score
-constexpr int kMostShared = 8;   // query heads of a key head
+constexpr int kChunk = 256;     // positions
+constexpr int kKeyLanes = 8;    // of a score
+constexpr int kMostShared = 8;  // query heads of a key head
 
 struct Attention {
   Out out;
@@ -121,7 +121,7 @@ __device__ void scores_of_chunk(const Attention& a, const float* queries, float*
       const int64_t pairs = first_pair + static_cast<int64_t>(key) * (a.head_dim / 2);
       for (int pair = lane; pair < a.head_dim / 2; pair += kKeyLanes) {
         const float2 k = load_pair(a.cached_keys, a.bf16, pairs + pair);
-#pragma unroll
+        HEARTMULA_UNROLL
         for (int h = 0; h < kMostShared; ++h) {
           if (h >= a.shared) break;
           const float* q = queries + h * a.head_dim + 2 * pair;
@@ -129,7 +129,7 @@ __device__ void scores_of_chunk(const Attention& a, const float* queries, float*
         }
       }
     }
-#pragma unroll
+    HEARTMULA_UNROLL
     for (int h = 0; h < kMostShared; ++h) {
       if (h >= a.shared) break;
       float sum = sums[h];
@@ -171,10 +171,9 @@ __device__ void sum_values(const Attention& a, const float* scores, float* parts
     const int part = item / pairs;
     float2 sums[kMostShared] = {};
     const int last = count < (part + 1) * per_part ? count : (part + 1) * per_part;
-#pragma unroll 4
     for (int key = part * per_part; key < last; ++key) {
       const float2 v = load_pair(a.cached_values, a.bf16, first_pair + static_cast<int64_t>(key) * pairs + pair);
-#pragma unroll
+      HEARTMULA_UNROLL
       for (int h = 0; h < kMostShared; ++h) {
         if (h >= a.shared) break;
         const float weight = scores[h * kChunk + key];
@@ -182,7 +181,7 @@ __device__ void sum_values(const Attention& a, const float* scores, float* parts
         sums[h].y = fmaf(weight, v.y, sums[h].y);
       }
     }
-#pragma unroll
+    HEARTMULA_UNROLL
     for (int h = 0; h < kMostShared; ++h) {
       if (h >= a.shared) break;
       float* place = parts + (part * a.shared + h) * a.head_dim + 2 * pair;

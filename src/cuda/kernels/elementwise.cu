@@ -1,8 +1,7 @@
 // A thread for four neighbouring elements, read and written at once where they lie so. Memory is the limit.
-#include "cuda/kernels/elementwise.h"
-
 #include "cuda/kernels/device.h"
 #include "cuda/kernels/elements.h"
+#include "cuda/kernels/elementwise.h"
 #include "cuda/kernels/row_sums.h"
 #include "cuda/launch.h"
 
@@ -46,8 +45,8 @@ __device__ inline void store_four(const Out& out, int64_t row, int64_t column, c
 
 /// out = f(x, y); `y` is read only by functions of two.
 template <typename Function>
-__global__ void __launch_bounds__(kThreads) map_kernel(Out out, In x, In y, int64_t rows, int64_t cols, bool wide,
-                                                       Function f) {
+__global__ void __launch_bounds__(kThreads)
+    map_kernel(Out out, In x, In y, int64_t rows, int64_t cols, bool wide, Function f) {
   start_next();
   wait_for_previous();
   const int64_t per_row = (cols + kTogether - 1) / kTogether;
@@ -110,8 +109,8 @@ void map(cudaStream_t stream, View out, ConstView x, ConstView y, Function f) {
 }
 
 // A thread an output; the taps in ascending order.
-__global__ void __launch_bounds__(kThreads) diagonal_kernel(float* out, In x, int64_t outputs, int64_t taps,
-                                                            const float* bias) {
+__global__ void __launch_bounds__(kThreads)
+    diagonal_kernel(float* out, In x, int64_t outputs, int64_t taps, const float* bias) {
   start_next();
   wait_for_previous();
   const int64_t t = static_cast<int64_t>(blockIdx.x) * kThreads + threadIdx.x;
@@ -123,15 +122,21 @@ __global__ void __launch_bounds__(kThreads) diagonal_kernel(float* out, In x, in
 
 }  // namespace
 
-void clear(cudaStream_t stream, View out) { map(stream, out, {}, {}, Zero{}); }
-void copy(cudaStream_t stream, View out, ConstView x) { map(stream, out, x, {}, Same{}); }
+void clear(cudaStream_t stream, View out) {
+  map(stream, out, {}, {}, Zero{});
+}
+void copy(cudaStream_t stream, View out, ConstView x) {
+  map(stream, out, x, {}, Same{});
+}
 void combine(cudaStream_t stream, View out, float a, ConstView x, float b, ConstView y) {
   map(stream, out, x, y, Combine{a, b});
 }
 void guide(cudaStream_t stream, View out, ConstView x, ConstView y, float guidance) {
   map(stream, out, x, y, Guide{guidance});
 }
-void silu(cudaStream_t stream, View out, ConstView x) { map(stream, out, x, {}, Silu{}); }
+void silu(cudaStream_t stream, View out, ConstView x) {
+  map(stream, out, x, {}, Silu{});
+}
 void round_levels(cudaStream_t stream, View out, ConstView x, float levels) {
   map(stream, out, x, {}, RoundLevels{levels});
 }

@@ -1,7 +1,6 @@
-#include "cuda/kernels/embed.h"
-
 #include "cuda/kernels/device.h"
 #include "cuda/kernels/elements.h"
+#include "cuda/kernels/embed.h"
 #include "cuda/launch.h"
 
 namespace heartmula::cuda {

@@ -25,7 +25,9 @@ constexpr int kPad = 32;  // values between rows, so that rows lie in different 
 constexpr int kPartFloats = kWarps * kMostRows * kUnit;
 constexpr int kBarrier = 1;  // of the warps that multiply
 
-__host__ __device__ constexpr int pitch_of(int slice) { return kWarps * slice + kPad; }
+__host__ __device__ constexpr int pitch_of(int slice) {
+  return kWarps * slice + kPad;
+}
 
 // Shared memory, in this order.
 struct Shared {
@@ -53,7 +55,9 @@ int shared_bytes(const FewProduct& p, int ring) {
          2 * kMostStages * static_cast<int>(sizeof(Mbarrier));
 }
 
-__device__ inline int stages_of(int slice) { return (slice + kStage - 1) / kStage; }
+__device__ inline int stages_of(int slice) {
+  return (slice + kStage - 1) / kStage;
+}
 __device__ inline int steps_of(int slice, int stage) {
   const int left = slice - stage * static_cast<int>(kStage);
   return (left < kStage ? left : static_cast<int>(kStage)) / static_cast<int>(kStep);
@@ -62,8 +66,8 @@ __device__ inline int steps_of(int slice, int stage) {
 // Streams the block's stages; the thread is alone in its warp.
 __device__ void produce(const FewProduct& p, const Shared& s, int ring, int first_unit, int last_unit) {
   const int stages = stages_of(p.slice);
-  const auto* from = static_cast<const unsigned char*>(p.weights) +
-                     static_cast<int64_t>(first_unit) * kUnit * kWarps * p.slice * 2;
+  const auto* from =
+      static_cast<const unsigned char*>(p.weights) + static_cast<int64_t>(first_unit) * kUnit * kWarps * p.slice * 2;
   const int total = (last_unit - first_unit) * stages;
   const int window = ring < kOutstanding ? ring : kOutstanding;
   for (int i = 0; i < total; ++i) {
@@ -121,7 +125,8 @@ __device__ void load_rows(const FewProduct& p, const Shared& s, int thread) {
 }
 
 // Adds a step of 32 inputs: two products of 16.
-__device__ inline void multiply_step(float (&sums)[4], const uint4& w, const uint16_t* x, int rows, int row, int pitch) {
+__device__ inline void multiply_step(float (&sums)[4], const uint4& w, const uint16_t* x, int rows, int row,
+                                     int pitch) {
   const uint4 zero = {0, 0, 0, 0};
   const uint4 top = row < rows ? *reinterpret_cast<const uint4*>(x + row * pitch) : zero;
   const uint4 low = row + 8 < rows ? *reinterpret_cast<const uint4*>(x + (row + 8) * pitch) : zero;
@@ -171,22 +176,22 @@ __global__ void __launch_bounds__(kThreads + (kRing ? kWarp : 0), 1) few_kernel(
       if (kRing) {
         const int slot = i % ring;
         wait_mbarrier(&s.full[slot], (i / ring) & 1);
-        const auto* weights = reinterpret_cast<const uint4*>(s.stages + slot * kStageBytes) + warp * steps * kWarp + lane;
+        const auto* weights =
+            reinterpret_cast<const uint4*>(s.stages + slot * kStageBytes) + warp * steps * kWarp + lane;
         for (int step = 0; step < steps; ++step) {
           multiply_step(sums, weights[step * kWarp], stage_x + step * static_cast<int>(kStep), p.rows, row, pitch);
         }
         sync_warp();
         if (lane == 0) arrive(&s.empty[slot]);
       } else {
-        const auto* weights = static_cast<const uint4*>(p.weights) +
-                              static_cast<int64_t>(unit) * kWarps * p.slice + stage * static_cast<int>(kStage) * kWarps +
-                              warp * steps * kWarp + lane;
+        const auto* weights = static_cast<const uint4*>(p.weights) + static_cast<int64_t>(unit) * kWarps * p.slice +
+                              stage * static_cast<int>(kStage) * kWarps + warp * steps * kWarp + lane;
         uint4 w[4];
-#pragma unroll
+        HEARTMULA_UNROLL
         for (int step = 0; step < 4; ++step) {
           if (step < steps) w[step] = load_streaming(weights + step * kWarp);
         }
-#pragma unroll
+        HEARTMULA_UNROLL
         for (int step = 0; step < 4; ++step) {
           if (step < steps) {
             multiply_step(sums, w[step], stage_x + step * static_cast<int>(kStep), p.rows, row, pitch);
@@ -202,9 +207,8 @@ __global__ void __launch_bounds__(kThreads + (kRing ? kWarp : 0), 1) few_kernel(
     mine[8 * kUnit + 1] = sums[3];
     sync_some(kBarrier, kThreads);
     // Written again two units from now, after the next barrier.
-    finish_unit(p, unit, kUnit, thread, [&](int slice, int r, int output) {
-      return parts[(slice * kMostRows + r) * kUnit + output];
-    });
+    finish_unit(p, unit, kUnit, thread,
+                [&](int slice, int r, int output) { return parts[(slice * kMostRows + r) * kUnit + output]; });
   }
 }
 

@@ -36,8 +36,8 @@ struct FewProduct {
 /// What a product may use of its device.
 struct FewResources {
   int multiprocessors = 0;
-  int shared_bytes = 0;       // a block
-  bool bulk_copies = false;   // compute capability 9.0 and newer
+  int shared_bytes = 0;        // a block
+  bool bulk_copies = false;    // compute capability 9.0 and newer
   float* workspace = nullptr;  // many_workspace_floats of the largest product
 };
 

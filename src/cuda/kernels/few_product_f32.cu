@@ -30,10 +30,9 @@ __device__ void load_rows(const FewProduct& p, float* shared_x, float* sums, int
     sync_block();
   }
   for (int row = 0; row < kRows; ++row) {
-    const float factor =
-        p.norm_gain == nullptr
-            ? 1.0f
-            : 1.0f / sqrtf(sum_of_warps(sums + row * kWarps) / static_cast<float>(p.k) + p.norm_eps);
+    const float factor = p.norm_gain == nullptr
+                             ? 1.0f
+                             : 1.0f / sqrtf(sum_of_warps(sums + row * kWarps) / static_cast<float>(p.k) + p.norm_eps);
     for (int i = thread; i < padded; i += kThreads) {
       float value = first + row < p.rows && i < p.k ? x[row * p.x_stride + i] : 0.0f;
       if (p.norm_gain != nullptr && i < p.k) value = value * factor * p.norm_gain[i];
@@ -46,8 +45,8 @@ template <int kRows>
 __global__ void __launch_bounds__(kThreads) few_f32_kernel(FewProduct p) {
   auto* shared_x = reinterpret_cast<float*>(dynamic_shared());
   const int padded = kWarps * p.slice;
-  float* parts = shared_x + kRows * padded;            // [slices][kRows][kUnit]
-  float* sums = parts + kWarps * kRows * kUnit;        // [kRows][kWarps]
+  float* parts = shared_x + kRows * padded;      // [slices][kRows][kUnit]
+  float* sums = parts + kWarps * kRows * kUnit;  // [kRows][kWarps]
   const int thread = static_cast<int>(threadIdx.x);
   const int warp = thread / kWarp;
   const int lane = thread % kWarp;
@@ -62,10 +61,9 @@ __global__ void __launch_bounds__(kThreads) few_f32_kernel(FewProduct p) {
                         (static_cast<int64_t>(unit) * kWarps + warp) * (p.slice / 4) * kUnit + lane;
   const float* x = shared_x + warp * p.slice;
   float acc[kRows] = {};
-#pragma unroll 4
   for (int i = 0; i < p.slice / 4; ++i) {
     const float4 w = weights[i * kUnit];
-#pragma unroll
+    HEARTMULA_UNROLL
     for (int row = 0; row < kRows; ++row) {
       const float* values = x + row * padded + 4 * i;
       acc[row] = fmaf(values[0], w.x, acc[row]);
@@ -74,7 +72,7 @@ __global__ void __launch_bounds__(kThreads) few_f32_kernel(FewProduct p) {
       acc[row] = fmaf(values[3], w.w, acc[row]);
     }
   }
-#pragma unroll
+  HEARTMULA_UNROLL
   for (int row = 0; row < kRows; ++row) parts[(warp * kRows + row) * kUnit + lane] = acc[row];
   sync_block();
   // finish_unit counts rows from the first of `p`.
@@ -82,9 +80,8 @@ __global__ void __launch_bounds__(kThreads) few_f32_kernel(FewProduct p) {
   block.rows = p.rows - first < kRows ? p.rows - first : kRows;
   block.out = p.out_bf16 ? static_cast<void*>(static_cast<uint16_t*>(p.out) + first * p.out_stride)
                          : static_cast<void*>(static_cast<float*>(p.out) + first * p.out_stride);
-  finish_unit(block, unit, kUnit, thread, [&](int slice, int row, int output) {
-    return parts[(slice * kRows + row) * kUnit + output];
-  });
+  finish_unit(block, unit, kUnit, thread,
+              [&](int slice, int row, int output) { return parts[(slice * kRows + row) * kUnit + output]; });
 }
 
 template <int kRows>

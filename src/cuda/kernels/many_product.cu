@@ -1,7 +1,7 @@
 // bf16 weights, more rows: a prompt, or many songs. A block multiplies one slice of the inputs for 128 outputs and 64
 // rows; here the weights, out of the same packed copy, are the first operand of mma.m16n8k16 and go straight into
-// registers, and the slice of the rows stands in shared memory. Partial sums go to a workspace, and a second kernel adds
-// them in the order of few_product.h.
+// registers, and the slice of the rows stands in shared memory. Partial sums go to a workspace, and a second kernel
+// adds them in the order of few_product.h.
 #include <algorithm>
 
 #include "cuda/kernels/device.h"
@@ -17,8 +17,8 @@ constexpr int kSliceCount = 8;
 constexpr int kUnit = 8;
 constexpr int kWarps = 4;
 constexpr int kThreads = kWarps * kWarp;
-constexpr int kTiles = 2;                             // of 16 outputs, a warp
-constexpr int kBlockUnits = kWarps * kTiles * 2;      // 128 outputs
+constexpr int kTiles = 2;                         // of 16 outputs, a warp
+constexpr int kBlockUnits = kWarps * kTiles * 2;  // 128 outputs
 constexpr int kPad = 32;
 constexpr int kMostRows = 64;
 constexpr int kFinishThreads = 256;
@@ -70,9 +70,9 @@ __global__ void __launch_bounds__(kThreads) many_kernel(FewProduct p, float* wor
   const int steps = p.slice / static_cast<int>(kStep);
   uint4 next[kTiles][2];
   const auto load = [&](int step) {
-#pragma unroll
+    HEARTMULA_UNROLL
     for (int tile = 0; tile < kTiles; ++tile) {
-#pragma unroll
+      HEARTMULA_UNROLL
       for (int half = 0; half < 2; ++half) {
         const int unit = first_unit + 2 * tile + half;
         if (unit < p.units) next[tile][half] = load_streaming(weights_at(unit, step));
@@ -84,16 +84,16 @@ __global__ void __launch_bounds__(kThreads) many_kernel(FewProduct p, float* wor
   load(0);
   for (int step = 0; step < steps; ++step) {
     uint4 w[kTiles][2];
-#pragma unroll
+    HEARTMULA_UNROLL
     for (int tile = 0; tile < kTiles; ++tile) {
       w[tile][0] = next[tile][0];
       w[tile][1] = next[tile][1];
     }
     if (step + 1 < steps) load(step + 1);
-#pragma unroll
+    HEARTMULA_UNROLL
     for (int rows = 0; rows < kRowTiles; ++rows) {
       const uint4 v = *reinterpret_cast<const uint4*>(lane_x + rows * 8 * pitch + step * static_cast<int>(kStep));
-#pragma unroll
+      HEARTMULA_UNROLL
       for (int tile = 0; tile < kTiles; ++tile) {
         mma_bf16(sums[tile][rows], {w[tile][0].x, w[tile][1].x, w[tile][0].y, w[tile][1].y}, {v.x, v.y});
         mma_bf16(sums[tile][rows], {w[tile][0].z, w[tile][1].z, w[tile][0].w, w[tile][1].w}, {v.z, v.w});
@@ -101,11 +101,11 @@ __global__ void __launch_bounds__(kThreads) many_kernel(FewProduct p, float* wor
     }
   }
   const int outputs = p.units * kUnit;
-#pragma unroll
+  HEARTMULA_UNROLL
   for (int tile = 0; tile < kTiles; ++tile) {
-#pragma unroll
+    HEARTMULA_UNROLL
     for (int rows = 0; rows < kRowTiles; ++rows) {
-#pragma unroll
+      HEARTMULA_UNROLL
       for (int i = 0; i < 4; ++i) {
         const int row = rows * 8 + lane % 4 * 2 + i % 2;
         const int output = (first_unit + 2 * tile + i / 2) * kUnit + group;
@@ -166,7 +166,8 @@ void many_product(cudaStream_t stream, const FewProduct& product, const FewResou
       multiply<2>(stream, p, resources.workspace);
     }
     const int items = p.gate ? p.n / 2 : p.n;
-    const dim3 blocks(static_cast<unsigned>((items + kFinishThreads - 1) / kFinishThreads), static_cast<unsigned>(p.rows));
+    const dim3 blocks(static_cast<unsigned>((items + kFinishThreads - 1) / kFinishThreads),
+                      static_cast<unsigned>(p.rows));
     launch(stream, {blocks, dim3(kFinishThreads)}, finish_kernel, p, resources.workspace);
   }
 }

@@ -1,8 +1,7 @@
 // A block a row: its sum of squares has the order that products with a norm in front have, so both give the same bits.
-#include "cuda/kernels/norm.h"
-
 #include "cuda/kernels/device.h"
 #include "cuda/kernels/elements.h"
+#include "cuda/kernels/norm.h"
 #include "cuda/kernels/row_sums.h"
 #include "cuda/launch.h"
 

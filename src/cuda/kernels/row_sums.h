@@ -32,6 +32,8 @@ __device__ inline float sum_of_warps(const float* sums) {
   return total;
 }
 
-__device__ inline float silu_of(float x) { return x / (1.0f + expf(-x)); }
+__device__ inline float silu_of(float x) {
+  return x / (1.0f + expf(-x));
+}
 
 }  // namespace heartmula::cuda

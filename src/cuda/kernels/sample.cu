@@ -97,7 +97,8 @@ __global__ void __launch_bounds__(kThreads) sample_kernel(Sampling p) {
   const int per_thread = (p.vocabulary + kThreads - 1) / kThreads;
   if (thread == 0) candidate_count = 0;
 
-  bool broken = p.noise.tape != nullptr && static_cast<int64_t>(frame) * p.noise.codebooks + p.codebook >= p.noise.tape_draws;
+  bool broken =
+      p.noise.tape != nullptr && static_cast<int64_t>(frame) * p.noise.codebooks + p.codebook >= p.noise.tape_draws;
   uint32_t greatest = 0;
   for (int v = thread; v < p.vocabulary; v += kThreads) {
     const float value = scaled_logit(p, v);
