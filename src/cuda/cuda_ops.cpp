@@ -1,5 +1,7 @@
 #include "cuda/cuda_ops.h"
 
+#include <algorithm>
+#include <atomic>
 #include <chrono>
 #include <cstring>
 #include <thread>
@@ -15,6 +17,7 @@
 #include "cuda/kernels/sample.h"
 #include "cuda/packing.h"
 #include "cuda/products.h"
+#include "sampling/portable_log.h"
 
 namespace heartmula {
 namespace cuda {

@@ -3,6 +3,7 @@ set(HEARTMULA_CUDA_SOURCES
   cublas_lt.cpp
   cuda_ops.cpp
   device_state.cpp
+  devices.cpp
   kernels/add_scaled.cu
   kernels/attend_all.cpp
   kernels/attend_all_bf16.cu
@@ -18,6 +19,7 @@ set(HEARTMULA_CUDA_SOURCES
   kernels/gemm_f32.cu
   kernels/many_product.cu
   kernels/norm.cu
+  kernels/read_probe.cu
   kernels/sample.cu
   many_products.cpp
   packed.cpp
