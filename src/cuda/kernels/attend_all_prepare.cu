@@ -1,9 +1,4 @@
-// Attention without a mask: rotates, rounds and lays out the heads, then hands them to the kernel of the dtype.
-#include <bit>
-#include <cmath>
-
-#include "base/error.h"
-#include "cuda/kernels/attend_all.h"
+// Rotates, rounds and lays out queries, keys and values for the kernels of attention without a mask.
 #include "cuda/kernels/attend_all_parts.h"
 #include "cuda/kernels/device.h"
 #include "cuda/launch.h"
