@@ -1,36 +1,33 @@
-// Products of many rows by cuBLASLt where it is installed and faster, else by our own kernels.
+// Which kernel multiplies what.
 #pragma once
 
-#include <cuda_runtime.h>
-
-#include <memory>
-#include <string>
-
-#include "cuda/cublas_lt.h"
+#include "cuda/device_state.h"
+#include "cuda/kernels/few_product.h"
 #include "cuda/kernels/gemm.h"
+#include "cuda/many_products.h"
+#include "cuda/packing.h"
 
 namespace heartmula::cuda {
 
-/// On the current device, from one thread and stream. Who computes a product depends on its weight and epilogue, never
-/// on the number of rows.
 class Products {
  public:
-  Products() : library_(CublasLt::open()) {}
+  Products(DeviceState& state, CudaOptions::Rows rows);
 
-  /// As gemm does. May allocate scratch when a product is larger than those before: not in a captured graph.
-  void multiply(cudaStream_t stream, View out, const GemmInput& input, const GemmWeight& weight,
-                const GemmEpilogue& epilogue);
-
-  /// The library in use, or "".
-  std::string description() const { return library_ == nullptr ? "" : library_->description(); }
+  /// Before the first product with a matrix of `n` outputs, gate and up both counted.
+  void prepare(const DeviceMatrix& matrix, int64_t n);
+  /// `epilogue` without copy where the weights are the language model's.
+  void run(View out, const GemmInput& input, const Matrix& weight, const GemmEpilogue& epilogue);
+  /// The norm inside the product where that is as fast.
+  void run_normed(View out, const Normed& x, const Matrix& weight, const GemmEpilogue& epilogue);
+  void run_residual_unit(View out, View copy, ConstView x, const ResidualUnit& unit);
 
  private:
-  bool by_library(cudaStream_t stream, View out, const GemmInput& input, const GemmWeight& weight,
-                  const GemmEpilogue& epilogue);
+  void run_few(View out, ConstView x, const Normed* normed, const Matrix& weight, const GemmEpilogue& epilogue);
 
-  std::unique_ptr<CublasLt> library_;  // or null
-  std::shared_ptr<void> scratch_;
-  int64_t scratch_bytes_ = 0;
+  DeviceState& state_;
+  ManyProducts many_;
+  FewResources resources_;
+  int64_t most_outputs_ = 0;
 };
 
 }  // namespace heartmula::cuda
