@@ -3,17 +3,17 @@
 
 #include "base/testing.h"
 #include "cuda/arrays.h"
-#include "cuda/products.h"
+#include "cuda/many_products.h"
 
 namespace heartmula::testing_cuda {
 namespace {
 
 using cuda::GemmEpilogue;
-using cuda::Products;
+using cuda::ManyProducts;
 
-Products products_with(const char* library) {
+ManyProducts products_with(const char* library) {
   setenv("HEARTMULA_CUBLASLT", library, 1);
-  return Products();
+  return ManyProducts();
 }
 class FakeLibrary {
  public:
@@ -40,7 +40,7 @@ struct Operands {
         weight{View(device_w).data, DType::kBF16, n, k, View(device_w).stride} {}
 
   /// `before`, then the product.
-  Array multiply(Products& products, const GemmEpilogue& epilogue) const {
+  Array multiply(ManyProducts& products, const GemmEpilogue& epilogue) const {
     const DeviceArray out(before, DType::kF32);
     products.multiply(nullptr, out, {ConstView(device_x)}, weight, epilogue);
     return out.read();
@@ -64,9 +64,9 @@ struct Operands {
   cuda::GemmWeight weight;
 };
 
-TEST(Products, are_the_librarys_where_it_has_an_algorithm_and_gemms_elsewhere) {
+TEST(ManyProducts, are_the_librarys_where_it_has_an_algorithm_and_gemms_elsewhere) {
   const FakeLibrary fake;
-  Products products = products_with(HEARTMULA_FAKE_CUBLASLT);
+  ManyProducts products = products_with(HEARTMULA_FAKE_CUBLASLT);
   EXPECT_EQ(products.description(), "cuBLASLt 13.2.5");
   // It has none for 264 outputs; 32 are too few.
   for (const auto& [n, by_library] : {std::pair<int64_t, int>{256, 4}, {264, 0}, {300, 4}, {32, 0}}) {
@@ -79,21 +79,34 @@ TEST(Products, are_the_librarys_where_it_has_an_algorithm_and_gemms_elsewhere) {
     o.expect(o.multiply(products, {.gain = vector, .add = true}), 0, true);
     o.expect(o.multiply(products, {}), 0, false);  // no bias is left over
     EXPECT_EQ(fake.products() - before, by_library);
+
+    const DeviceArray gated(Operands::kRows, n / 2, DType::kBF16);
+    products.multiply(nullptr, gated, {ConstView(o.device_x)}, o.weight, {.gate = true});
+    Array want(Operands::kRows, n / 2);
+    Array gate_bound = want;
+    for (int64_t r = 0; r < want.rows; ++r) {
+      for (int64_t i = 0; i < want.cols; ++i) {
+        want.at(r, i) = oracle::silu(o.sum.at(r, 2 * i)) * o.sum.at(r, 2 * i + 1);
+        gate_bound.at(r, i) = (1 + o.bound.at(r, 2 * i)) * (1 + o.bound.at(r, 2 * i + 1));
+      }
+    }
+    expect_near(gated.read(), want, gate_bound, 0x1p-8, 1e-4);
+    EXPECT_EQ(fake.products() - before, by_library / 4 * 5);
   }
 }
 
-TEST(Products, without_a_library_are_those_of_gemm) {
-  Products products = products_with("off");
+TEST(ManyProducts, without_a_library_are_those_of_gemm) {
+  ManyProducts products = products_with("off");
   EXPECT_EQ(products.description(), "");
   const Operands o(256);
   o.expect(o.multiply(products, {}), 0, false);
 }
 
-TEST(Products, a_library_that_was_named_must_be_there) {
+TEST(ManyProducts, a_library_that_was_named_must_be_there) {
   setenv("HEARTMULA_CUBLASLT", "/nowhere/libcublasLt.so", 1);
-  EXPECT_THROW(Products(), Error);
+  EXPECT_THROW(ManyProducts(), Error);
   setenv("HEARTMULA_CUBLASLT", "", 1);
-  EXPECT_EQ(Products().description(), "");  // on an emulated GPU
+  EXPECT_EQ(ManyProducts().description(), "");  // on an emulated GPU
 }
 
 }  // namespace
