@@ -4,7 +4,8 @@ set(cuda_toolkit_hint "CUDA toolkit ${HEARTMULA_LEAST_CUDA} or newer: scripts/in
                       "-DCMAKE_CUDA_COMPILER=/path/to/bin/nvcc")
 
 find_program(CMAKE_CUDA_COMPILER NAMES $ENV{CUDACXX} nvcc
-             HINTS ${PROJECT_SOURCE_DIR}/build/cuda-toolkit/bin PATHS /usr/local/cuda/bin /opt/cuda/bin)
+             HINTS ${PROJECT_SOURCE_DIR}/build/cuda-toolkit/nvidia/cu13/bin
+             PATHS /usr/local/cuda/bin /opt/cuda/bin)
 if(NOT CMAKE_CUDA_COMPILER)
   message(FATAL_ERROR "HEARTMULA_CUDA needs nvcc of the " ${cuda_toolkit_hint})
 endif()
