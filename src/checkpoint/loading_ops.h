@@ -20,6 +20,7 @@ class LoadingOps : public Ops {
   int threads() const override { return device_.threads(); }
   std::vector<int64_t> chunks_by_thread() const override { return {}; }
   void use_threads(int) override {}
+  int64_t tile_rows() const override { return device_.tile_rows(); }
   void set_cancel_token(const CancelToken*) override {}
   Tensor allocate(DType dtype, int64_t rows, int64_t cols) override { return Tensor(nullptr, dtype, rows, cols, cols); }
   void upload(View, std::span<const float>) override {}

@@ -12,6 +12,8 @@ namespace heartmula {
 namespace cpu {
 namespace {
 
+constexpr int64_t kTileRows = 1440;  // while they are in the cache
+
 struct CpuRows final : Rows {
   std::vector<Row> rows;
 };
@@ -64,6 +66,7 @@ class CpuOps final : public Ops {
     device_.pool.use_threads(count);
   }
   std::vector<int64_t> chunks_by_thread() const override { return device_.pool.chunks_by_worker(); }
+  int64_t tile_rows() const override { return kTileRows; }
   void set_cancel_token(const CancelToken* token) override { device_.pool.set_cancel_token(token); }
 
   Tensor allocate(DType dtype, int64_t rows, int64_t cols) override {

@@ -23,6 +23,9 @@ namespace heartmula {
 namespace cuda {
 namespace {
 
+/// Enough blocks for every multiprocessor in each kernel, and 0.3 GB of activations.
+constexpr int64_t kTileRows = int64_t{96} * 1440;
+
 /// Elements from one row of a matrix to the next: rows begin at multiples of 128 bytes.
 int64_t row_stride(DType dtype, int64_t cols) {
   const int64_t line = 128 / static_cast<int64_t>(dtype_size(dtype));
@@ -80,6 +83,7 @@ class CudaOps final : public Ops {
   int threads() const override { return 1; }
   std::vector<int64_t> chunks_by_thread() const override { return {}; }
   void use_threads(int) override {}
+  int64_t tile_rows() const override { return kTileRows; }
   void set_cancel_token(const CancelToken* token) override {
     cancel_ = token;
     packer_.set_cancel_token(token);

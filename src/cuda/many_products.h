@@ -27,6 +27,7 @@ class ManyProducts {
  private:
   bool by_library(cudaStream_t stream, View out, const GemmInput& input, const GemmWeight& weight,
                   const GemmEpilogue& epilogue);
+  View scratch_for(int64_t rows, int64_t cols);
 
   std::unique_ptr<CublasLt> library_;  // or null
   std::shared_ptr<void> scratch_;

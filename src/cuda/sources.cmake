@@ -14,6 +14,7 @@ set(HEARTMULA_CUDA_SOURCES
   kernels/embed.cu
   kernels/few_product.cu
   kernels/few_product_f32.cu
+  kernels/gate.cu
   kernels/gemm.cpp
   kernels/gemm_bf16.cu
   kernels/gemm_f32.cu

@@ -79,6 +79,7 @@ class MeteredOps final : public Ops {
   int threads() const override { return inner_->threads(); }
   std::vector<int64_t> chunks_by_thread() const override { return inner_->chunks_by_thread(); }
   void use_threads(int count) override { inner_->use_threads(count); }
+  int64_t tile_rows() const override { return inner_->tile_rows(); }
   void set_cancel_token(const CancelToken* token) override { inner_->set_cancel_token(token); }
 
   Tensor allocate(DType dtype, int64_t rows, int64_t cols) override { return inner_->allocate(dtype, rows, cols); }

@@ -151,6 +151,8 @@ class Ops {
   /// From the next operation on this many take part, at least one and at most all: to share a machine. Never changes a
   /// result. May be called from any thread.
   virtual void use_threads(int count) = 0;
+  /// Rows of 64 to 1024 columns that it works through best at a time, where they pass through several operations.
+  virtual int64_t tile_rows() const = 0;
   /// Looked at between the pieces of every operation; null for none. Must outlive the calls.
   virtual void set_cancel_token(const CancelToken* token) = 0;
 
