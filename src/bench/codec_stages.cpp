@@ -24,8 +24,10 @@ Stage measure_flow_step(Ops& ops, WorkMeter& meter, const HeartCodec& codec, int
   const Tensor noise = noise_tensor(ops, kWindowLatents, codec.config.out_channels);
   const Tensor conditioning = noise_tensor(ops, kWindowCodes, codec.config.dim);
   const Tensor latents = ops.allocate(DType::kF32, kWindowLatents, codec.config.out_channels);
+  wait_for(ops, noise);
   Clock::time_point begin = Clock::now();
   sampler.sample(latents, noise, conditioning, {}, [&](int64_t done, int64_t) {
+    wait_for(ops, latents);
     const double seconds = seconds_since(begin);
     const Work work = work_of(meter.take());
     if (done > 1) {

@@ -24,6 +24,11 @@ Work work_of(const std::vector<WorkMeter::Entry>& entries) {
   return work;
 }
 
+void wait_for(Ops& ops, ConstView x) {
+  float value = 0;
+  ops.download({&value, 1}, x.slice_rows(0, 1).slice_cols(0, 1));
+}
+
 namespace {
 
 constexpr int64_t kRowsOfSong = 2;  // guidance
@@ -31,8 +36,8 @@ constexpr int64_t kRowsOfSong = 2;  // guidance
 // One frame of every song, and where its time goes.
 class FrameTimer {
  public:
-  FrameTimer(WorkMeter& meter, LmSession& session, const HeartMula& model, int64_t songs)
-      : meter_(meter), session_(session), model_(model), sampler_({}, noise_), songs_(songs) {}
+  FrameTimer(Ops& ops, WorkMeter& meter, LmSession& session, const HeartMula& model, int64_t songs)
+      : ops_(ops), meter_(meter), session_(session), model_(model), sampler_({}, noise_), songs_(songs) {}
 
   void frame(uint32_t index, Stage& stage) {
     meter_.take();
@@ -47,6 +52,7 @@ class FrameTimer {
     }
     const Clock::time_point start = Clock::now();
     session_.feed(frame);
+    wait_for(ops_, session_.hidden());
     backbone_.seconds += seconds_since(start);
     backbone_.work += work_of(meter_.take());
 
@@ -90,6 +96,7 @@ class FrameTimer {
     return code;
   }
 
+  Ops& ops_;
   WorkMeter& meter_;
   LmSession& session_;
   const HeartMula& model_;
@@ -114,7 +121,8 @@ Stage measure_frame(Ops& ops, WorkMeter& meter, const HeartMula& model, int64_t 
   LmSession session(ops, model, kRowsOfSong * songs, frame_positions(context, repeats), 1);
   session.jump_to(context);
   session.feed({});
-  FrameTimer timer(meter, session, model, songs);
+  wait_for(ops, session.hidden());
+  FrameTimer timer(ops, meter, session, model, songs);
   Stage warm_up = stage;
   timer.frame(0, warm_up);
   for (int64_t i = 0; i < repeats; ++i) timer.frame(static_cast<uint32_t>(i + 1), stage);
@@ -131,6 +139,7 @@ Stage measure_prefill(Ops& ops, WorkMeter& meter, const HeartMula& model, int64_
     meter.take();
     const Clock::time_point begin = Clock::now();
     session.prefill(text, positions / 2, {});
+    wait_for(ops, session.hidden());
     stage.seconds.values.push_back(seconds_since(begin));
     stage.work = work_of(meter.take());
   }

@@ -30,6 +30,9 @@ class WorkMeter final : public OpListener {
 
 Work work_of(const std::vector<WorkMeter::Entry>& entries);
 
+/// Waits until a device has computed `x` and all that was asked for before.
+void wait_for(Ops& ops, ConstView x);
+
 /// Called before each sample; an Error(kCancelled) thrown by it ends the run.
 using Note = std::function<void(const std::string& text)>;
 
