@@ -1,5 +1,5 @@
 # A floor is one folder of src/: a static library that may use the floors named after DEPENDS, all of which stand
-# above it in the house plan (base, tensor, ops, cpu, cuda, text, lm, sampling, decode, codec, checkpoint, audio, song,
+# above it in the house plan (base, tensor, sampling, ops, cpu, cuda, text, lm, decode, codec, checkpoint, audio, song,
 # measure, verify, bench).
 #
 #   heartmula_floor(text SOURCES tokenizer.cpp prompt.cpp DEPENDS base LINK ICU::uc)

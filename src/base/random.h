@@ -6,10 +6,12 @@
 #include <cstdint>
 #include <numbers>
 
+#include "base/everywhere.h"
+
 namespace heartmula {
 
 /// Philox4x32-10 (Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", SC 2011).
-inline std::array<uint32_t, 4> philox4x32(std::array<uint32_t, 4> counter, std::array<uint32_t, 2> key) {
+HEARTMULA_EVERYWHERE inline std::array<uint32_t, 4> philox4x32(std::array<uint32_t, 4> counter, std::array<uint32_t, 2> key) {
   for (int round = 0; round < 10; ++round) {
     if (round > 0) {
       key[0] += 0x9E3779B9u;
@@ -24,7 +26,7 @@ inline std::array<uint32_t, 4> philox4x32(std::array<uint32_t, 4> counter, std::
 }
 
 /// The key of every stream of a song: the low and the high half of its seed.
-inline std::array<uint32_t, 2> philox_key(uint64_t seed) {
+HEARTMULA_EVERYWHERE inline std::array<uint32_t, 2> philox_key(uint64_t seed) {
   return {static_cast<uint32_t>(seed), static_cast<uint32_t>(seed >> 32)};
 }
 
@@ -32,7 +34,7 @@ inline std::array<uint32_t, 2> philox_key(uint64_t seed) {
 enum class RandomDomain : uint32_t { kCodes = 0, kCodecNoise = 1 };
 
 /// Uniform in (0, 1), never 0 or 1: the middle of one of 2^23 equal intervals.
-inline double open_uniform(uint32_t word) {
+HEARTMULA_EVERYWHERE inline double open_uniform(uint32_t word) {
   return ((word >> 9) + 0.5) * 0x1p-23;
 }
 

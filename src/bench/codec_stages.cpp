@@ -24,10 +24,9 @@ Stage measure_flow_step(Ops& ops, WorkMeter& meter, const HeartCodec& codec, int
   const Tensor noise = noise_tensor(ops, kWindowLatents, codec.config.out_channels);
   const Tensor conditioning = noise_tensor(ops, kWindowCodes, codec.config.dim);
   const Tensor latents = ops.allocate(DType::kF32, kWindowLatents, codec.config.out_channels);
-  wait_for(ops, noise);
   Clock::time_point begin = Clock::now();
   sampler.sample(latents, noise, conditioning, {}, [&](int64_t done, int64_t) {
-    wait_for(ops, latents);
+    settle(ops, latents);
     const double seconds = seconds_since(begin);
     const Work work = work_of(meter.take());
     if (done > 1) {
@@ -41,9 +40,10 @@ Stage measure_flow_step(Ops& ops, WorkMeter& meter, const HeartCodec& codec, int
 
 Stage measure_wave_decoder(Ops& ops, WorkMeter& meter, const HeartCodec& codec, int64_t repeats) {
   Stage stage = stage_of("wave_decoder", codec.dtype, "a second of music");
-  const auto state = codec.wave.make_state(ops, kWaveLatents);
-  const Tensor latents = noise_tensor(ops, kWaveLatents, codec.config.latent_dim);
-  std::vector<float> samples(static_cast<size_t>(kWaveLatents * codec.config.samples_per_latent()));
+  const int64_t rows = ops.works_ahead() ? kWindowLatents : kWaveLatents;
+  const auto state = codec.wave.make_state(ops, rows);
+  const Tensor latents = noise_tensor(ops, rows, codec.config.latent_dim);
+  std::vector<float> samples(static_cast<size_t>(rows * codec.config.samples_per_latent()));
   const double seconds_of_channel = static_cast<double>(samples.size()) / static_cast<double>(kSampleRate);
   const double factor = 2.0 / seconds_of_channel;
   for (int64_t i = 0; i <= repeats; ++i) {

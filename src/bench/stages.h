@@ -30,11 +30,11 @@ class WorkMeter final : public OpListener {
 
 Work work_of(const std::vector<WorkMeter::Entry>& entries);
 
-/// Waits until a device has computed `x` and all that was asked for before.
-void wait_for(Ops& ops, ConstView x);
-
 /// Called before each sample; an Error(kCancelled) thrown by it ends the run.
 using Note = std::function<void(const std::string& text)>;
+
+/// Waits until `x` and all that was started before it is done.
+void settle(Ops& ops, ConstView x);
 
 /// That measure_frame uses: those before, a frame to begin with, one that warms up, and the repeats.
 inline int64_t frame_positions(int64_t context, int64_t repeats) {
@@ -49,7 +49,8 @@ Stage measure_frame(Ops& ops, WorkMeter& meter, const HeartMula& model, int64_t 
 Stage measure_prefill(Ops& ops, WorkMeter& meter, const HeartMula& model, int64_t positions, int64_t repeats);
 /// One Euler step of a whole window with guidance.
 Stage measure_flow_step(Ops& ops, WorkMeter& meter, const HeartCodec& codec, int64_t repeats);
-/// One second of stereo music through the wave decoder.
+/// One second of stereo music through the wave decoder, measured on a part of a window, or on a window where the device
+/// has many rows at a time.
 Stage measure_wave_decoder(Ops& ops, WorkMeter& meter, const HeartCodec& codec, int64_t repeats);
 
 }  // namespace heartmula::bench

@@ -225,10 +225,7 @@ void VelocityTransformer::run_stack(Ops& ops, const Stack& stack, ConstView feat
   const View queries = b.qkv.slice_cols(0, width);
   for (const Block& block : stack.blocks) {
     const View m = b.block_modulation;
-    for (int64_t i = 0; i < 6; ++i) {
-      ops.combine(m.slice_rows(i, 1), 1.0f, block.modulation.slice_rows(i, 1), 1.0f,
-                  b.modulation.slice_cols(i * width, width));
-    }
+    ops.combine(m, 1.0f, block.modulation, 1.0f, b.modulation.split_rows(6));
     const View shift_1 = m.slice_rows(0, 1), scale_1 = m.slice_rows(1, 1), gain_1 = m.slice_rows(2, 1);
     const View shift_2 = m.slice_rows(3, 1), scale_2 = m.slice_rows(4, 1), gain_2 = m.slice_rows(5, 1);
 

@@ -257,13 +257,19 @@ WaveDecoder WaveDecoder::load(Ops& ops, const WeightStore& store, const CodecCon
   return decoder;
 }
 
+std::shared_ptr<WaveDecoder::State> WaveDecoder::make_state(Ops& ops, int64_t frames) const {
+  return make_state(ops, frames, ops.tile_rows());
+}
+
 std::shared_ptr<WaveDecoder::State> WaveDecoder::make_state(Ops& ops, int64_t frames, int64_t tile_rows) const {
   auto state = std::make_shared<State>();
   const int64_t longest = (config_.res_kernel - 1) * kDilations.back();
   int64_t channels = config_.top_channels();
+  int64_t stage_rows = frames;  // that come to the stage
   for (const Stage& stage : stages_) {
     StageState s;
-    s.tile = std::max<int64_t>(1, tile_rows / stage.factor);
+    s.tile = std::clamp<int64_t>(tile_rows / stage.factor, 1, stage_rows);
+    stage_rows *= stage.factor;
     const int64_t rows = s.tile * stage.factor;
     s.in = ops.allocate(dtype_, 1 + s.tile, channels);
     s.x = ops.allocate(DType::kF32, 1, rows * stage.channels);

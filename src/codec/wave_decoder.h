@@ -17,10 +17,10 @@ class WaveDecoder {
   static WaveDecoder load(Ops& ops, const WeightStore& store, const CodecConfig& config, DType dtype);
 
   /// What a call writes, and the history in front of each tile; made once for windows of `frames` latent frames.
-  /// `tile_rows`: rows of a stage's output that its units work through at a time, while they are in the cache.
+  /// `tile_rows`: rows of a stage's output that its units work through at a time, the device's own choice if left out.
   struct State;
-  std::shared_ptr<State> make_state(Ops& ops, int64_t frames, int64_t tile_rows = kTileRows) const;
-  static constexpr int64_t kTileRows = 1440;
+  std::shared_ptr<State> make_state(Ops& ops, int64_t frames, int64_t tile_rows) const;
+  std::shared_ptr<State> make_state(Ops& ops, int64_t frames) const;
 
   /// samples [frames * 1920] (host memory, f32) of latents [frames, latent_dim] (f32). Latents are rounded to ninths.
   void forward(Ops& ops, std::span<float> samples, ConstView latents, State& state) const;

@@ -12,8 +12,40 @@ namespace heartmula {
 namespace cpu {
 namespace {
 
+constexpr int64_t kTileRows = 1440;  // while they are in the cache
+
+struct CpuRows final : Rows {
+  std::vector<Row> rows;
+};
+
+struct CpuProgram final : Program {
+  std::function<void()> work;
+};
+
+struct CpuSampler final : CodeSampler {
+  CpuSampler(const SamplingRule& r, const SamplingNoise& noise) : rule(r), sampler(r.settings, noise) {}
+  SamplingRule rule;
+  Sampler sampler;
+};
+
+std::span<const Row> rows_of(const Rows& rows) {
+  return static_cast<const CpuRows&>(rows).rows;
+}
+
+int32_t& integer_of(View x) {
+  return *static_cast<int32_t*>(x.data);
+}
+int32_t integer_of(ConstView x) {
+  return *static_cast<const int32_t*>(x.data);
+}
+
 class CpuOps final : public Ops {
  public:
+  using Ops::append_kv;
+  using Ops::attend;
+  using Ops::linear;
+  using Ops::linear_silu_gate;
+
   explicit CpuOps(const CpuOptions& options) : device_(options) { find_stream_threads(device_, options); }
 
   std::string description() const override {
@@ -34,6 +66,7 @@ class CpuOps final : public Ops {
     device_.pool.use_threads(count);
   }
   std::vector<int64_t> chunks_by_thread() const override { return device_.pool.chunks_by_worker(); }
+  int64_t tile_rows() const override { return kTileRows; }
   void set_cancel_token(const CancelToken* token) override { device_.pool.set_cancel_token(token); }
 
   Tensor allocate(DType dtype, int64_t rows, int64_t cols) override {
@@ -61,6 +94,40 @@ class CpuOps final : public Ops {
   }
   std::unique_ptr<KvCache> make_kv_cache(const KvShape& shape) override {
     return std::make_unique<CpuKvCache>(device_.kernels, shape);
+  }
+  void upload(View out, std::span<const int32_t> values) override {
+    for (int64_t row = 0; row < out.rows; ++row) {
+      std::copy_n(values.data() + row * out.cols, out.cols, static_cast<int32_t*>(out.slice_rows(row, 1).data));
+    }
+  }
+  Table place(const Table& table) override { return table; }
+  std::unique_ptr<Rows> make_rows(int64_t most) override {
+    auto rows = std::make_unique<CpuRows>();
+    rows->rows.reserve(static_cast<size_t>(most));
+    return rows;
+  }
+  void set_rows(Rows& rows, std::span<const Row> values) override {
+    static_cast<CpuRows&>(rows).rows.assign(values.begin(), values.end());
+  }
+  void advance(Rows& rows) override {
+    for (Row& row : static_cast<CpuRows&>(rows).rows) ++row.position;
+  }
+
+  std::unique_ptr<Program> record(std::function<void()> work) override {
+    auto program = std::make_unique<CpuProgram>();
+    program->work = std::move(work);
+    return program;
+  }
+  void start(Program& program) override { static_cast<CpuProgram&>(program).work(); }
+  bool works_ahead() const override { return false; }
+  Tensor make_mailbox(int64_t rows, int64_t cols) override { return allocate(DType::kI32, rows, cols); }
+  void post(View mailbox, ConstView values, ConstView number) override {
+    const View row = mailbox.slice_rows(integer_of(number) % mailbox.rows, 1);
+    std::copy_n(static_cast<const int32_t*>(values.data), values.cols, static_cast<int32_t*>(row.data));
+  }
+  void collect(std::span<int32_t> values, ConstView mailbox, int32_t number) override {
+    const ConstView row = mailbox.slice_rows(number % mailbox.rows, 1);
+    std::copy_n(static_cast<const int32_t*>(row.data), values.size(), values.data());
   }
 
   void linear(View out, ConstView x, const Matrix& weight, ConstView bias) override {
@@ -101,12 +168,11 @@ class CpuOps final : public Ops {
     });
   }
 
-  void append_kv(KvCache& cache, ConstView keys, ConstView values, const Rope& rope,
-                 std::span<const Row> rows) override {
-    cpu::append_kv(device_, static_cast<CpuKvCache&>(cache), keys, values, rope, rows);
+  void append_kv(KvCache& cache, ConstView keys, ConstView values, const Rope& rope, const Rows& rows) override {
+    cpu::append_kv(device_, static_cast<CpuKvCache&>(cache), keys, values, rope, rows_of(rows));
   }
-  void attend(View out, ConstView queries, const Rope& rope, const KvCache& cache, std::span<const Row> rows) override {
-    cpu::attend(device_, out, queries, rope, static_cast<const CpuKvCache&>(cache), rows);
+  void attend(View out, ConstView queries, const Rope& rope, const KvCache& cache, const Rows& rows) override {
+    cpu::attend(device_, out, queries, rope, static_cast<const CpuKvCache&>(cache), rows_of(rows));
   }
   void attend_all(View out, ConstView queries, ConstView keys, ConstView values, const Rope& rope,
                   int64_t heads) override {
@@ -114,23 +180,26 @@ class CpuOps final : public Ops {
   }
 
   void embed_sum(View out, const Table& table, std::span<const int32_t> ids, int64_t per_row) override {
-    const int64_t width = out.cols;
-    device_.reserve_scratch(static_cast<size_t>(2 * width) * sizeof(float));
-    device_.for_each(out.rows, 4 * width * per_row, [&](int64_t row, int worker) {
-      float* sum = static_cast<float*>(device_.scratch(worker));
-      float* entry = sum + width;
-      std::fill_n(sum, width, 0.0F);
-      for (const int32_t id : ids.subspan(static_cast<size_t>(row * per_row), static_cast<size_t>(per_row))) {
-        if (id < 0) continue;
-        convert_to_f32(entry, table.rows.data, table.rows.dtype, id * table.rows.stride, width);
-        if (table.round_to == DType::kBF16) {
-          for (int64_t i = 0; i < width; ++i) entry[i] = bf16_to_f32(f32_to_bf16(entry[i]));
-        }
-        for (int64_t i = 0; i < width; ++i) sum[i] += entry[i];
-      }
-      device_.kernels.copy(row_of(out, row), {sum}, width);
+    embed(out, table, per_row, [&](int64_t row, int64_t i) { return ids[static_cast<size_t>(row * per_row + i)]; });
+  }
+  void embed_codes(View out, const Table& table, ConstView ids, int64_t first, int64_t step) override {
+    embed(out, table, ids.cols, [&](int64_t row, int64_t i) {
+      return static_cast<int32_t>(first + i * step) + static_cast<const int32_t*>(ids.data)[row * ids.stride + i];
     });
   }
+  std::unique_ptr<CodeSampler> make_sampler(const SamplingRule& rule, const SamplingNoise& noise) override {
+    return std::make_unique<CpuSampler>(rule, noise);
+  }
+  void sample(View codes, ConstView logits, ConstView frame, CodeSampler& sampler, uint32_t codebook) override {
+    auto& cpu_sampler = static_cast<CpuSampler&>(sampler);
+    const int32_t index = integer_of(frame);
+    // Rows of logits lie as the streams do, so that they are one span.
+    const std::span<const float> values = contiguous(logits);
+    const int32_t code =
+        cpu_sampler.sampler.sample(values, static_cast<uint32_t>(index), codebook, cpu_sampler.rule.allowed(index));
+    for (int64_t row = 0; row < codes.rows; ++row) integer_of(codes.slice_rows(row, 1)) = code;
+  }
+  void increment(View counter) override { ++integer_of(counter); }
   void clear(View out) override {
     const size_t row_bytes = static_cast<size_t>(out.cols) * dtype_size(out.dtype);
     device_.for_each(out.rows, out.cols, [&](int64_t row, int) { std::memset(row_of(out, row).data, 0, row_bytes); });
@@ -175,7 +244,39 @@ class CpuOps final : public Ops {
     run_product(device_, epilogue, out, x, weight);
   }
 
+  /// out[r] = sum of table[id_of(r, i)], i < per_row; an id of -1 contributes nothing.
+  template <typename IdOf>
+  void embed(View out, const Table& table, int64_t per_row, const IdOf& id_of) {
+    const int64_t width = out.cols;
+    device_.reserve_scratch(static_cast<size_t>(2 * width) * sizeof(float));
+    device_.for_each(out.rows, 4 * width * per_row, [&](int64_t row, int worker) {
+      float* sum = static_cast<float*>(device_.scratch(worker));
+      float* entry = sum + width;
+      std::fill_n(sum, width, 0.0F);
+      for (int64_t i = 0; i < per_row; ++i) {
+        const int32_t id = id_of(row, i);
+        if (id < 0) continue;
+        convert_to_f32(entry, table.rows.data, table.rows.dtype, id * table.rows.stride, width);
+        if (table.round_to == DType::kBF16) {
+          for (int64_t j = 0; j < width; ++j) entry[j] = bf16_to_f32(f32_to_bf16(entry[j]));
+        }
+        for (int64_t j = 0; j < width; ++j) sum[j] += entry[j];
+      }
+      device_.kernels.copy(row_of(out, row), {sum}, width);
+    });
+  }
+
+  /// The values of x without the gaps between its rows.
+  std::span<const float> contiguous(ConstView x) {
+    const auto count = static_cast<size_t>(x.rows * x.cols);
+    if (x.rows == 1) return {static_cast<const float*>(x.data), count};
+    logits_.resize(count);
+    copy(View{logits_.data(), DType::kF32, x.rows, x.cols, x.cols}, x);
+    return logits_;
+  }
+
   Device device_;
+  std::vector<float> logits_;
 };
 
 }  // namespace

@@ -1,4 +1,30 @@
 # What is compiled by nvcc into the program (HEARTMULA_CUDA) and by the host's compiler for tests on an emulated GPU.
 set(HEARTMULA_CUDA_SOURCES
+  cublas_lt.cpp
+  cuda_ops.cpp
+  device_state.cpp
+  devices.cpp
+  kernels/add_scaled.cu
+  kernels/attend_all.cpp
+  kernels/attend_all_bf16.cu
+  kernels/attend_all_f32.cu
+  kernels/attend_all_prepare.cu
+  kernels/attention.cu
+  kernels/elementwise.cu
+  kernels/embed.cu
+  kernels/few_product.cu
+  kernels/few_product_f32.cu
+  kernels/gate.cu
+  kernels/gemm.cpp
+  kernels/gemm_bf16.cu
+  kernels/gemm_f32.cu
+  kernels/many_product.cu
+  kernels/norm.cu
+  kernels/read_probe.cu
+  kernels/sample.cu
+  many_products.cpp
+  packed.cpp
+  packing.cpp
+  products.cpp
   runtime.cpp
 )

@@ -1,23 +1,10 @@
 #include "decode/frame_loop.h"
 
 #include <algorithm>
-#include <limits>
 
 #include "base/error.h"
 
 namespace heartmula {
-namespace {
-
-Frame next_frame(LmSession& session, Sampler& sampler, uint32_t index, int64_t allowed) {
-  Frame frame;
-  frame[0] = sampler.sample(session.first_logits(), index, 0, allowed);
-  for (uint32_t q = 1; q < frame.size(); ++q) {
-    frame[q] = sampler.sample(session.next_logits(q, frame[q - 1]), index, q, allowed);
-  }
-  return frame;
-}
-
-}  // namespace
 
 int64_t longest_audio_ms(const LmConfig& config, const Prompt& prompt) {
   return (config.backbone.max_seq_len - static_cast<int64_t>(prompt.text_ids.size())) * kFrameMs;
@@ -58,24 +45,25 @@ void check_codes(const LmConfig& config, std::span<const Frame> frames, const st
 
 StopReason generate_frames(LmSession& session, const Prompt& prompt, std::span<const Frame> begin,
                            const FrameLoopSettings& settings, const SamplingNoise& noise, const FrameSink& sink) {
-  constexpr int64_t kAnyCode = std::numeric_limits<int64_t>::max();
   if (settings.min_frames() > 1 && settings.audio_eos_id <= 0) {
     throw user_error("audio_eos_id is {}: every code ends the song, so it cannot be kept from ending",
                      settings.audio_eos_id);
   }
-  Sampler sampler(settings.sampling, noise);
   const auto begin_frames = static_cast<int64_t>(begin.size());
   if (begin_frames >= settings.max_frames()) return StopReason::kLength;
   session.prefill(prompt.text_ids, prompt.reference_index, begin, prompt.muq_embed);
+  session.begin_sampling({settings.sampling, settings.min_frames(), settings.audio_eos_id}, noise, begin_frames);
+  int64_t started = begin_frames;
   for (int64_t index = begin_frames;; ++index) {
-    const bool may_end = index == 0 || index >= settings.min_frames();
-    const Frame frame =
-        next_frame(session, sampler, static_cast<uint32_t>(index), may_end ? kAnyCode : settings.audio_eos_id);
+    for (; started < std::min(index + session.most_started(), settings.max_frames()); ++started) {
+      if (started > begin_frames) session.start_feed();
+      session.start_frame();
+    }
+    const Frame frame = session.collect_frame();
     const bool ends = std::any_of(frame.begin(), frame.end(), [&](int32_t c) { return c >= settings.audio_eos_id; });
     if (index > 0 && ends) return StopReason::kEos;
     sink(index, frame);
     if (index + 1 == settings.max_frames()) return StopReason::kLength;
-    session.feed(frame);
   }
 }
 

@@ -50,7 +50,7 @@ HeartMula HeartMula::load(Ops& ops, const WeightStore& store, const LmConfig& co
     model.heads[i] = load.transposed_slice("audio_head", static_cast<int64_t>(i));
   }
   model.text_embeddings = load.rows("text_embeddings.weight");
-  model.audio_embeddings = load.rows("audio_embeddings.weight");
+  model.audio_embeddings = ops.place(load.rows("audio_embeddings.weight"));
   model.unconditional_embedding = load.rows("unconditional_text_embedding.weight");
   if (store.contains(kMuqLinear)) model.muq_linear = load.matrix({kMuqLinear});
   model.muq_bias = load.vector("muq_linear.bias");

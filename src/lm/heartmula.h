@@ -39,7 +39,9 @@ struct LmTaps {
 
 /// One song on its way through the model. Stream 0 is conditional, stream 1 (with guidance) unconditional.
 ///
-/// prefill, then for each frame: first_logits, next_logits seven times, feed.
+/// prefill, then the device makes frame after frame: begin_sampling; then for each frame start_frame, collect_frame
+/// and, before the next one, start_feed. Where the device works ahead, frames may be started before earlier ones are
+/// collected. Or step by step, with codes from elsewhere: first_logits, next_logits seven times, feed.
 class LmSession {
  public:
   /// `capacity` is the longest sequence: prompt and frames. `piece` is the most rows of a prompt, or of frames to go
@@ -55,6 +57,17 @@ class LmSession {
   /// Goes on at `position` as if everything before it had been keys and values of zero: a long context for
   /// measurements.
   void jump_to(int64_t position) { position_ = position; }
+
+  /// The next frame is number `first` of its song. `noise` must outlive the session.
+  void begin_sampling(const SamplingRule& rule, const SamplingNoise& noise, int64_t first);
+  /// Samples the next frame from the last position.
+  void start_frame();
+  /// Moves on by one position, which takes the frame that was started last.
+  void start_feed();
+  /// Waits for the oldest frame that was not collected yet. Throws Error(kFailure) if its logits were not numbers.
+  Frame collect_frame();
+  /// How many frames may have been started and not collected.
+  int64_t most_started() const { return ops_.works_ahead() ? kMostStarted : 1; }
 
   /// Logits of codebook 0 of the next frame, [streams, V] on the host.
   std::span<const float> first_logits();
@@ -72,12 +85,18 @@ class LmSession {
   void set_taps(LmTaps taps) { taps_ = std::move(taps); }
 
   static constexpr int64_t kDefaultPiece = 256;
+  static constexpr int64_t kMostStarted = 3;
 
  private:
   void write_reference(View x, std::span<const float> muq_embed);
   void take(std::span<const Frame> frames, bool last);
   void pass(bool last);
-  std::span<const float> logits(const Matrix& head, ConstView hidden);
+  void run_backbone(const Rows& rows, int64_t count, bool last);
+  void sample_frame();
+  void feed_codes();
+  View depth_input(int64_t codebook);
+  void depth_logits(int64_t codebook);
+  std::span<const float> downloaded_logits();
 
   Ops& ops_;
   const HeartMula& model_;
@@ -96,10 +115,22 @@ class LmSession {
   Tensor depth_in_;      // [2 * streams, D], weights' dtype: what `projection` takes
   Tensor depth_x_;       // [2 * streams, Dd]
   Tensor depth_hidden_;  // [streams, Dd], weights' dtype
-  Tensor logits_;        // [streams, V]
+  std::array<std::unique_ptr<Rows>, kCodebooks - 1> depth_rows_;  // of the pass for each codebook from 1 on
+  Tensor logits_;                                                 // [streams, V]
   std::vector<float> host_logits_;
-  std::vector<Row> rows_;     // of the pass in hand
+  std::vector<Row> host_rows_;  // of the pass in hand
+  std::unique_ptr<Rows> rows_;
   std::vector<int32_t> ids_;  // of its inputs
+
+  // What programs use.
+  std::unique_ptr<CodeSampler> sampler_;
+  std::unique_ptr<Rows> frame_rows_;  // the next position of each stream
+  Tensor codes_;                      // [streams, 8], I32: of the frame that was started last
+  Tensor number_;                     // [1, 1], I32: of the next frame
+  Tensor mailbox_;                    // [kMostStarted, 8], I32
+  std::unique_ptr<Program> sample_program_;
+  std::unique_ptr<Program> feed_program_;
+  int64_t collected_ = 0;  // number of the next frame to be collected
 };
 
 }  // namespace heartmula

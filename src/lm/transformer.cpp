@@ -64,7 +64,7 @@ TransformerBuffers Transformer::make_buffers(Ops& ops, int64_t max_rows) const {
   };
 }
 
-void Transformer::forward(Ops& ops, View x, std::span<const Row> rows, TransformerCache& cache,
+void Transformer::forward(Ops& ops, View x, const Rows& rows, TransformerCache& cache,
                           const TransformerBuffers& buffers, const LayerTap& tap) const {
   const int64_t count = x.rows;
   const View normed = buffers.normed.slice_rows(0, count);
@@ -75,16 +75,14 @@ void Transformer::forward(Ops& ops, View x, std::span<const Row> rows, Transform
   const View keys = qkv.slice_cols(config_.query_dim(), config_.kv_dim());
   const View values = qkv.slice_cols(config_.query_dim() + config_.kv_dim(), config_.kv_dim());
 
+  const float eps = config_.norm_eps;
   for (size_t i = 0; i < blocks_.size(); ++i) {
     const Block& block = blocks_[i];
     KvCache& layer = *cache.layers[i];
-    ops.rms_norm(normed, x, block.attention_norm, config_.norm_eps);  // [rows, D]
-    ops.linear(qkv, normed, block.qkv);                               // [rows, (H + 2 KV) hd]
-    ops.append_kv(layer, keys, values, rope_, rows);
-    ops.attend(mixed, queries, rope_, layer, rows);  // [rows, H hd]
-    ops.linear_add(x, mixed, block.output);          // x += W mixed
-    ops.rms_norm(normed, x, block.mlp_norm, config_.norm_eps);
-    ops.linear_silu_gate(hidden, normed, block.gate_up);  // [rows, F]  silu(W1 x) * W3 x
+    ops.linear(qkv, {x, block.attention_norm, eps, normed}, block.qkv);             // [rows, (H + 2 KV) hd]
+    ops.append_and_attend(mixed, queries, keys, values, rope_, layer, rows);        // [rows, H hd]
+    ops.linear_add(x, mixed, block.output);                                         // x += W mixed
+    ops.linear_silu_gate(hidden, {x, block.mlp_norm, eps, normed}, block.gate_up);  // [rows, F]  silu(W1 x) * W3 x
     ops.linear_add(x, hidden, block.down);
     if (tap) tap(static_cast<int64_t>(i), x);
   }

@@ -41,7 +41,7 @@ class Transformer {
 
   /// x [rows, D], f32: in, the embeddings; out, the last block's output before the final norm.
   /// The rows' positions must follow what the cache holds of their streams.
-  void forward(Ops& ops, View x, std::span<const Row> rows, TransformerCache& cache, const TransformerBuffers& buffers,
+  void forward(Ops& ops, View x, const Rows& rows, TransformerCache& cache, const TransformerBuffers& buffers,
                const LayerTap& tap = {}) const;
   /// out = the final norm of x.
   void normalize(Ops& ops, View out, ConstView x) const;

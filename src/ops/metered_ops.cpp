@@ -23,6 +23,14 @@ OpRecord product(const char* name, ConstView out, ConstView x, const Matrix& wei
           .arithmetic = weight.dtype()};
 }
 
+OpRecord gated(ConstView out, ConstView x, const Matrix& gate_up) {
+  OpRecord record = product("linear_silu_gate", out, x, gate_up);
+  record.n = 2 * gate_up.n();
+  record.flop *= 2;
+  record.stored_bytes *= 2;
+  return record;
+}
+
 OpRecord elementwise(const char* name, ConstView out, ConstView x, ConstView y = {}) {
   return {.name = name, .rows = out.rows, .n = out.cols, .activation_bytes = bytes_of(out) + bytes_of(x) + bytes_of(y)};
 }
@@ -43,14 +51,35 @@ class MeteredCache final : public KvCache {
   KvShape shape_;
 };
 
+class MeteredRows final : public Rows {
+ public:
+  MeteredRows(std::unique_ptr<Rows> inner, int64_t most) : inner_(std::move(inner)) {
+    rows_.reserve(static_cast<size_t>(most));
+  }
+  Rows& inner() const { return *inner_; }
+  std::span<const Row> rows() const { return rows_; }
+  void set(std::span<const Row> rows) { rows_.assign(rows.begin(), rows.end()); }
+  void advance() {
+    for (Row& row : rows_) ++row.position;
+  }
+
+ private:
+  std::unique_ptr<Rows> inner_;
+  std::vector<Row> rows_;
+};
+
 class MeteredOps final : public Ops {
  public:
+  using Ops::append_kv;
+  using Ops::attend;
+
   MeteredOps(std::unique_ptr<Ops> inner, OpListener& listener) : inner_(std::move(inner)), listener_(listener) {}
 
   std::string description() const override { return inner_->description(); }
   int threads() const override { return inner_->threads(); }
   std::vector<int64_t> chunks_by_thread() const override { return inner_->chunks_by_thread(); }
   void use_threads(int count) override { inner_->use_threads(count); }
+  int64_t tile_rows() const override { return inner_->tile_rows(); }
   void set_cancel_token(const CancelToken* token) override { inner_->set_cancel_token(token); }
 
   Tensor allocate(DType dtype, int64_t rows, int64_t cols) override { return inner_->allocate(dtype, rows, cols); }
@@ -68,9 +97,35 @@ class MeteredOps final : public Ops {
   std::unique_ptr<KvCache> make_kv_cache(const KvShape& shape) override {
     return std::make_unique<MeteredCache>(inner_->make_kv_cache(shape), shape);
   }
+  void upload(View out, std::span<const int32_t> values) override { inner_->upload(out, values); }
+  Table place(const Table& table) override { return inner_->place(table); }
+  std::unique_ptr<Rows> make_rows(int64_t most) override {
+    return std::make_unique<MeteredRows>(inner_->make_rows(most), most);
+  }
+  void set_rows(Rows& rows, std::span<const Row> values) override {
+    auto& metered = static_cast<MeteredRows&>(rows);
+    metered.set(values);
+    inner_->set_rows(metered.inner(), values);
+  }
+  void advance(Rows& rows) override {
+    auto& metered = static_cast<MeteredRows&>(rows);
+    metered.advance();
+    inner_->advance(metered.inner());
+  }
+  std::unique_ptr<Program> record(std::function<void()> work) override { return inner_->record(std::move(work)); }
+  void start(Program& program) override { inner_->start(program); }
+  bool works_ahead() const override { return inner_->works_ahead(); }
+  Tensor make_mailbox(int64_t rows, int64_t cols) override { return inner_->make_mailbox(rows, cols); }
+  void post(View mailbox, ConstView values, ConstView number) override { inner_->post(mailbox, values, number); }
+  void collect(std::span<int32_t> values, ConstView mailbox, int32_t number) override {
+    inner_->collect(values, mailbox, number);
+  }
 
   void linear(View out, ConstView x, const Matrix& weight, ConstView bias) override {
     timed(product("linear", out, x, weight), [&] { inner_->linear(out, x, weight, bias); });
+  }
+  void linear(View out, const Normed& x, const Matrix& weight) override {
+    timed(product("linear", out, x.x, weight), [&] { inner_->linear(out, x, weight); });
   }
   void linear_add(View out, ConstView x, const Matrix& weight) override {
     timed(product("linear_add", out, x, weight), [&] { inner_->linear_add(out, x, weight); });
@@ -79,11 +134,10 @@ class MeteredOps final : public Ops {
     timed(product("linear_add_scaled", out, x, weight), [&] { inner_->linear_add_scaled(out, x, weight, gain); });
   }
   void linear_silu_gate(View out, ConstView x, const Matrix& gate_up) override {
-    OpRecord record = product("linear_silu_gate", out, x, gate_up);
-    record.n = 2 * gate_up.n();
-    record.flop *= 2;
-    record.stored_bytes *= 2;
-    timed(record, [&] { inner_->linear_silu_gate(out, x, gate_up); });
+    timed(gated(out, x, gate_up), [&] { inner_->linear_silu_gate(out, x, gate_up); });
+  }
+  void linear_silu_gate(View out, const Normed& x, const Matrix& gate_up) override {
+    timed(gated(out, x.x, gate_up), [&] { inner_->linear_silu_gate(out, x, gate_up); });
   }
   void conv1d(View out, ConstView x, const Matrix& weight, int64_t taps, int64_t dilation,
               const ConvEpilogue& epilogue) override {
@@ -108,27 +162,27 @@ class MeteredOps final : public Ops {
     timed(elementwise("layer_norm", out, x), [&] { inner_->layer_norm_modulated(out, x, scale, shift, eps); });
   }
 
-  void append_kv(KvCache& cache, ConstView keys, ConstView values, const Rope& rope,
-                 std::span<const Row> rows) override {
+  void append_kv(KvCache& cache, ConstView keys, ConstView values, const Rope& rope, const Rows& rows) override {
     const auto& metered = static_cast<const MeteredCache&>(cache);
+    const auto& metered_rows = static_cast<const MeteredRows&>(rows);
     OpRecord record = elementwise("append_kv", keys, keys, values);
-    for (const Row& row : rows) record.stored_bytes += row.repeat * metered.position_bytes();
-    timed(record, [&] { inner_->append_kv(metered.inner(), keys, values, rope, rows); });
+    record.stored_bytes = appended_bytes(metered, metered_rows);
+    timed(record, [&] { inner_->append_kv(metered.inner(), keys, values, rope, metered_rows.inner()); });
   }
-  void attend(View out, ConstView queries, const Rope& rope, const KvCache& cache, std::span<const Row> rows) override {
+  void attend(View out, ConstView queries, const Rope& rope, const KvCache& cache, const Rows& rows) override {
     const auto& metered = static_cast<const MeteredCache&>(cache);
-    OpRecord record = elementwise("attend", out, queries);
-    record.arithmetic = metered.shape().dtype;
-    longest_.clear();
-    for (const Row& row : rows) {
-      const int32_t visible = row.position + 1;
-      record.flop += 4.0 * static_cast<double>(queries.cols) * visible;
-      const auto stream = static_cast<size_t>(row.stream);
-      if (longest_.size() <= stream) longest_.resize(stream + 1);
-      longest_[stream] = std::max(longest_[stream], visible);
-    }
-    for (const int32_t visible : longest_) record.stored_bytes += visible * metered.position_bytes();
-    timed(record, [&] { inner_->attend(out, queries, rope, metered.inner(), rows); });
+    const auto& metered_rows = static_cast<const MeteredRows&>(rows);
+    timed(attention(out, queries, metered, metered_rows),
+          [&] { inner_->attend(out, queries, rope, metered.inner(), metered_rows.inner()); });
+  }
+  void append_and_attend(View out, ConstView queries, ConstView keys, ConstView values, const Rope& rope,
+                         KvCache& cache, const Rows& rows) override {
+    const auto& metered = static_cast<const MeteredCache&>(cache);
+    const auto& metered_rows = static_cast<const MeteredRows&>(rows);
+    OpRecord record = attention(out, queries, metered, metered_rows);
+    record.stored_bytes += appended_bytes(metered, metered_rows);
+    timed(record,
+          [&] { inner_->append_and_attend(out, queries, keys, values, rope, metered.inner(), metered_rows.inner()); });
   }
   void attend_all(View out, ConstView queries, ConstView keys, ConstView values, const Rope& rope,
                   int64_t heads) override {
@@ -146,6 +200,19 @@ class MeteredOps final : public Ops {
                           static_cast<double>(dtype_size(table.rows.dtype));
     timed(record, [&] { inner_->embed_sum(out, table, ids, per_row); });
   }
+  void embed_codes(View out, const Table& table, ConstView ids, int64_t first, int64_t step) override {
+    OpRecord record = elementwise("embed_sum", out, {});
+    record.stored_bytes =
+        static_cast<double>(ids.rows * ids.cols * table.rows.cols) * static_cast<double>(dtype_size(table.rows.dtype));
+    timed(record, [&] { inner_->embed_codes(out, table, ids, first, step); });
+  }
+  std::unique_ptr<CodeSampler> make_sampler(const SamplingRule& rule, const SamplingNoise& noise) override {
+    return inner_->make_sampler(rule, noise);
+  }
+  void sample(View codes, ConstView logits, ConstView frame, CodeSampler& sampler, uint32_t codebook) override {
+    timed(elementwise("sample", logits, {}), [&] { inner_->sample(codes, logits, frame, sampler, codebook); });
+  }
+  void increment(View counter) override { inner_->increment(counter); }
   void clear(View out) override {
     timed(elementwise("clear", out, {}), [&] { inner_->clear(out); });
   }
@@ -174,6 +241,26 @@ class MeteredOps final : public Ops {
     const OpListener::Clock::time_point begin = OpListener::Clock::now();
     work();
     listener_.finished(record, begin, OpListener::Clock::now());
+  }
+
+  static double appended_bytes(const MeteredCache& cache, const MeteredRows& rows) {
+    double bytes = 0;
+    for (const Row& row : rows.rows()) bytes += row.repeat * cache.position_bytes();
+    return bytes;
+  }
+  OpRecord attention(ConstView out, ConstView queries, const MeteredCache& cache, const MeteredRows& rows) {
+    OpRecord record = elementwise("attend", out, queries);
+    record.arithmetic = cache.shape().dtype;
+    longest_.clear();
+    for (const Row& row : rows.rows()) {
+      const int32_t visible = row.position + 1;
+      record.flop += 4.0 * static_cast<double>(queries.cols) * visible;
+      const auto stream = static_cast<size_t>(row.stream);
+      if (longest_.size() <= stream) longest_.resize(stream + 1);
+      longest_[stream] = std::max(longest_[stream], visible);
+    }
+    for (const int32_t visible : longest_) record.stored_bytes += visible * cache.position_bytes();
+    return record;
   }
 
   std::unique_ptr<Ops> inner_;

@@ -17,6 +17,7 @@
 #include <vector>
 
 #include "heartmula/cancel.h"
+#include "sampling/sampler.h"
 #include "tensor/packed.h"
 #include "tensor/tensor.h"
 
@@ -59,8 +60,9 @@ class Matrix {
 
 /// A table of rows that is read a few rows at a time and stays where it is (a mapped file): embeddings, codebooks.
 struct Table {
-  ConstView rows;                // [entries, width], F32, BF16 or F16, in host memory
-  DType round_to = DType::kF32;  // kBF16: each value is rounded to bf16 before it is used
+  ConstView rows;                           // [entries, width], F32, BF16 or F16, in host memory
+  DType round_to = DType::kF32;             // kBF16: each value is rounded to bf16 before it is used
+  std::shared_ptr<const void> placed = {};  // the device's own copy, for embed_codes (Ops::place)
 };
 
 /// cos and sin of position * frequency: [positions, head_dim / 2] each, f32.
@@ -81,6 +83,32 @@ struct Row {
   int32_t stream = 0;    // which of the cache's streams it belongs to
   int32_t position = 0;  // its place in that stream
   int32_t repeat = 1;    // its keys and values also stand for the next repeat - 1 positions (lm.md B6)
+};
+
+/// The rows of passes, kept where operations read them: recorded programs use them again, moved on by `advance`.
+class Rows {
+ public:
+  virtual ~Rows() = default;
+};
+
+/// Work that was recorded once (Ops::record) and is started many times.
+class Program {
+ public:
+  virtual ~Program() = default;
+};
+
+/// How the codes of a song are sampled, with what that needs on the device.
+class CodeSampler {
+ public:
+  virtual ~CodeSampler() = default;
+};
+
+/// RMSNorm of x on its way into a product: x / sqrt(mean(x^2) + eps) * gain, rounded to the weights' dtype.
+struct Normed {
+  ConstView x;     // [rows, D], f32
+  ConstView gain;  // [1, D]
+  float eps = 0;
+  View memory;  // [rows, D] in the weights' dtype, for devices that do it in two steps; undefined afterwards
 };
 
 struct KvShape {
@@ -123,6 +151,8 @@ class Ops {
   /// From the next operation on this many take part, at least one and at most all: to share a machine. Never changes a
   /// result. May be called from any thread.
   virtual void use_threads(int count) = 0;
+  /// Rows of 64 to 1024 columns that it works through best at a time, where they pass through several operations.
+  virtual int64_t tile_rows() const = 0;
   /// Looked at between the pieces of every operation; null for none. Must outlive the calls.
   virtual void set_cancel_token(const CancelToken* token) = 0;
 
@@ -144,16 +174,50 @@ class Ops {
   /// A packed matrix as a packed checkpoint stores it.
   virtual std::span<const std::byte> packed_bytes(const Matrix& matrix) const = 0;
   virtual std::unique_ptr<KvCache> make_kv_cache(const KvShape& shape) = 0;
+  /// Like upload, of integers (I32).
+  virtual void upload(View out, std::span<const int32_t> values) = 0;
+  /// A table that embed_codes can read.
+  virtual Table place(const Table& table) = 0;
+  /// Room for at most `most` rows.
+  virtual std::unique_ptr<Rows> make_rows(int64_t most) = 0;
+  virtual void set_rows(Rows& rows, std::span<const Row> values) = 0;
+  /// position += 1 in every row.
+  virtual void advance(Rows& rows) = 0;
+
+  // ---- programs: what does not change from frame to frame, with its decisions left to the device
+  /// `work` may only call operations (below), advance and increment, and none of `upload`, `download`, `set_rows`. What
+  /// it captures must outlive the program.
+  virtual std::unique_ptr<Program> record(std::function<void()> work) = 0;
+  /// Starts it after everything before; returns at once where works_ahead().
+  virtual void start(Program& program) = 0;
+  /// Whether programs run beside the host, so that the next may be started before the last one's results are read.
+  virtual bool works_ahead() const = 0;
+  /// Memory of `rows` rows that the host reads while the device works on; written by `post`.
+  virtual Tensor make_mailbox(int64_t rows, int64_t cols) = 0;
+  /// mailbox[number mod rows] = values, [1, cols] and number [1, 1], I32.
+  virtual void post(View mailbox, ConstView values, ConstView number) = 0;
+  /// Waits for the post with this number and reads it. No later one may have taken its row.
+  virtual void collect(std::span<int32_t> values, ConstView mailbox, int32_t number) = 0;
 
   // ---- products; x has the weights' dtype, [rows, k]
   /// out = x W^T (+ bias [1, n])                                         [rows, n]
   virtual void linear(View out, ConstView x, const Matrix& weight, ConstView bias = {}) = 0;
+  /// out = norm(x) W^T                                                   [rows, n]
+  virtual void linear(View out, const Normed& x, const Matrix& weight) {
+    rms_norm(x.memory, x.x, x.gain, x.eps);
+    linear(out, x.memory, weight);
+  }
   /// out += x W^T                                                        [rows, n], f32
   virtual void linear_add(View out, ConstView x, const Matrix& weight) = 0;
   /// out += gain * (x W^T), gain [1, n]                                  [rows, n], f32
   virtual void linear_add_scaled(View out, ConstView x, const Matrix& weight, ConstView gain) = 0;
   /// out = silu(x G^T) * (x U^T), weight from pack_gate_up               [rows, n]
   virtual void linear_silu_gate(View out, ConstView x, const Matrix& gate_up) = 0;
+  /// The same of norm(x).
+  virtual void linear_silu_gate(View out, const Normed& x, const Matrix& gate_up) {
+    rms_norm(x.memory, x.x, x.gain, x.eps);
+    linear_silu_gate(out, x.memory, gate_up);
+  }
   /// out[t] = epilogue(sum over j < taps of W_j x[t + j * dilation]), W = [n, taps * channels] with the taps outermost.
   /// x has out.rows + (taps - 1) * dilation rows: what stands before and after the signal is up to the caller.
   virtual void conv1d(View out, ConstView x, const Matrix& weight, int64_t taps, int64_t dilation,
@@ -175,13 +239,24 @@ class Ops {
   // Queries and keys are rotated by their positions, in interleaved pairs of each head: y0 = x0 cos - x1 sin,
   // y1 = x1 cos + x0 sin.
   /// Rotates the keys and stores keys and values [rows, kv_heads * hd] where `rows` says, rounded to the cache's dtype.
-  virtual void append_kv(KvCache& cache, ConstView keys, ConstView values, const Rope& rope,
-                         std::span<const Row> rows) = 0;
+  virtual void append_kv(KvCache& cache, ConstView keys, ConstView values, const Rope& rope, const Rows& rows) = 0;
   /// Causal attention of each query row, rotated and rounded to the cache's dtype, over positions 0..position of its
   /// stream, which are in the cache: out = softmax(q k / sqrt(hd)) v, query head h with key head
   /// h / (heads / kv_heads).                                              [rows, heads * hd]
-  virtual void attend(View out, ConstView queries, const Rope& rope, const KvCache& cache,
-                      std::span<const Row> rows) = 0;
+  virtual void attend(View out, ConstView queries, const Rope& rope, const KvCache& cache, const Rows& rows) = 0;
+  /// Both for rows that are used once.
+  void append_kv(KvCache& cache, ConstView keys, ConstView values, const Rope& rope, std::span<const Row> rows) {
+    append_kv(cache, keys, values, rope, *placed(rows));
+  }
+  void attend(View out, ConstView queries, const Rope& rope, const KvCache& cache, std::span<const Row> rows) {
+    attend(out, queries, rope, cache, *placed(rows));
+  }
+  /// append_kv, then attend.
+  virtual void append_and_attend(View out, ConstView queries, ConstView keys, ConstView values, const Rope& rope,
+                                 KvCache& cache, const Rows& rows) {
+    append_kv(cache, keys, values, rope, rows);
+    attend(out, queries, rope, cache, rows);
+  }
   /// The same without cache or mask: row r stands at position r and attends to all rows; queries, keys and values are
   /// rounded to out's dtype.                                              all [rows, heads * hd]
   virtual void attend_all(View out, ConstView queries, ConstView keys, ConstView values, const Rope& rope,
@@ -190,6 +265,16 @@ class Ops {
   // ---- element by element
   /// out[r] = sum of table[ids[r * per_row + i]], i < per_row, in that order; an id of -1 contributes nothing.
   virtual void embed_sum(View out, const Table& table, std::span<const int32_t> ids, int64_t per_row) = 0;
+  /// The same with ids [rows, per_row] (I32) on the device, those of column i counted from entry first + i * step:
+  /// out[r] = sum of table[first + i * step + ids[r, i]].
+  virtual void embed_codes(View out, const Table& table, ConstView ids, int64_t first, int64_t step) = 0;
+  /// The settings' code for the song whose `streams()` rows are logits, keyed by (frame, codebook), into every row of
+  /// codes. `frame` [1, 1] and codes [rows, 1] are I32; a code of -1 says that logits are not numbers.
+  virtual void sample(View codes, ConstView logits, ConstView frame, CodeSampler& sampler, uint32_t codebook) = 0;
+  /// `noise` must outlive the result.
+  virtual std::unique_ptr<CodeSampler> make_sampler(const SamplingRule& rule, const SamplingNoise& noise) = 0;
+  /// counter += 1, I32 [1, 1]
+  virtual void increment(View counter) = 0;
   /// out = 0
   virtual void clear(View out) = 0;
   /// out = x, in out's dtype
@@ -204,6 +289,13 @@ class Ops {
   virtual void round_levels(View out, ConstView x, float levels) = 0;
   /// out[t] = sum over j < taps of x[t + j, j] + bias               out [1, rows], x [rows + taps - 1, taps], f32
   virtual void diagonal_sum(View out, ConstView x, ConstView bias) = 0;
+
+ private:
+  std::unique_ptr<Rows> placed(std::span<const Row> rows) {
+    std::unique_ptr<Rows> result = make_rows(static_cast<int64_t>(rows.size()));
+    set_rows(*result, rows);
+    return result;
+  }
 };
 
 }  // namespace heartmula

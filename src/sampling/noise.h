@@ -7,10 +7,6 @@
 
 namespace heartmula {
 
-/// The natural logarithm to within 2 ulp in double, from additions, multiplications and divisions alone: libraries
-/// differ in the last bit, and a song must not depend on the library. x > 0 and normal.
-double portable_log(double x);
-
 /// The logarithm of the exponential race's draws: log E, E ~ Exp(1), for each (frame, codebook, token).
 class SamplingNoise {
  public:
@@ -22,6 +18,7 @@ class SamplingNoise {
 class PhiloxNoise final : public SamplingNoise {
  public:
   explicit PhiloxNoise(uint64_t seed) : seed_(seed) {}
+  uint64_t seed() const { return seed_; }
   double log_exponential(uint32_t frame, uint32_t codebook, uint32_t token) const override;
 
  private:
@@ -33,6 +30,9 @@ class TapeNoise final : public SamplingNoise {
  public:
   TapeNoise(std::span<const float> draws, int64_t codebooks, int64_t vocabulary)
       : draws_(draws), codebooks_(codebooks), vocabulary_(vocabulary) {}
+  std::span<const float> draws() const { return draws_; }
+  int64_t codebooks() const { return codebooks_; }
+  int64_t vocabulary() const { return vocabulary_; }
   /// Throws Error(kUser) past the end of the tape.
   double log_exponential(uint32_t frame, uint32_t codebook, uint32_t token) const override;
 

@@ -9,6 +9,11 @@
 
 namespace heartmula {
 
+Error logits_not_numbers(int64_t frame, int64_t codebook) {
+  return failure("frame {}, codebook {}: the language model's logits are not numbers; are its weights damaged?", frame,
+                 codebook);
+}
+
 int32_t Sampler::sample(std::span<const float> logits, uint32_t frame, uint32_t codebook, int64_t allowed) {
   const size_t vocabulary = logits.size() / static_cast<size_t>(settings_.streams());
   const std::span<const float> conditional = logits.first(vocabulary);
@@ -21,10 +26,7 @@ int32_t Sampler::sample(std::span<const float> logits, uint32_t frame, uint32_t 
   }
   scaled_.resize(vocabulary);
   for (size_t v = 0; v < vocabulary; ++v) {
-    if (std::isnan(guided_[v])) {
-      throw failure("frame {}, codebook {}: the language model's logits are not numbers; are its weights damaged?",
-                    frame, codebook);
-    }
+    if (std::isnan(guided_[v])) throw logits_not_numbers(frame, codebook);
     scaled_[v] = guided_[v] / settings_.temperature;
   }
 

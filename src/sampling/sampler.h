@@ -6,6 +6,7 @@
 #include <span>
 #include <vector>
 
+#include "heartmula/error.h"
 #include "sampling/noise.h"
 
 namespace heartmula {
@@ -18,6 +19,20 @@ struct SamplingSettings {
   /// Rows of the language model: guidance needs an unconditional one.
   int64_t streams() const { return guidance > 1.0f ? 2 : 1; }
 };
+
+/// How the codes of a song's frames are sampled.
+struct SamplingRule {
+  SamplingSettings settings = {};
+  int64_t min_frames = 0;                                  // the song does not end before, but by its first frame
+  int64_t end_code = std::numeric_limits<int64_t>::max();  // codes from here on end a song
+
+  /// Codes that a frame may have: 0 to allowed - 1.
+  int64_t allowed(int64_t frame) const {
+    return frame == 0 || frame >= min_frames ? std::numeric_limits<int64_t>::max() : end_code;
+  }
+};
+
+Error logits_not_numbers(int64_t frame, int64_t codebook);
 
 class Sampler {
  public:

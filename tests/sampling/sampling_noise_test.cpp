@@ -4,6 +4,7 @@
 
 #include "base/testing.h"
 #include "sampling/noise.h"
+#include "sampling/portable_log.h"
 
 namespace heartmula {
 namespace {

@@ -10,6 +10,9 @@ namespace heartmula::cuda {
 
 constexpr int kWarp = 32;
 
+/// Before a loop whose body must not be a loop: register arrays are indexed by constants only.
+#define HEARTMULA_UNROLL _Pragma("unroll")
+
 /// The shared memory that the launch asked for, at a multiple of 128 bytes.
 __device__ inline unsigned char* dynamic_shared() {
   extern __shared__ __align__(128) unsigned char heartmula_shared[];
@@ -17,13 +20,17 @@ __device__ inline unsigned char* dynamic_shared() {
 }
 
 /// All threads of the block.
-__device__ inline void sync_block() { __syncthreads(); }
+__device__ inline void sync_block() {
+  __syncthreads();
+}
 /// `count` threads (a multiple of 32) of the block that name the same barrier, 1 to 15.
 __device__ inline void sync_some(int barrier, int count) {
   asm volatile("bar.sync %0, %1;" ::"r"(barrier), "r"(count) : "memory");
 }
 /// Threads of the block whose `predicate` holds; all threads call it.
-__device__ inline int count_block(bool predicate) { return __syncthreads_count(predicate ? 1 : 0); }
+__device__ inline int count_block(bool predicate) {
+  return __syncthreads_count(predicate ? 1 : 0);
+}
 
 // Programmatic dependent launch: a kernel may begin while the one before it in the stream still works. Every kernel
 // calls wait_for_previous before it reads or writes what another kernel touches, also where it returns early.
@@ -39,11 +46,19 @@ __device__ inline void start_next() {
 #endif
 }
 
+/// All lanes of the warp.
+__device__ inline void sync_warp() {
+  __syncwarp();
+}
 /// The value of lane ^ mask.
 template <typename T>
-__device__ inline T shuffle_xor(T value, int mask) { return __shfl_xor_sync(0xFFFFFFFFu, value, mask); }
+__device__ inline T shuffle_xor(T value, int mask) {
+  return __shfl_xor_sync(0xFFFFFFFFu, value, mask);
+}
 template <typename T>
-__device__ inline T shuffle(T value, int lane) { return __shfl_sync(0xFFFFFFFFu, value, lane); }
+__device__ inline T shuffle(T value, int lane) {
+  return __shfl_sync(0xFFFFFFFFu, value, lane);
+}
 
 /// d += a b, m16n8k16: a [16, 16] and b [16, 8] bf16, d [16, 8] f32.
 __device__ inline void mma_bf16(float (&d)[4], const uint32_t (&a)[4], const uint32_t (&b)[2]) {
@@ -77,10 +92,14 @@ __device__ inline void copy_async(void* shared, const void* global, int bytes = 
   asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(shared_address(shared)), "l"(global), "r"(bytes)
                : "memory");
 }
-__device__ inline void commit_copies() { asm volatile("cp.async.commit_group;" ::: "memory"); }
+__device__ inline void commit_copies() {
+  asm volatile("cp.async.commit_group;" ::: "memory");
+}
 /// Until at most `Left` of this thread's groups are under way.
 template <int Left>
-__device__ inline void wait_copies() { asm volatile("cp.async.wait_group %0;" ::"n"(Left) : "memory"); }
+__device__ inline void wait_copies() {
+  asm volatile("cp.async.wait_group %0;" ::"n"(Left) : "memory");
+}
 
 // Bulk copies and the barriers in shared memory that count their bytes: compute capability 9.0 and newer.
 using Mbarrier = uint64_t;
@@ -109,8 +128,9 @@ __device__ inline void arrive(Mbarrier* barrier) {
 __device__ inline void wait_mbarrier(Mbarrier* barrier, int parity) {
 #if __CUDA_ARCH__ >= 900
   asm volatile(
-      "{\n.reg .pred done;\nagain:\nmbarrier.try_wait.parity.shared::cta.b64 done, [%0], %1;\n@!done bra again;\n}"
-      ::"r"(shared_address(barrier)), "r"(parity)
+      "{\n.reg .pred done;\nagain:\nmbarrier.try_wait.parity.shared::cta.b64 done, [%0], %1;\n@!done bra again;\n}" ::
+          "r"(shared_address(barrier)),
+      "r"(parity)
       : "memory");
 #endif
 }
@@ -127,10 +147,25 @@ __device__ inline void copy_bulk(void* shared, const void* global, int bytes, Mb
 }
 
 /// Reads that do not meet a stale line of the first cache: what another block of this kernel wrote.
-__device__ inline float load_fresh(const float* pointer) { return __ldcg(pointer); }
-__device__ inline int32_t add_and_get(int32_t* counter, int32_t value) { return atomicAdd(counter, value); }
+__device__ inline float load_fresh(const float* pointer) {
+  return __ldcg(pointer);
+}
+__device__ inline int32_t add_and_get(int32_t* counter, int32_t value) {
+  return atomicAdd(counter, value);
+}
 /// What this thread wrote is seen by other blocks before what it writes next.
-__device__ inline void fence_device() { __threadfence(); }
+__device__ inline void fence_device() {
+  __threadfence();
+}
+
+/// What this thread wrote is seen by the host before what it writes next.
+__device__ inline void fence_system() {
+  __threadfence_system();
+}
+/// To memory that the host polls.
+__device__ inline void store_for_host(int32_t* pointer, int32_t value) {
+  *static_cast<volatile int32_t*>(pointer) = value;
+}
 
 /// Streaming reads of weights: 16 bytes, not kept in the first cache.
 __device__ inline uint4 load_streaming(const void* pointer) {
@@ -148,7 +183,9 @@ __device__ inline uint16_t to_bf16(float value) {
   if ((bits & 0x7FFFFFFFu) > 0x7F800000u) return static_cast<uint16_t>((bits >> 16) | 0x40u);
   return static_cast<uint16_t>((bits + 0x7FFFu + ((bits >> 16) & 1u)) >> 16);
 }
-__device__ inline float from_bf16(uint16_t bits) { return __uint_as_float(static_cast<uint32_t>(bits) << 16); }
+__device__ inline float from_bf16(uint16_t bits) {
+  return __uint_as_float(static_cast<uint32_t>(bits) << 16);
+}
 /// Two of them in a word, the first in its lower half.
 __device__ inline uint32_t to_bf16_pair(float first, float second) {
 #if __CUDA_ARCH__ >= 800
@@ -159,7 +196,11 @@ __device__ inline uint32_t to_bf16_pair(float first, float second) {
   return static_cast<uint32_t>(to_bf16(first)) | static_cast<uint32_t>(to_bf16(second)) << 16;
 #endif
 }
-__device__ inline float low_bf16(uint32_t pair) { return __uint_as_float(pair << 16); }
-__device__ inline float high_bf16(uint32_t pair) { return __uint_as_float(pair & 0xFFFF0000u); }
+__device__ inline float low_bf16(uint32_t pair) {
+  return __uint_as_float(pair << 16);
+}
+__device__ inline float high_bf16(uint32_t pair) {
+  return __uint_as_float(pair & 0xFFFF0000u);
+}
 
 }  // namespace heartmula::cuda

@@ -181,7 +181,7 @@ bool Block::meet_in_warp(void* operands, const char* what) {
   if (warp.ended > 0) die(fmt::format("{} is called after a lane of the warp has ended", what));
   if (meeting.arrived == 0) {
     meeting.what = what;
-  } else if (std::strcmp(meeting.what, what) != 0) {
+  } else if (meeting.what != what && std::strcmp(meeting.what, what) != 0) {
     die(fmt::format("lanes of one warp are in {} and in {}", meeting.what, what));
   }
   warp.operands[static_cast<size_t>(current_thread->number % kLanes)] = operands;

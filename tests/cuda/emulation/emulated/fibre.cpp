@@ -2,6 +2,7 @@
 
 #include <sys/mman.h>
 
+#include <atomic>
 #include <boost/context/detail/fcontext.hpp>
 #include <new>
 
@@ -23,7 +24,7 @@ namespace {
 #ifdef HEARTMULA_SANITIZED
 constexpr size_t kStackBytes = size_t{512} << 10;  // only what is touched becomes memory
 #else
-constexpr size_t kStackBytes = size_t{128} << 10;
+constexpr size_t kStackBytes = size_t{192} << 10;
 #endif
 constexpr size_t kGuardBytes = size_t{64} << 10;  // a page of every architecture
 
@@ -73,7 +74,10 @@ Context Stack::enter(void (*entry)()) const {
   context.bottom = memory_ + kGuardBytes;
   context.bytes = kStackBytes;
   context.entry = entry;
-  context.place = boost::context::detail::make_fcontext(memory_ + kGuardBytes + kStackBytes, kStackBytes, start);
+  // Tops at different places of their pages, or all stacks would share a few lines of the cache.
+  static std::atomic<size_t> made = 0;
+  const size_t used = kStackBytes - made++ % 64 * 1088;
+  context.place = boost::context::detail::make_fcontext(memory_ + kGuardBytes + used, used, start);
   return context;
 }
 

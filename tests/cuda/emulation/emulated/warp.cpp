@@ -78,8 +78,7 @@ void mma_bf16(float* d, const uint32_t* a, const uint32_t* b) {
 // as rows of that column.
 void load_matrices(uint32_t* r, const void* row, bool transposed) {
   const char* what = transposed ? "load_matrices_transposed" : "load_matrices";
-  if (reinterpret_cast<uintptr_t>(row) % 16 != 0)
-    current_block->die(std::string(what) + ": a row is not aligned to 16");
+  if (reinterpret_cast<uintptr_t>(row) % 16 != 0) current_block->die(std::string(what) + " needs rows aligned to 16");
   Load mine = {r, static_cast<const uint16_t*>(row)};
   if (!current_block->meet_in_warp(&mine, what)) return;
   const auto lanes = current_block->warp_operands();

@@ -15,6 +15,8 @@ namespace heartmula::cuda {
 
 constexpr int kWarp = 32;
 
+#define HEARTMULA_UNROLL
+
 inline unsigned char* dynamic_shared() {
   return emulated::current_block->shared();
 }
@@ -35,6 +37,9 @@ inline void wait_for_previous() {
 }
 inline void start_next() {}
 
+inline void sync_warp() {
+  emulated::shuffle(0, 0, "sync_warp");
+}
 template <typename T>
 T shuffle_xor(T value, int mask) {
   const int lane = emulated::current_thread->number % kWarp;
@@ -93,6 +98,13 @@ inline int32_t add_and_get(int32_t* counter, int32_t value) {
 }
 inline void fence_device() {
   std::atomic_thread_fence(std::memory_order_seq_cst);
+}
+
+inline void fence_system() {
+  std::atomic_thread_fence(std::memory_order_seq_cst);
+}
+inline void store_for_host(int32_t* pointer, int32_t value) {
+  std::atomic_ref<int32_t>(*pointer).store(value);
 }
 
 inline uint4 load_streaming(const void* pointer) {

@@ -1,0 +1,27 @@
+// The numbers of softmax of a row whose scores come a few keys at a time.
+#pragma once
+
+#include <cmath>
+
+#include "cuda/kernels/attend_all_parts.h"
+#include "cuda/kernels/device.h"
+
+namespace heartmula::cuda {
+
+/// Softmax of one row so far.
+struct AttendRow {
+  float greatest = -INFINITY;  // score
+  float sum = 0.0F;            // of this thread's weights
+
+  /// Takes the greatest score of the next keys; returns the factor for everything that was summed so far.
+  __device__ float take(float greatest_of_step, float scale) {
+    const float now = fmaxf(greatest, greatest_of_step);
+    const float factor = exp2f(__fmul_rn(greatest - now, scale));
+    greatest = now;
+    sum = __fmul_rn(sum, factor);
+    return factor;
+  }
+  __device__ float weight(float score, float scale) const { return exp2f(__fmul_rn(score - greatest, scale)); }
+};
+
+}  // namespace heartmula::cuda

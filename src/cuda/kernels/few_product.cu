@@ -1,0 +1,237 @@
+// bf16 weights, 1 to 16 rows: memory is the limit, so everything is arranged around a stream of weights that never
+// stops. One block a multiprocessor takes a contiguous share of the units (8 outputs each), its eight warps one slice
+// of the inputs each; weights are the second operand of mma.m16n8k16, rows the first. With bulk copies a ninth warp
+// keeps a ring of stages filled, at most three copies under way: more stand in the way of every small read.
+#include <algorithm>
+
+#include "cuda/kernels/device.h"
+#include "cuda/kernels/few_epilogue.h"
+#include "cuda/kernels/few_product.h"
+#include "cuda/kernels/row_sums.h"
+#include "cuda/launch.h"
+#include "cuda/packed.h"
+
+namespace heartmula::cuda {
+namespace {
+
+constexpr int kWarps = 8;  // that multiply: one a slice
+constexpr int kThreads = kWarps * kWarp;
+constexpr int kMostRows = 16;
+constexpr int kUnit = 8;
+constexpr int kStageBytes = 16 << 10;
+constexpr int kMostStages = 10;
+constexpr int kOutstanding = 3;
+constexpr int kPad = 32;  // values between rows, so that rows lie in different banks
+constexpr int kPartFloats = kWarps * kMostRows * kUnit;
+constexpr int kBarrier = 1;  // of the warps that multiply
+
+__host__ __device__ constexpr int pitch_of(int slice) {
+  return kWarps * slice + kPad;
+}
+
+// Shared memory, in this order.
+struct Shared {
+  unsigned char* stages;  // [ring][kStageBytes]
+  uint16_t* x;            // [rows][pitch]
+  float* parts;           // [2][slices][kMostRows][kUnit]
+  float* sums;            // [kMostRows][kWarps]
+  Mbarrier* full;
+  Mbarrier* empty;
+};
+
+__device__ inline Shared shared_of(const FewProduct& p, int ring) {
+  Shared s = {};
+  s.stages = dynamic_shared();
+  s.x = reinterpret_cast<uint16_t*>(s.stages + ring * kStageBytes);
+  s.parts = reinterpret_cast<float*>(s.x + p.rows * pitch_of(p.slice));
+  s.sums = s.parts + 2 * kPartFloats;
+  s.full = reinterpret_cast<Mbarrier*>(s.sums + kMostRows * kWarps);
+  s.empty = s.full + kMostStages;
+  return s;
+}
+
+int shared_bytes(const FewProduct& p, int ring) {
+  return ring * kStageBytes + p.rows * pitch_of(p.slice) * 2 + (2 * kPartFloats + kMostRows * kWarps) * 4 +
+         2 * kMostStages * static_cast<int>(sizeof(Mbarrier));
+}
+
+__device__ inline int stages_of(int slice) {
+  return (slice + kStage - 1) / kStage;
+}
+__device__ inline int steps_of(int slice, int stage) {
+  const int left = slice - stage * static_cast<int>(kStage);
+  return (left < kStage ? left : static_cast<int>(kStage)) / static_cast<int>(kStep);
+}
+
+// Streams the block's stages; the thread is alone in its warp.
+__device__ void produce(const FewProduct& p, const Shared& s, int ring, int first_unit, int last_unit) {
+  const int stages = stages_of(p.slice);
+  const auto* from =
+      static_cast<const unsigned char*>(p.weights) + static_cast<int64_t>(first_unit) * kUnit * kWarps * p.slice * 2;
+  const int total = (last_unit - first_unit) * stages;
+  const int window = ring < kOutstanding ? ring : kOutstanding;
+  for (int i = 0; i < total; ++i) {
+    const int slot = i % ring;
+    if (i >= ring) wait_mbarrier(&s.empty[slot], (i / ring - 1) & 1);
+    if (i >= window) wait_mbarrier(&s.full[(i - window) % ring], ((i - window) / ring) & 1);
+    const int bytes = steps_of(p.slice, i % stages) * kWarps * kWarp * 16;
+    expect_bytes(&s.full[slot], bytes);
+    copy_bulk(s.stages + slot * kStageBytes, from, bytes, &s.full[slot]);
+    from += bytes;
+  }
+}
+
+// The rows, normed and rounded where asked, into shared memory, with zeros from k to the end of the last slice.
+__device__ void load_rows(const FewProduct& p, const Shared& s, int thread) {
+  const int pitch = pitch_of(p.slice);
+  const int padded = kWarps * p.slice;
+  const int lane = thread % kWarp;
+  if (p.norm_gain == nullptr) {
+    const auto* x = static_cast<const uint16_t*>(p.x);
+    const bool wide = p.k % 8 == 0 && p.x_stride % 8 == 0 && reinterpret_cast<uintptr_t>(x) % 16 == 0;
+    for (int row = 0; row < p.rows; ++row) {
+      for (int i = 8 * thread; i < padded; i += 8 * kThreads) {
+        uint4 values = {0, 0, 0, 0};
+        if (wide && i < p.k) {
+          values = *reinterpret_cast<const uint4*>(x + row * p.x_stride + i);
+        } else if (i < p.k) {
+          uint32_t words[4] = {};
+          for (int j = 0; j < 8 && i + j < p.k; ++j) {
+            words[j / 2] |= static_cast<uint32_t>(x[row * p.x_stride + i + j]) << (16 * (j % 2));
+          }
+          values = {words[0], words[1], words[2], words[3]};
+        }
+        *reinterpret_cast<uint4*>(s.x + row * pitch + i) = values;
+      }
+    }
+    return;
+  }
+  const auto* x = static_cast<const float*>(p.x);
+  for (int row = 0; row < p.rows; ++row) {
+    const float share = warp_sum(share_of_row(x + row * p.x_stride, p.k, thread, [](float v) { return v * v; }));
+    if (lane == 0) s.sums[row * kWarps + thread / kWarp] = share;
+  }
+  sync_some(kBarrier, kThreads);
+  for (int row = 0; row < p.rows; ++row) {
+    const float mean = sum_of_warps(s.sums + row * kWarps) / static_cast<float>(p.k);
+    const float factor = 1.0f / sqrtf(mean + p.norm_eps);
+    for (int i = 2 * thread; i < padded; i += 2 * kThreads) {
+      const float* values = x + row * p.x_stride + i;
+      const float first = i < p.k ? values[0] * factor * p.norm_gain[i] : 0.0f;
+      const float second = i + 1 < p.k ? values[1] * factor * p.norm_gain[i + 1] : 0.0f;
+      *reinterpret_cast<uint32_t*>(s.x + row * pitch + i) = to_bf16_pair(first, second);
+    }
+  }
+}
+
+// Adds a step of 32 inputs: two products of 16.
+__device__ inline void multiply_step(float (&sums)[4], const uint4& w, const uint16_t* x, int rows, int row,
+                                     int pitch) {
+  const uint4 zero = {0, 0, 0, 0};
+  const uint4 top = row < rows ? *reinterpret_cast<const uint4*>(x + row * pitch) : zero;
+  const uint4 low = row + 8 < rows ? *reinterpret_cast<const uint4*>(x + (row + 8) * pitch) : zero;
+  mma_bf16(sums, {top.x, low.x, top.y, low.y}, {w.x, w.y});
+  mma_bf16(sums, {top.z, low.z, top.w, low.w}, {w.z, w.w});
+}
+
+template <bool kRing>
+__global__ void __launch_bounds__(kThreads + (kRing ? kWarp : 0), 1) few_kernel(FewProduct p, int ring) {
+  const Shared s = shared_of(p, ring);
+  const int thread = static_cast<int>(threadIdx.x);
+  const int warp = thread / kWarp;
+  const int lane = thread % kWarp;
+  const int blocks = static_cast<int>(gridDim.x);
+  const int block = static_cast<int>(blockIdx.x);
+  const int first_unit = static_cast<int>(static_cast<int64_t>(p.units) * block / blocks);
+  const int last_unit = static_cast<int>(static_cast<int64_t>(p.units) * (block + 1) / blocks);
+  start_next();
+  if (kRing) {
+    if (thread == 0) {
+      for (int i = 0; i < ring; ++i) {
+        init_mbarrier(&s.full[i], 1);
+        init_mbarrier(&s.empty[i], kWarps);
+      }
+      fence_mbarriers();
+    }
+    sync_block();
+    if (warp == kWarps) {
+      if (lane == 0) produce(p, s, ring, first_unit, last_unit);
+      return;
+    }
+  }
+  wait_for_previous();
+  load_rows(p, s, thread);
+  sync_some(kBarrier, kThreads);
+
+  const int stages = stages_of(p.slice);
+  const int pitch = pitch_of(p.slice);
+  const int row = lane / 4;
+  const uint16_t* x = s.x + warp * p.slice + lane % 4 * 8;
+  int i = 0;  // stages so far
+  for (int unit = first_unit; unit < last_unit; ++unit) {
+    float sums[4] = {};
+    for (int stage = 0; stage < stages; ++stage, ++i) {
+      const int steps = steps_of(p.slice, stage);
+      const uint16_t* stage_x = x + stage * static_cast<int>(kStage);
+      if (kRing) {
+        const int slot = i % ring;
+        wait_mbarrier(&s.full[slot], (i / ring) & 1);
+        const auto* weights =
+            reinterpret_cast<const uint4*>(s.stages + slot * kStageBytes) + warp * steps * kWarp + lane;
+        for (int step = 0; step < steps; ++step) {
+          multiply_step(sums, weights[step * kWarp], stage_x + step * static_cast<int>(kStep), p.rows, row, pitch);
+        }
+        sync_warp();
+        if (lane == 0) arrive(&s.empty[slot]);
+      } else {
+        const auto* weights = static_cast<const uint4*>(p.weights) + static_cast<int64_t>(unit) * kWarps * p.slice +
+                              stage * static_cast<int>(kStage) * kWarps + warp * steps * kWarp + lane;
+        uint4 w[4];
+        HEARTMULA_UNROLL
+        for (int step = 0; step < 4; ++step) {
+          if (step < steps) w[step] = load_streaming(weights + step * kWarp);
+        }
+        HEARTMULA_UNROLL
+        for (int step = 0; step < 4; ++step) {
+          if (step < steps) {
+            multiply_step(sums, w[step], stage_x + step * static_cast<int>(kStep), p.rows, row, pitch);
+          }
+        }
+      }
+    }
+    float* parts = s.parts + (unit - first_unit) % 2 * kPartFloats;
+    float* mine = parts + (warp * kMostRows + row) * kUnit + lane % 4 * 2;
+    mine[0] = sums[0];
+    mine[1] = sums[1];
+    mine[8 * kUnit] = sums[2];
+    mine[8 * kUnit + 1] = sums[3];
+    sync_some(kBarrier, kThreads);
+    // Written again two units from now, after the next barrier.
+    finish_unit(p, unit, kUnit, thread,
+                [&](int slice, int r, int output) { return parts[(slice * kMostRows + r) * kUnit + output]; });
+  }
+}
+
+}  // namespace
+
+bool few_fits(const FewProduct& p, const FewResources& resources) {
+  return p.rows <= kMostRows && shared_bytes(p, resources.bulk_copies ? 4 : 0) <= resources.shared_bytes;
+}
+
+void few_product_bf16(cudaStream_t stream, const FewProduct& p, const FewResources& resources) {
+  if (!resources.bulk_copies) {
+    // Two blocks a multiprocessor, so that one multiplies while the other waits.
+    const int blocks = std::min(p.units, 2 * resources.multiprocessors);
+    launch(stream, {dim3(static_cast<unsigned>(blocks)), dim3(kThreads), static_cast<size_t>(shared_bytes(p, 0))},
+           few_kernel<false>, p, 0);
+    return;
+  }
+  int ring = kMostStages;
+  while (shared_bytes(p, ring) > resources.shared_bytes) --ring;
+  const int blocks = std::min(p.units, resources.multiprocessors);
+  launch(stream,
+         {dim3(static_cast<unsigned>(blocks)), dim3(kThreads + kWarp), static_cast<size_t>(shared_bytes(p, ring))},
+         few_kernel<true>, p, ring);
+}
+
+}  // namespace heartmula::cuda
