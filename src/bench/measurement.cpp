@@ -72,6 +72,7 @@ std::string short_name(DType dtype) {
 Work& Work::operator+=(const Work& more) {
   bytes += more.bytes;
   flop += more.flop;
+  operations += more.operations;
   return *this;
 }
 

@@ -60,9 +60,10 @@ class Machine {
 struct Work {
   double bytes = 0;
   double flop = 0;
+  double operations = 0;  // how many there are
 
   Work& operator+=(const Work& more);
-  Work operator*(double times) const { return {bytes * times, flop * times}; }
+  Work operator*(double times) const { return {bytes * times, flop * times, operations * times}; }
 };
 
 struct Stage {

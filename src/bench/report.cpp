@@ -81,7 +81,8 @@ std::string line(const json& stage, const std::string& indent) {
 std::string described(const json& machine) {
   std::string text = fmt::format("{}, {}", machine.at("cpu").get<std::string>(), machine.at("isa").get<std::string>());
   const std::string device = machine.value("device", "cpu");
-  text += device == "cpu" ? fmt::format(", {} threads", machine.at("threads").get<int>()) : ", " + device;
+  if (device == "cpu") text += fmt::format(", {} threads", machine.at("threads").get<int>());
+  if (device != "cpu" && device != machine.at("isa")) text += ", " + device;
   return text + fmt::format(": reads {:.1f} GB/s", machine.at("read_gb_s").get<double>());
 }
 
@@ -111,12 +112,15 @@ json to_json(const Prediction& prediction) {
   for (const Prediction::Memory& one : prediction.memory) {
     memory.push_back(to_json(one.plan));
     memory.back()["dtype"] = one.dtype;
-    peak = std::max(peak, one.plan.peak());
+    memory.back()["host_peak_bytes"] = one.plan.peak();
+    memory.back()["peak_bytes"] = one.peak;
+    peak = std::max(peak, one.peak);
   }
   return {{"machine",
            {{"cpu", m.name},
             {"isa", m.isa},
             {"threads", m.threads},
+            {"device", m.is_card() ? "cuda" : "cpu"},
             {"read_gb_s", m.limits.read_bytes_s / kGiga},
             {"f32_gflop_s", m.limits.f32_flop_s / kGiga},
             {"bf16_gflop_s", m.limits.bf16_flop_s / kGiga},

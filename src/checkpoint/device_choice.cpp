@@ -16,9 +16,9 @@ double gigabytes(int64_t bytes) {
 }
 
 // A problem, and the way out that always works, unless it names that itself.
-std::string with_way_out(const std::string& problem) {
-  constexpr const char* kCpu = "--device cpu";
-  return problem.find(kCpu) == std::string::npos ? fmt::format("{}; or use {}", problem, kCpu) : problem;
+std::string with_way_out(const std::string& problem, const std::string& flag) {
+  if (problem.find("--device cpu") != std::string::npos) return problem;
+  return fmt::format("{}; or use {} cpu", problem, flag);
 }
 
 // Looks for cards when they are first asked for: `--device cpu` wakes no driver.
@@ -65,11 +65,12 @@ Device choose(const Stage& stage, std::initializer_list<int64_t> bytes, Cards& c
   const bool is_auto = stage.wish.kind == DeviceWish::Kind::kAuto;
   const CudaDevices& found = cards.found();
   const std::string asked = stage.flag + " " + device_name(stage.wish);
-  if (!is_auto && found.devices.empty()) throw user_error("{}: {}", asked, with_way_out(found.problem));
+  if (!is_auto && found.devices.empty()) throw user_error("{}: {}", asked, with_way_out(found.problem, stage.flag));
   if (stage.wish.index) {
     const CudaDevice* card = find_card(found, *stage.wish.index);
     if (card == nullptr) throw user_error("{}: there is no such card, only {}", asked, cards.names());
-    if (!card->problem.empty()) throw user_error("{}: {}: {}", asked, card->name, with_way_out(card->problem));
+    if (!card->problem.empty())
+      throw user_error("{}: {}: {}", asked, card->name, with_way_out(card->problem, stage.flag));
     return {.is_cuda = true, .index = card->index};
   }
   for (const int64_t enough : bytes) {
@@ -78,7 +79,7 @@ Device choose(const Stage& stage, std::initializer_list<int64_t> bytes, Cards& c
   if (is_auto) return {};
   if (const CudaDevice* card = cards.with_memory(0)) return {.is_cuda = true, .index = card->index};
   const CudaDevice& first = found.devices.front();
-  throw user_error("{}: {}: {}", asked, describe(first), with_way_out(first.problem));
+  throw user_error("{}: {}: {}", asked, describe(first), with_way_out(first.problem, stage.flag));
 }
 
 }  // namespace

@@ -15,6 +15,7 @@ namespace heartmula {
 /// Returns the exit code.
 using Run = std::function<int()>;
 
+void add_devices(CLI::App& app, Run& run);
 void add_doctor(CLI::App& app, Run& run);
 void add_generate(CLI::App& app, Run& run);
 void add_abx(CLI::App& app, Run& run);

@@ -1,6 +1,7 @@
 // A trace is one JSON with every operation and every part of the work, and never in the way of the song.
 #include "checkpoint/profile.h"
 
+#include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include <fstream>
