@@ -195,7 +195,10 @@ std::unique_ptr<CublasLt> CublasLt::open() {
   if (wanted != nullptr && std::string_view(wanted) == "off") return nullptr;
   if (wanted != nullptr && *wanted != '\0') {
     auto library = load(wanted);
-    if (library == nullptr) throw user_error("HEARTMULA_CUBLASLT={}: no cuBLASLt that can be loaded.", wanted);
+    if (library == nullptr) {
+      const char* why = dlerror();
+      throw user_error("HEARTMULA_CUBLASLT={}: {}", wanted, why != nullptr ? why : "no cuBLASLt, or one without a GPU");
+    }
     return library;
   }
   for (const char* name : kCublasLtNames) {

@@ -11,17 +11,19 @@ namespace heartmula::cuda {
 /// Softmax of one row so far.
 struct AttendRow {
   float greatest = -INFINITY;  // score
+  float shift = 0.0F;          // of scaled scores
   float sum = 0.0F;            // of this thread's weights
 
   /// Takes the greatest score of the next keys; returns the factor for everything that was summed so far.
   __device__ float take(float greatest_of_step, float scale) {
     const float now = fmaxf(greatest, greatest_of_step);
-    const float factor = exp2f(__fmul_rn(greatest - now, scale));
+    const float factor = exp2_fast(__fmul_rn(greatest - now, scale));
     greatest = now;
+    shift = -__fmul_rn(now, scale);
     sum = __fmul_rn(sum, factor);
     return factor;
   }
-  __device__ float weight(float score, float scale) const { return exp2f(__fmul_rn(score - greatest, scale)); }
+  __device__ float weight(float score, float scale) const { return exp2_fast(fmaf(score, scale, shift)); }
 };
 
 }  // namespace heartmula::cuda

@@ -12,6 +12,8 @@ constexpr int kWarp = 32;
 
 /// Before a loop whose body must not be a loop: register arrays are indexed by constants only.
 #define HEARTMULA_UNROLL _Pragma("unroll")
+/// Before a loop whose turns would need too many registers if they overlapped.
+#define HEARTMULA_KEEP_LOOP _Pragma("unroll 1")
 
 /// The shared memory that the launch asked for, at a multiple of 128 bytes.
 __device__ inline unsigned char* dynamic_shared() {
@@ -177,6 +179,12 @@ __device__ inline uint4 load_streaming(const void* pointer) {
 }
 
 // ---- numbers
+/// 2^x within 2 ulp; zero below 2^-126.
+__device__ inline float exp2_fast(float x) {
+  float y;
+  asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
+  return y;
+}
 /// To nearest even; NaN stays one.
 __device__ inline uint16_t to_bf16(float value) {
   const uint32_t bits = __float_as_uint(value);

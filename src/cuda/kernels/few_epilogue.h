@@ -7,50 +7,56 @@
 
 namespace heartmula::cuda {
 
-__device__ inline void store_few(const FewProduct& p, int row, int column, float value) {
+/// What stands in the output that a sum is added to.
+__device__ inline float value_before(const FewProduct& p, int row, int column) {
+  return p.add ? static_cast<const float*>(p.out)[row * p.out_stride + column] : 0.0f;
+}
+
+__device__ inline void store_few(const FewProduct& p, int row, int column, float value, float before) {
   const int64_t at = row * p.out_stride + column;
   if (p.out_bf16) {
     static_cast<uint16_t*>(p.out)[at] = to_bf16(value);
-  } else if (p.add) {
-    static_cast<float*>(p.out)[at] += value;
   } else {
-    static_cast<float*>(p.out)[at] = value;
+    static_cast<float*>(p.out)[at] = p.add ? before + value : value;
   }
 }
 
 /// `sum` of output `output`.
-__device__ inline void finish_output(const FewProduct& p, int row, int output, float sum) {
-  if (output >= p.n) return;
+__device__ inline void finish_output(const FewProduct& p, int row, int output, float sum, float before) {
   if (p.bias != nullptr) sum += p.bias[output];
   if (p.scale != nullptr) sum *= p.scale[output];
-  store_few(p, row, output, sum);
+  store_few(p, row, output, sum, before);
 }
 
-/// The sums of outputs 2 pair and 2 pair + 1, gate and up.
-__device__ inline void finish_pair(const FewProduct& p, int row, int pair, float gate, float up) {
-  if (2 * pair < p.n) store_few(p, row, pair, silu_of(gate) * up);
-}
+/// One output of a unit, or one pair of gate and up, in one row: `index` counts them through all rows.
+struct FewItem {
+  int row;
+  int first;   // output of the unit
+  int column;  // of the product's output
+  bool valid;
 
-/// Items of a unit: its outputs, or its pairs of gate and up; item `index` of all rows.
+  __device__ FewItem(const FewProduct& p, int unit, int unit_outputs, int index) {
+    const int items = p.gate ? unit_outputs / 2 : unit_outputs;
+    row = index / items;
+    column = unit * items + index % items;
+    first = p.gate ? 2 * (index % items) : index % items;
+    valid = row < p.rows && column < (p.gate ? p.n / 2 : p.n);
+  }
+};
+
 /// part(slice, row, output of the unit) are the partial sums.
 template <typename Part>
-__device__ inline void finish_unit(const FewProduct& p, int unit, int unit_outputs, int index, Part part) {
-  const auto sum_of = [&](int row, int output) {
-    float sum = part(0, row, output);
-    for (int slice = 1; slice < 8; ++slice) sum += part(slice, row, output);
+__device__ inline void finish_item(const FewProduct& p, const FewItem& item, float before, Part part) {
+  if (!item.valid) return;
+  const auto sum_of = [&](int output) {
+    float sum = part(0, item.row, output);
+    for (int slice = 1; slice < 8; ++slice) sum += part(slice, item.row, output);
     return sum;
   };
   if (p.gate) {
-    const int pairs = unit_outputs / 2;
-    const int row = index / pairs;
-    const int pair = index % pairs;
-    if (row < p.rows) {
-      finish_pair(p, row, unit * pairs + pair, sum_of(row, 2 * pair), sum_of(row, 2 * pair + 1));
-    }
+    store_few(p, item.row, item.column, silu_of(sum_of(item.first)) * sum_of(item.first + 1), 0.0f);
   } else {
-    const int row = index / unit_outputs;
-    const int output = index % unit_outputs;
-    if (row < p.rows) finish_output(p, row, unit * unit_outputs + output, sum_of(row, output));
+    finish_output(p, item.row, item.column, sum_of(item.first), before);
   }
 }
 

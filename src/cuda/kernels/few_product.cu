@@ -81,46 +81,155 @@ __device__ void produce(const FewProduct& p, const Shared& s, int ring, int firs
   }
 }
 
-// The rows, normed and rounded where asked, into shared memory, with zeros from k to the end of the last slice.
-__device__ void load_rows(const FewProduct& p, const Shared& s, int thread) {
-  const int pitch = pitch_of(p.slice);
-  const int padded = kWarps * p.slice;
-  const int lane = thread % kWarp;
-  if (p.norm_gain == nullptr) {
-    const auto* x = static_cast<const uint16_t*>(p.x);
-    const bool wide = p.k % 8 == 0 && p.x_stride % 8 == 0 && reinterpret_cast<uintptr_t>(x) % 16 == 0;
-    for (int row = 0; row < p.rows; ++row) {
-      for (int i = 8 * thread; i < padded; i += 8 * kThreads) {
-        uint4 values = {0, 0, 0, 0};
-        if (wide && i < p.k) {
-          values = *reinterpret_cast<const uint4*>(x + row * p.x_stride + i);
-        } else if (i < p.k) {
-          uint32_t words[4] = {};
-          for (int j = 0; j < 8 && i + j < p.k; ++j) {
-            words[j / 2] |= static_cast<uint32_t>(x[row * p.x_stride + i + j]) << (16 * (j % 2));
-          }
-          values = {words[0], words[1], words[2], words[3]};
-        }
-        *reinterpret_cast<uint4*>(s.x + row * pitch + i) = values;
+// kGroup rows of at most 8192 inputs: all reads first, then all writes.
+template <int kGroup>
+__device__ void copy_rows(const FewProduct& p, const Shared& s, int first_row, int thread) {
+  constexpr int kVectors = 4;
+  const auto* x = static_cast<const uint16_t*>(p.x);
+  uint4 values[kGroup][kVectors];
+  HEARTMULA_UNROLL
+  for (int r = 0; r < kGroup; ++r) {
+    HEARTMULA_UNROLL
+    for (int j = 0; j < kVectors; ++j) {
+      const int i = 8 * (thread + j * kThreads);
+      values[r][j] = {0, 0, 0, 0};
+      if (i < p.k && first_row + r < p.rows) {
+        values[r][j] = *reinterpret_cast<const uint4*>(x + (first_row + r) * p.x_stride + i);
       }
     }
-    return;
   }
-  const auto* x = static_cast<const float*>(p.x);
-  for (int row = 0; row < p.rows; ++row) {
-    const float share = warp_sum(share_of_row(x + row * p.x_stride, p.k, thread, [](float v) { return v * v; }));
-    if (lane == 0) s.sums[row * kWarps + thread / kWarp] = share;
+  HEARTMULA_UNROLL
+  for (int r = 0; r < kGroup; ++r) {
+    HEARTMULA_UNROLL
+    for (int j = 0; j < kVectors; ++j) {
+      const int i = 8 * (thread + j * kThreads);
+      if (i < kWarps * p.slice && first_row + r < p.rows) {
+        *reinterpret_cast<uint4*>(s.x + (first_row + r) * pitch_of(p.slice) + i) = values[r][j];
+      }
+    }
+  }
+}
+
+// kGroup rows of at most 4096 inputs, as this thread's share of each.
+template <int kGroup>
+struct NormRows {
+  float4 values[kGroup][kRowVectors];
+
+  __device__ void load(const FewProduct& p, int first_row, int thread) {
+    HEARTMULA_UNROLL
+    for (int r = 0; r < kGroup; ++r) {
+      HEARTMULA_UNROLL
+      for (int j = 0; j < kRowVectors; ++j) {
+        const int i = 4 * (thread + j * kThreads);
+        values[r][j] = {0.0f, 0.0f, 0.0f, 0.0f};
+        if (i < p.k && first_row + r < p.rows) {
+          values[r][j] =
+              *reinterpret_cast<const float4*>(static_cast<const float*>(p.x) + (first_row + r) * p.x_stride + i);
+        }
+      }
+    }
+  }
+  __device__ void add_squares(const FewProduct& p, const Shared& s, int first_row, int thread) const {
+    HEARTMULA_UNROLL
+    for (int r = 0; r < kGroup; ++r) {
+      float share = 0.0f;
+      HEARTMULA_UNROLL
+      for (int j = 0; j < kRowVectors; ++j) {
+        if (4 * (thread + j * kThreads) < p.k) share = add_four(share, values[r][j], Square{});
+      }
+      share = warp_sum(share);
+      if (thread % kWarp == 0 && first_row + r < p.rows) s.sums[(first_row + r) * kWarps + thread / kWarp] = share;
+    }
+  }
+  __device__ void store(const FewProduct& p, const Shared& s, const float4 (&gain)[kRowVectors], int first_row,
+                        int thread) const {
+    HEARTMULA_UNROLL
+    for (int r = 0; r < kGroup; ++r) {
+      if (first_row + r >= p.rows) break;
+      const float factor = norm_factor(p, s, first_row + r);
+      HEARTMULA_UNROLL
+      for (int j = 0; j < kRowVectors; ++j) {
+        const int i = 4 * (thread + j * kThreads);
+        const float4& v = values[r][j];
+        const float4& g = gain[j];
+        if (i < kWarps * p.slice) {
+          *reinterpret_cast<uint2*>(s.x + (first_row + r) * pitch_of(p.slice) + i) = {
+              to_bf16_pair(v.x * factor * g.x, v.y * factor * g.y),
+              to_bf16_pair(v.z * factor * g.z, v.w * factor * g.w)};
+        }
+      }
+    }
+  }
+  static __device__ float norm_factor(const FewProduct& p, const Shared& s, int row) {
+    return 1.0f / sqrtf(sum_of_warps(s.sums + row * kWarps) / static_cast<float>(p.k) + p.norm_eps);
+  }
+};
+
+template <int kGroup>
+__device__ void norm_rows(const FewProduct& p, const Shared& s, const float4 (&gain)[kRowVectors], int thread) {
+  NormRows<kGroup> rows;
+  for (int first = 0; first < p.rows; first += kGroup) {
+    rows.load(p, first, thread);
+    rows.add_squares(p, s, first, thread);
   }
   sync_some(kBarrier, kThreads);
-  for (int row = 0; row < p.rows; ++row) {
-    const float mean = sum_of_warps(s.sums + row * kWarps) / static_cast<float>(p.k);
-    const float factor = 1.0f / sqrtf(mean + p.norm_eps);
-    for (int i = 2 * thread; i < padded; i += 2 * kThreads) {
-      const float* values = x + row * p.x_stride + i;
-      const float first = i < p.k ? values[0] * factor * p.norm_gain[i] : 0.0f;
-      const float second = i + 1 < p.k ? values[1] * factor * p.norm_gain[i + 1] : 0.0f;
-      *reinterpret_cast<uint32_t*>(s.x + row * pitch + i) = to_bf16_pair(first, second);
+  for (int first = 0; first < p.rows; first += kGroup) {
+    if (p.rows > kGroup) rows.load(p, first, thread);
+    rows.store(p, s, gain, first, thread);
+  }
+}
+
+// Rows of any length and place, an element at a time.
+__device__ void load_odd_rows(const FewProduct& p, const Shared& s, int thread) {
+  const auto* floats = static_cast<const float*>(p.x);
+  const auto* halves = static_cast<const uint16_t*>(p.x);
+  if (p.norm_gain != nullptr) {
+    for (int row = 0; row < p.rows; ++row) {
+      const float share = warp_sum(share_of_row(floats + row * p.x_stride, p.k, thread, Square{}));
+      if (thread % kWarp == 0) s.sums[row * kWarps + thread / kWarp] = share;
     }
+    sync_some(kBarrier, kThreads);
+  }
+  for (int row = 0; row < p.rows; ++row) {
+    const float factor = p.norm_gain != nullptr ? NormRows<1>::norm_factor(p, s, row) : 1.0f;
+    for (int i = thread; i < kWarps * p.slice; i += kThreads) {
+      uint16_t value = 0;
+      if (i < p.k) {
+        value = p.norm_gain != nullptr ? to_bf16(floats[row * p.x_stride + i] * factor * p.norm_gain[i])
+                                       : halves[row * p.x_stride + i];
+      }
+      s.x[row * pitch_of(p.slice) + i] = value;
+    }
+  }
+}
+
+// The rows, normed and rounded where asked, into shared memory, with zeros from k to the end of the last slice.
+__device__ void load_rows(const FewProduct& p, const Shared& s, int thread) {
+  const bool norm = p.norm_gain != nullptr;
+  const int together = norm ? 4 : 8;  // values of 16 bytes
+  const int most = norm ? 4 * kRowVectors * kThreads : 8 * 4 * kThreads;
+  const bool even = p.k % together == 0 && p.x_stride % together == 0 && kWarps * p.slice <= most &&
+                    reinterpret_cast<uintptr_t>(p.x) % 16 == 0;
+  float4 gain[kRowVectors];
+  if (norm && even) {
+    HEARTMULA_UNROLL
+    for (int j = 0; j < kRowVectors; ++j) {
+      const int i = 4 * (thread + j * kThreads);
+      gain[j] = {0.0f, 0.0f, 0.0f, 0.0f};
+      if (i < p.k) gain[j] = *reinterpret_cast<const float4*>(p.norm_gain + i);
+    }
+  }
+  wait_for_previous();
+  if (!even) {
+    load_odd_rows(p, s, thread);
+  } else if (norm && p.rows <= 2) {
+    norm_rows<2>(p, s, gain, thread);
+  } else if (norm) {
+    norm_rows<4>(p, s, gain, thread);
+  } else if (p.rows <= 2) {
+    copy_rows<2>(p, s, 0, thread);
+  } else {
+    for (int first = 0; first < p.rows; first += 4) copy_rows<4>(p, s, first, thread);
   }
 }
 
@@ -159,7 +268,6 @@ __global__ void __launch_bounds__(kThreads + (kRing ? kWarp : 0), 1) few_kernel(
       return;
     }
   }
-  wait_for_previous();
   load_rows(p, s, thread);
   sync_some(kBarrier, kThreads);
 
@@ -170,6 +278,9 @@ __global__ void __launch_bounds__(kThreads + (kRing ? kWarp : 0), 1) few_kernel(
   int i = 0;  // stages so far
   for (int unit = first_unit; unit < last_unit; ++unit) {
     float sums[4] = {};
+    // Another warp finishes each unit, so that none holds up the stream.
+    const FewItem item(p, unit, kUnit, (thread + kThreads - (unit - first_unit) % kWarps * kWarp) % kThreads);
+    const float before = item.valid ? value_before(p, item.row, item.column) : 0.0f;
     for (int stage = 0; stage < stages; ++stage, ++i) {
       const int steps = steps_of(p.slice, stage);
       const uint16_t* stage_x = x + stage * static_cast<int>(kStage);
@@ -207,7 +318,7 @@ __global__ void __launch_bounds__(kThreads + (kRing ? kWarp : 0), 1) few_kernel(
     mine[8 * kUnit + 1] = sums[3];
     sync_some(kBarrier, kThreads);
     // Written again two units from now, after the next barrier.
-    finish_unit(p, unit, kUnit, thread,
+    finish_item(p, item, before,
                 [&](int slice, int r, int output) { return parts[(slice * kMostRows + r) * kUnit + output]; });
   }
 }

@@ -24,7 +24,7 @@ __device__ void load_rows(const FewProduct& p, float* shared_x, float* sums, int
   if (p.norm_gain != nullptr) {
     for (int row = 0; row < kRows; ++row) {
       const int columns = first + row < p.rows ? p.k : 0;
-      const float share = warp_sum(share_of_row(x + row * p.x_stride, columns, thread, [](float v) { return v * v; }));
+      const float share = warp_sum(share_of_row(x + row * p.x_stride, columns, thread, Square{}));
       if (thread % kWarp == 0) sums[row * kWarps + thread / kWarp] = share;
     }
     sync_block();
@@ -75,12 +75,14 @@ __global__ void __launch_bounds__(kThreads) few_f32_kernel(FewProduct p) {
   HEARTMULA_UNROLL
   for (int row = 0; row < kRows; ++row) parts[(warp * kRows + row) * kUnit + lane] = acc[row];
   sync_block();
-  // finish_unit counts rows from the first of `p`.
+  // Items count rows from the first of `p`.
   FewProduct block = p;
   block.rows = p.rows - first < kRows ? p.rows - first : kRows;
   block.out = p.out_bf16 ? static_cast<void*>(static_cast<uint16_t*>(p.out) + first * p.out_stride)
                          : static_cast<void*>(static_cast<float*>(p.out) + first * p.out_stride);
-  finish_unit(block, unit, kUnit, thread,
+  const FewItem item(block, unit, kUnit, thread);
+  if (!item.valid) return;
+  finish_item(block, item, value_before(block, item.row, item.column),
               [&](int slice, int row, int output) { return parts[(slice * kRows + row) * kUnit + output]; });
 }
 

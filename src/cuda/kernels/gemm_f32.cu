@@ -64,7 +64,7 @@ __global__ void __launch_bounds__(T::kThreads, T::kBlocks) multiply(const GemmPr
     const unsigned char* stage = shared + s % T::kStages * T::kStageBytes;
     const unsigned char* left = stage + my_row * T::kPitch;
     const unsigned char* right = stage + (T::kRows + my_column) * T::kPitch;
-    HEARTMULA_UNROLL
+    HEARTMULA_KEEP_LOOP
     for (int k = 0; k < T::kStep / 4; ++k) {
       float4 x[kMyRows];
       HEARTMULA_UNROLL

@@ -130,9 +130,9 @@ __global__ void __launch_bounds__(kFinishThreads) finish_kernel(FewProduct p, co
     return sum;
   };
   if (p.gate) {
-    if (2 * index < p.n) finish_pair(p, row, index, sum_of(2 * index), sum_of(2 * index + 1));
+    if (2 * index < p.n) store_few(p, row, index, silu_of(sum_of(2 * index)) * sum_of(2 * index + 1), 0.0f);
   } else if (index < p.n) {
-    finish_output(p, row, index, sum_of(index));
+    finish_output(p, row, index, sum_of(index), value_before(p, row, index));
   }
 }
 

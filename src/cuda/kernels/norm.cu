@@ -35,7 +35,7 @@ __global__ void __launch_bounds__(kRowThreads) rms_norm_kernel(NormRow p) {
   const int64_t row = blockIdx.x;
   const int thread = static_cast<int>(threadIdx.x);
   const float* x = static_cast<const float*>(p.x.data) + row * p.x.stride;
-  const float sum = sum_of_shares(share_of_row(x, p.columns, thread, [](float v) { return v * v; }), sums);
+  const float sum = sum_of_shares(share_of_row(x, p.columns, thread, Square{}), sums);
   const float factor = 1.0f / sqrtf(sum / static_cast<float>(p.columns) + p.eps);
   for (int i = thread; i < p.columns; i += kRowThreads) {
     float value = x[i] * factor * p.gain[i];

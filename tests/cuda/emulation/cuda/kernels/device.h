@@ -4,6 +4,7 @@
 #include <cuda_runtime.h>
 
 #include <atomic>
+#include <cmath>
 #include <cstdint>
 #include <cstring>
 
@@ -16,6 +17,7 @@ namespace heartmula::cuda {
 constexpr int kWarp = 32;
 
 #define HEARTMULA_UNROLL
+#define HEARTMULA_KEEP_LOOP
 
 inline unsigned char* dynamic_shared() {
   return emulated::current_block->shared();
@@ -112,6 +114,9 @@ inline uint4 load_streaming(const void* pointer) {
 }
 
 // ---- numbers
+inline float exp2_fast(float x) {
+  return x < -126.0F ? 0.0F : std::exp2(x);
+}
 inline uint16_t to_bf16(float value) {
   const uint32_t bits = __float_as_uint(value);
   if ((bits & 0x7FFFFFFFU) > 0x7F800000U) return static_cast<uint16_t>((bits >> 16) | 0x40U);
