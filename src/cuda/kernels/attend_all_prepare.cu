@@ -1,30 +1,13 @@
 // Rotates, rounds and lays out queries, keys and values for the kernels of attention without a mask.
 #include "cuda/kernels/attend_all_parts.h"
 #include "cuda/kernels/device.h"
+#include "cuda/kernels/elements.h"
 #include "cuda/launch.h"
 
 namespace heartmula::cuda {
 namespace {
 
 constexpr int kThreads = 256;
-
-/// `kCount` floats, at a multiple of 16 bytes where they are four or more.
-template <int kCount>
-__device__ inline void load_floats(float (&to)[kCount], const float* from) {
-  if constexpr (kCount % 4 == 0) {
-    HEARTMULA_UNROLL
-    for (int i = 0; i < kCount; i += 4) {
-      const float4 four = *reinterpret_cast<const float4*>(from + i);
-      to[i] = four.x;
-      to[i + 1] = four.y;
-      to[i + 2] = four.z;
-      to[i + 3] = four.w;
-    }
-  } else {
-    HEARTMULA_UNROLL
-    for (int i = 0; i < kCount; ++i) to[i] = from[i];
-  }
-}
 
 template <int kCount>
 __device__ inline void store_values(uint16_t* to, const float (&values)[kCount]) {
