@@ -1,12 +1,15 @@
-// A block for (row, key head, chunk of 256 positions), all query heads that share the key head at once, so that keys
+// A block for (row, heads, chunk of 256 positions), up to four query heads that share a key head at once, so that keys
 // and values are read once. The last block of a row and head to finish joins the chunks in ascending order. The grid
 // is for the cache's capacity, blocks beyond the row's position return at once: one recorded launch serves them all.
 //
-// Order of sums: a score's products by lane i of 8 for the pairs i, i + 8, ..., then a butterfly; values in
-// ascending positions within the quarters (or finer parts, by head_dim alone) of a chunk, parts and chunks ascending.
+// What a thread reads of keys and values are groups of 8 elements (16 bytes in bf16), several of them before it uses
+// the first: the time is all waiting. Order of sums: a score's products by lane i of 8 for groups i, i + 8, ..., then a
+// butterfly; values in ascending positions within parts of a chunk (their number depends on head_dim alone), parts and
+// chunks in ascending order.
 #include <algorithm>
 
 #include "cuda/kernels/attention.h"
+#include "cuda/kernels/attention_group.h"
 #include "cuda/kernels/device.h"
 #include "cuda/kernels/elements.h"
 #include "cuda/launch.h"
@@ -15,9 +18,9 @@ namespace heartmula::cuda {
 namespace {
 
 constexpr int kThreads = 256;
-constexpr int kChunk = 256;     // positions
-constexpr int kKeyLanes = 8;    // of a score
-constexpr int kMostShared = 8;  // query heads of a key head
+constexpr int kChunk = 256;   // positions
+constexpr int kKeyLanes = 8;  // of a score
+constexpr int kAtOnce = 8;    // groups of values that a thread reads before it uses the first
 
 struct Attention {
   Out out;
@@ -34,7 +37,8 @@ struct Attention {
   int64_t capacity;
   int kv_heads;
   int head_dim;
-  int shared;  // query heads of a key head
+  int blocks;  // of query heads
+  int shared;  // query heads of a block
   bool bf16;
   const Row* rows;
   float* workspace;
@@ -42,14 +46,6 @@ struct Attention {
   int chunks;
 };
 
-// bf16 and f32 caches: a pair of neighbouring elements.
-__device__ inline float2 load_pair(const void* data, bool bf16, int64_t pair) {
-  if (bf16) {
-    const uint32_t word = static_cast<const uint32_t*>(data)[pair];
-    return {low_bf16(word), high_bf16(word)};
-  }
-  return static_cast<const float2*>(data)[pair];
-}
 __device__ inline float2 rounded(float2 v, bool bf16) {
   if (!bf16) return v;
   const uint32_t word = to_bf16_pair(v.x, v.y);
@@ -97,44 +93,69 @@ __global__ void __launch_bounds__(kThreads) append_kernel(Attention a) {
 
 /// Parts of a chunk whose values are summed side by side.
 __host__ __device__ constexpr int parts_of(int head_dim) {
-  return head_dim / 2 >= kThreads ? 1 : kThreads / (head_dim / 2);
+  return groups_of(head_dim) >= kThreads ? 1
+                                         : (kThreads / groups_of(head_dim) < 16 ? kThreads / groups_of(head_dim) : 16);
 }
 
-// Shared memory: queries [shared][head_dim], scores [shared][kChunk], parts [parts][shared][head_dim].
+// Shared memory: queries [shared][groups * 8], scores [shared][kChunk], parts [parts][shared][groups * 8].
 __host__ __device__ constexpr int shared_floats(int shared, int head_dim) {
-  return shared * (head_dim + kChunk + parts_of(head_dim) * head_dim);
+  return shared * (kChunk + (1 + parts_of(head_dim)) * groups_of(head_dim) * kGroup);
 }
 
 // A chunk's share in the workspace: for each query head, greatest score, sum of weights, weighted values.
-__device__ inline float* chunk_memory(const Attention& a, int row, int kv_head, int chunk) {
+__device__ inline float* chunk_memory(const Attention& a, int row, int block, int chunk) {
   return a.workspace +
-         ((static_cast<int64_t>(row) * a.kv_heads + kv_head) * a.chunks + chunk) * a.shared * (a.head_dim + 2);
+         ((static_cast<int64_t>(row) * a.blocks + block) * a.chunks + chunk) * a.shared * (a.head_dim + 2);
 }
 
-__device__ void scores_of_chunk(const Attention& a, const float* queries, float* scores, int64_t first_pair, int count,
+template <bool kBf16, int kShared>
+__device__ void scores_of_chunk(const Attention& a, const float* queries, float* scores, int64_t first_row, int count,
                                 int thread) {
+  constexpr int kKeysAtOnce = kBf16 ? 4 : 2;
   const int lane = thread % kKeyLanes;
+  const int groups = groups_of(a.head_dim);
+  const int padded = groups * kGroup;
   const float scale = 1.0f / sqrtf(static_cast<float>(a.head_dim));
-  for (int key = thread / kKeyLanes; key < kChunk; key += kThreads / kKeyLanes) {
-    float sums[kMostShared] = {};
-    if (key < count) {
-      const int64_t pairs = first_pair + static_cast<int64_t>(key) * (a.head_dim / 2);
-      for (int pair = lane; pair < a.head_dim / 2; pair += kKeyLanes) {
-        const float2 k = load_pair(a.cached_keys, a.bf16, pairs + pair);
+  for (int key = thread / kKeyLanes; key < kChunk; key += kKeysAtOnce * kThreads / kKeyLanes) {
+    float sums[kKeysAtOnce][kShared] = {};
+    for (int group = lane; group < groups; group += 2 * kKeyLanes) {
+      Group<kBf16> k[kKeysAtOnce][2];
+      HEARTMULA_UNROLL
+      for (int i = 0; i < kKeysAtOnce; ++i) {
+        const int at = key + i * kThreads / kKeyLanes;
         HEARTMULA_UNROLL
-        for (int h = 0; h < kMostShared; ++h) {
-          if (h >= a.shared) break;
-          const float* q = queries + h * a.head_dim + 2 * pair;
-          sums[h] = fmaf(q[1], k.y, fmaf(q[0], k.x, sums[h]));
+        for (int j = 0; j < 2; ++j) {
+          k[i][j].clear();
+          if (at < count && group + j * kKeyLanes < groups) {
+            k[i][j].load(a.cached_keys, first_row + at, group + j * kKeyLanes, a.head_dim);
+          }
+        }
+      }
+      HEARTMULA_UNROLL
+      for (int j = 0; j < 2; ++j) {
+        if (group + j * kKeyLanes >= groups) break;
+        HEARTMULA_UNROLL
+        for (int i = 0; i < kKeysAtOnce; ++i) {
+          float v[kGroup];
+          k[i][j].get(v);
+          HEARTMULA_UNROLL
+          for (int h = 0; h < kShared; ++h) {
+            const float* q = queries + h * padded + (group + j * kKeyLanes) * kGroup;
+            HEARTMULA_UNROLL
+            for (int e = 0; e < kGroup; ++e) sums[i][h] = fmaf(q[e], v[e], sums[i][h]);
+          }
         }
       }
     }
     HEARTMULA_UNROLL
-    for (int h = 0; h < kMostShared; ++h) {
-      if (h >= a.shared) break;
-      float sum = sums[h];
-      for (int mask = kKeyLanes / 2; mask > 0; mask /= 2) sum += shuffle_xor(sum, mask);
-      if (lane == 0) scores[h * kChunk + key] = key < count ? sum * scale : -INFINITY;
+    for (int i = 0; i < kKeysAtOnce; ++i) {
+      const int at = key + i * kThreads / kKeyLanes;
+      HEARTMULA_UNROLL
+      for (int h = 0; h < kShared; ++h) {
+        float sum = sums[i][h];
+        for (int mask = kKeyLanes / 2; mask > 0; mask /= 2) sum += shuffle_xor(sum, mask);
+        if (lane == 0 && at < kChunk) scores[h * kChunk + at] = at < count ? sum * scale : -INFINITY;
+      }
     }
   }
 }
@@ -161,82 +182,98 @@ __device__ void weigh_scores(const Attention& a, float* scores, float* memory, i
 }
 
 // Weighted values of the chunk, [shared][head_dim], to `result`.
-__device__ void sum_values(const Attention& a, const float* scores, float* parts, float* result, int64_t first_pair,
+template <bool kBf16, int kShared>
+__device__ void sum_values(const Attention& a, const float* scores, float* parts, float* result, int64_t first_row,
                            int count, int thread) {
-  const int pairs = a.head_dim / 2;
+  const int groups = groups_of(a.head_dim);
+  const int padded = groups * kGroup;
   const int part_count = parts_of(a.head_dim);
   const int per_part = (kChunk + part_count - 1) / part_count;
-  for (int item = thread; item < part_count * pairs; item += kThreads) {
-    const int pair = item % pairs;
-    const int part = item / pairs;
-    float2 sums[kMostShared] = {};
+  for (int item = thread; item < part_count * groups; item += kThreads) {
+    const int group = item % groups;
+    const int part = item / groups;
+    float sums[kShared][kGroup] = {};
     const int last = count < (part + 1) * per_part ? count : (part + 1) * per_part;
-    for (int key = part * per_part; key < last; ++key) {
-      const float2 v = load_pair(a.cached_values, a.bf16, first_pair + static_cast<int64_t>(key) * pairs + pair);
+    for (int key = part * per_part; key < last; key += kAtOnce) {
+      Group<kBf16> v[kAtOnce];
       HEARTMULA_UNROLL
-      for (int h = 0; h < kMostShared; ++h) {
-        if (h >= a.shared) break;
-        const float weight = scores[h * kChunk + key];
-        sums[h].x = fmaf(weight, v.x, sums[h].x);
-        sums[h].y = fmaf(weight, v.y, sums[h].y);
+      for (int i = 0; i < kAtOnce; ++i) {
+        v[i].clear();
+        if (key + i < last) v[i].load(a.cached_values, first_row + key + i, group, a.head_dim);
+      }
+      HEARTMULA_UNROLL
+      for (int i = 0; i < kAtOnce; ++i) {
+        if (key + i >= last) break;
+        float values[kGroup];
+        v[i].get(values);
+        HEARTMULA_UNROLL
+        for (int h = 0; h < kShared; ++h) {
+          const float weight = scores[h * kChunk + key + i];
+          HEARTMULA_UNROLL
+          for (int e = 0; e < kGroup; ++e) sums[h][e] = fmaf(weight, values[e], sums[h][e]);
+        }
       }
     }
     HEARTMULA_UNROLL
-    for (int h = 0; h < kMostShared; ++h) {
-      if (h >= a.shared) break;
-      float* place = parts + (part * a.shared + h) * a.head_dim + 2 * pair;
-      place[0] = sums[h].x;
-      place[1] = sums[h].y;
+    for (int h = 0; h < kShared; ++h) {
+      float* place = parts + (part * kShared + h) * padded + group * kGroup;
+      HEARTMULA_UNROLL
+      for (int e = 0; e < kGroup; ++e) place[e] = sums[h][e];
     }
   }
   sync_block();
-  for (int i = thread; i < a.shared * a.head_dim; i += kThreads) {
-    float sum = parts[i];
-    for (int part = 1; part < part_count; ++part) sum += parts[part * a.shared * a.head_dim + i];
+  for (int i = thread; i < kShared * a.head_dim; i += kThreads) {
+    const float* place = parts + i / a.head_dim * padded + i % a.head_dim;
+    float sum = place[0];
+    for (int part = 1; part < part_count; ++part) sum += place[part * kShared * padded];
     result[i] = sum;
   }
 }
 
 // Joins the chunks of a row and head in ascending order.
-__device__ void join_chunks(const Attention& a, int row, int kv_head, int chunks, int thread) {
+__device__ void join_chunks(const Attention& a, int row, int block, int chunks, int thread) {
   for (int i = thread; i < a.shared * a.head_dim; i += kThreads) {
     const int h = i / a.head_dim;
     float greatest = -INFINITY;
     for (int chunk = 0; chunk < chunks; ++chunk) {
-      greatest = fmaxf(greatest, load_fresh(chunk_memory(a, row, kv_head, chunk) + h));
+      greatest = fmaxf(greatest, load_fresh(chunk_memory(a, row, block, chunk) + h));
     }
     float sum = 0.0f;
     float value = 0.0f;
     for (int chunk = 0; chunk < chunks; ++chunk) {
-      const float* memory = chunk_memory(a, row, kv_head, chunk);
+      const float* memory = chunk_memory(a, row, block, chunk);
       const float factor = expf(load_fresh(memory + h) - greatest);
       sum = fmaf(factor, load_fresh(memory + a.shared + h), sum);
       value = fmaf(factor, load_fresh(memory + 2 * a.shared + i), value);
     }
-    a.out.store(row, static_cast<int64_t>(kv_head) * a.shared * a.head_dim + i, value / sum);
+    a.out.store(row, static_cast<int64_t>(block) * a.shared * a.head_dim + i, value / sum);
   }
 }
 
+template <bool kBf16, int kShared>
 __global__ void __launch_bounds__(kThreads) attend_kernel(Attention a) {
   __shared__ bool last_block;
   start_next();
   wait_for_previous();
   const int row_index = static_cast<int>(blockIdx.x);
-  const int kv_head = static_cast<int>(blockIdx.y);
+  const int block = static_cast<int>(blockIdx.y);
+  const int kv_head = block / (a.blocks / a.kv_heads);
   const int chunk = static_cast<int>(blockIdx.z);
   const int thread = static_cast<int>(threadIdx.x);
   const Row row = a.rows[row_index];
   const int chunks = row.position / kChunk + 1;
   if (chunk >= chunks) return;
 
+  const int padded = groups_of(a.head_dim) * kGroup;
   auto* queries = reinterpret_cast<float*>(dynamic_shared());
-  float* scores = queries + a.shared * a.head_dim;
-  float* parts = scores + a.shared * kChunk;
-  const float* query = a.queries + row_index * a.query_stride + static_cast<int64_t>(kv_head) * a.shared * a.head_dim;
-  for (int i = thread; i < a.shared * a.head_dim / 2; i += kThreads) {
-    const int h = i / (a.head_dim / 2);
-    const int pair = i % (a.head_dim / 2);
-    const float2 q = rounded(rotated(a, query + h * a.head_dim, pair, row.position), a.bf16);
+  float* scores = queries + kShared * padded;
+  float* parts = scores + kShared * kChunk;
+  const float* query = a.queries + row_index * a.query_stride + static_cast<int64_t>(block) * kShared * a.head_dim;
+  for (int i = thread; i < kShared * padded / 2; i += kThreads) {
+    const int h = i / (padded / 2);
+    const int pair = i % (padded / 2);
+    float2 q = {0.0f, 0.0f};
+    if (2 * pair < a.head_dim) q = rounded(rotated(a, query + h * a.head_dim, pair, row.position), kBf16);
     queries[2 * i] = q.x;
     queries[2 * i + 1] = q.y;
   }
@@ -245,25 +282,47 @@ __global__ void __launch_bounds__(kThreads) attend_kernel(Attention a) {
 
   const int first = chunk * kChunk;
   const int count = row.position + 1 - first < kChunk ? row.position + 1 - first : kChunk;
-  const int64_t first_pair = pair_of(a, row.stream, kv_head, first);
-  float* memory = chunk_memory(a, row_index, kv_head, chunk);
-  scores_of_chunk(a, queries, scores, first_pair, count, thread);
+  const int64_t first_row = (static_cast<int64_t>(row.stream) * a.kv_heads + kv_head) * a.capacity + first;
+  float* memory = chunk_memory(a, row_index, block, chunk);
+  scores_of_chunk<kBf16, kShared>(a, queries, scores, first_row, count, thread);
   sync_block();
   weigh_scores(a, scores, memory, thread);
   sync_block();
-  sum_values(a, scores, parts, memory + 2 * a.shared, first_pair, count, thread);
+  sum_values<kBf16, kShared>(a, scores, parts, memory + 2 * kShared, first_row, count, thread);
+  if (chunks == 1) {
+    sync_block();
+    join_chunks(a, row_index, block, 1, thread);
+    return;
+  }
   fence_device();
   sync_block();
   if (thread == 0) {
-    int32_t* counter = a.counters + row_index * a.kv_heads + kv_head;
+    int32_t* counter = a.counters + row_index * a.blocks + block;
     last_block = add_and_get(counter, 1) == chunks - 1;
     if (last_block) *counter = 0;  // for the next launch
   }
   sync_block();
   if (last_block) {
     fence_device();
-    join_chunks(a, row_index, kv_head, chunks, thread);
+    join_chunks(a, row_index, block, chunks, thread);
   }
+}
+
+/// Query heads of one key head that a block takes.
+int heads_at_once(int shared) {
+  for (const int count : {4, 3, 2}) {
+    if (shared % count == 0) return count;
+  }
+  return 1;
+}
+
+using AttendKernel = void (*)(Attention);
+
+template <bool kBf16>
+AttendKernel kernel_for(int heads) {
+  constexpr AttendKernel kKernels[] = {attend_kernel<kBf16, 1>, attend_kernel<kBf16, 2>, attend_kernel<kBf16, 3>,
+                                       attend_kernel<kBf16, 4>};
+  return kKernels[heads - 1];
 }
 
 Attention describe(const CacheView& cache, ConstView keys, ConstView values, const Rope& rope, const Row* rows) {
@@ -306,13 +365,16 @@ void attend(cudaStream_t stream, View out, ConstView queries, ConstView keys, Co
   a.out = out;
   a.queries = static_cast<const float*>(queries.data);
   a.query_stride = queries.stride;
-  a.shared = static_cast<int>(queries.cols / cache.shape.head_dim / cache.shape.kv_heads);
+  const auto heads = static_cast<int>(queries.cols / cache.shape.head_dim);
+  a.shared = heads_at_once(heads / a.kv_heads);
+  a.blocks = heads / a.shared;
   a.workspace = workspace;
   a.counters = counters;
-  const dim3 blocks(static_cast<unsigned>(rows.count), static_cast<unsigned>(a.kv_heads),
+  const dim3 blocks(static_cast<unsigned>(rows.count), static_cast<unsigned>(a.blocks),
                     static_cast<unsigned>(a.chunks));
   const auto shared = static_cast<size_t>(shared_floats(a.shared, a.head_dim)) * sizeof(float);
-  launch(stream, {blocks, dim3(kThreads), shared}, attend_kernel, a);
+  launch(stream, {blocks, dim3(kThreads), shared}, a.bf16 ? kernel_for<true>(a.shared) : kernel_for<false>(a.shared),
+         a);
 }
 
 }  // namespace heartmula::cuda
