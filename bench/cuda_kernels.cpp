@@ -123,8 +123,8 @@ void language_model(int device, double read) {
     const auto rows = ops.make_rows(2);
     ops.set_rows(*rows, std::vector<Row>{{0, position, 1}, {1, position, 1}});
     fmt::print("attention at {}: {:.1f} us\n", position, bench.time([&](int) {
-      ops.append_and_attend(mixed, qkv.slice_cols(0, 3072), qkv.slice_cols(3072, 1024), qkv.slice_cols(4096, 1024), rope,
-                            *cache, *rows);
+      ops.append_and_attend(mixed, qkv.slice_cols(0, 3072), qkv.slice_cols(3072, 1024), qkv.slice_cols(4096, 1024),
+                            rope, *cache, *rows);
     }));
   }
   const Tensor logits = bench.random(DType::kF32, 2, 8197);
@@ -154,29 +154,31 @@ void flow(int device) {
       fmt::print("{} {}: {:.0f} us, {:.0f} TFLOP/s\n", name, d, us, 2e-6 * static_cast<double>(kRows * n * k) / us);
     };
     const std::vector<Matrix> qkv = bench.matrices(3 * d, d, DType::kBF16, false);
-    report("qkv", bench.time([&](int i) {
-      ops.linear(wide, x.slice_cols(0, d), qkv[static_cast<size_t>(i) % qkv.size()]);
-    }), 3 * d, d);
+    report("qkv",
+           bench.time([&](int i) { ops.linear(wide, x.slice_cols(0, d), qkv[static_cast<size_t>(i) % qkv.size()]); }),
+           3 * d, d);
     const std::vector<Matrix> o = bench.matrices(d, d, DType::kBF16, false);
     report("output", bench.time([&](int i) {
       ops.linear_add_scaled(out, x.slice_cols(0, d), o[static_cast<size_t>(i) % o.size()], gain);
-    }), d, d);
+    }),
+           d, d);
     const std::vector<Matrix> up = bench.matrices(f, d, DType::kBF16, true);
     report("gate and up", bench.time([&](int i) {
       ops.linear_silu_gate(hidden, x.slice_cols(0, d), up[static_cast<size_t>(i) % up.size()]);
-    }), 2 * f, d);
+    }),
+           2 * f, d);
     const std::vector<Matrix> down = bench.matrices(d, f, DType::kBF16, false);
     report("down", bench.time([&](int i) {
       ops.linear_add_scaled(out, hidden, down[static_cast<size_t>(i) % down.size()], gain);
-    }), d, f);
+    }),
+           d, f);
     const Rope rope = make_rope(ops, rope_frequencies(d / 24, 10000.0), kRows / 2);
     const Tensor mixed = ops.allocate(DType::kBF16, kRows, d);
     fmt::print("attention of two windows: {:.0f} us\n", bench.time([&](int) {
       ops.attend_all(mixed, wide.slice_cols(0, d), wide.slice_cols(d, d), wide.slice_cols(2 * d, d), rope, 24, 2);
     }));
-    fmt::print("norm: {:.0f} us\n", bench.time([&](int) {
-      ops.rms_norm_modulated(x.slice_cols(0, d), out, gain, gain, gain, 1e-5F);
-    }));
+    fmt::print("norm: {:.0f} us\n",
+               bench.time([&](int) { ops.rms_norm_modulated(x.slice_cols(0, d), out, gain, gain, gain, 1e-5F); }));
   }
 }
 

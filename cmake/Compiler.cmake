@@ -22,18 +22,18 @@ elseif(CMAKE_CXX_COMPILER_ID MATCHES "Clang" AND CMAKE_CXX_COMPILER_VERSION VERS
 endif()
 
 # Contraction would give a row different bits in two instantiations of one template; kernels ask for FMA by name.
-add_compile_options(-ffp-contract=off)
-add_compile_options(-Wall -Wextra -Wpedantic -Wshadow -Wnon-virtual-dtor -Wold-style-cast -Wcast-align
-                    -Wunused -Woverloaded-virtual -Wimplicit-fallthrough)
+set(cxx_flags -ffp-contract=off)
+list(APPEND cxx_flags -Wall -Wextra -Wpedantic -Wshadow -Wnon-virtual-dtor -Wold-style-cast -Wcast-align -Wunused
+                      -Woverloaded-virtual -Wimplicit-fallthrough)
 if(HEARTMULA_WERROR)
-  add_compile_options(-Werror)
+  list(APPEND cxx_flags -Werror)
 endif()
-
 if(HEARTMULA_SANITIZE)
-  add_compile_options(-fsanitize=${HEARTMULA_SANITIZE} -fno-sanitize-recover=all -fno-omit-frame-pointer)
+  list(APPEND cxx_flags -fsanitize=${HEARTMULA_SANITIZE} -fno-sanitize-recover=all -fno-omit-frame-pointer)
   add_compile_definitions(_GLIBCXX_ASSERTIONS HEARTMULA_SANITIZED)
   add_link_options(-fsanitize=${HEARTMULA_SANITIZE})
 endif()
+add_compile_options("$<$<COMPILE_LANGUAGE:CXX>:${cxx_flags}>")
 if(HEARTMULA_FUZZ AND NOT CMAKE_CXX_COMPILER_ID MATCHES "Clang")
   message(FATAL_ERROR "HEARTMULA_FUZZ needs clang: cmake --preset asan, or CXX=clang++ cmake -DHEARTMULA_FUZZ=ON ...")
 endif()

@@ -35,12 +35,15 @@ function(heartmula_test_settings name)
 endfunction()
 
 # One test program, one ctest entry of the same name. Further arguments are the floors and libraries it uses; SLOW
-# labels a test that is left out under the sanitizers and under emulation.
+# labels a test that is left out under the sanitizers and under emulation. Its source is NAME.cpp where none is given.
 #
-#   heartmula_test(tokenizer_test text)
+#   heartmula_test(tokenizer_test text [SLOW] [SOURCES FILE...])
 function(heartmula_test name)
-  cmake_parse_arguments(ARG "SLOW" "" "" ${ARGN})
-  add_executable(${name} ${name}.cpp)
+  cmake_parse_arguments(ARG "SLOW" "" "SOURCES" ${ARGN})
+  if(NOT ARG_SOURCES)
+    set(ARG_SOURCES ${name}.cpp)
+  endif()
+  add_executable(${name} ${ARG_SOURCES})
   foreach(dependency ${ARG_UNPARSED_ARGUMENTS})
     if(TARGET hm_${dependency})
       target_link_libraries(${name} PRIVATE hm_${dependency})

@@ -11,7 +11,8 @@
 namespace heartmula {
 
 /// Philox4x32-10 (Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", SC 2011).
-HEARTMULA_EVERYWHERE inline std::array<uint32_t, 4> philox4x32(std::array<uint32_t, 4> counter, std::array<uint32_t, 2> key) {
+HEARTMULA_EVERYWHERE inline std::array<uint32_t, 4> philox4x32(std::array<uint32_t, 4> counter,
+                                                               std::array<uint32_t, 2> key) {
   for (int round = 0; round < 10; ++round) {
     if (round > 0) {
       key[0] += 0x9E3779B9u;

@@ -25,6 +25,7 @@
 #include "base/cpu_topology.h"
 #include "base/error.h"
 #include "base/system_files.h"
+#include "bench/devices.h"
 #include "bench/measurement.h"
 #include "checkpoint/checkpoint.h"
 #include "checkpoint/inspect.h"
@@ -297,6 +298,7 @@ json examine(const Examination& examination) {
                  {"system", system(examination.root)},
                  {"cpu", processor(examination.root, problems)},
                  {"memory", memory(examination, problems)},
+                 {"cuda", list_cuda_devices(find_cuda_devices(), {})},
                  {"disk", disk(problems)},
                  {"libraries", libraries()}};
   const CheckpointSettings& c = examination.checkpoint;
@@ -327,6 +329,10 @@ std::string describe_examination(const json& report) {
   line("cores", describe_cores(cpu));
   const json& memory = report["memory"];
   line("memory", describe_memory(memory));
+  for (const json& card : report["cuda"]["devices"]) {
+    line(fmt::format("cuda:{}", card["index"].get<int>()), describe_card(card));
+  }
+  if (!report["cuda"]["problem"].is_null()) line("cuda", text(report["cuda"]["problem"]));
   line("huge pages", text(memory["huge_pages"]));
   line("locked memory", memory["lock_unlimited"] == true ? "no limit" : amount(memory["lock_limit_bytes"]));
   line("free disk", fmt::format("{} here, {} for temporary files", amount(report["disk"]["working_folder_free_bytes"]),

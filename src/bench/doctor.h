@@ -15,9 +15,9 @@ struct Examination {
   std::filesystem::path root = "/";    // of the file system with proc and sys
 };
 
-/// {"program", "system", "cpu", "memory", "disk", "libraries", "checkpoint"?, "problems": [text]}; null is what the
-/// system does not say. Names no user, host or path but those of the checkpoint's settings. Each problem is one line
-/// with what to do.
+/// {"program", "system", "cpu", "memory", "cuda", "disk", "libraries", "checkpoint"?, "problems": [text]}; null is what
+/// the system does not say. Names no user, host or path but those of the checkpoint's settings. Each problem is one
+/// line with what to do.
 nlohmann::json examine(const Examination& examination);
 
 /// The same for people: plain text that can stand in a bug report.

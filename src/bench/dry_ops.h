@@ -7,7 +7,7 @@
 
 namespace heartmula::bench {
 
-class DryOps final : public LoadingOps {
+class DryOps : public LoadingOps {
  public:
   using LoadingOps::LoadingOps;
 

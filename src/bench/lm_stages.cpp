@@ -21,7 +21,7 @@ std::vector<WorkMeter::Entry> WorkMeter::take() {
 
 Work work_of(const std::vector<WorkMeter::Entry>& entries) {
   Work work;
-  for (const WorkMeter::Entry& entry : entries) work += {entry.record.stored_bytes, entry.record.flop};
+  for (const WorkMeter::Entry& entry : entries) work += {entry.record.stored_bytes, entry.record.flop, 1};
   return work;
 }
 
@@ -77,7 +77,7 @@ class FrameTimer {
     for (const WorkMeter::Entry& entry : meter_.take()) {
       const bool is_head = entry.record.n == model_.config.audio_vocab_size;
       Part& part = is_head ? heads_ : depth_;
-      part.work += {entry.record.stored_bytes, entry.record.flop};
+      part.work += {entry.record.stored_bytes, entry.record.flop, 1};
       if (is_head) {
         part.seconds += entry.seconds;
         seconds -= entry.seconds;

@@ -1,5 +1,7 @@
 #include "bench/measurement.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 
 #include "base/cpu_info.h"
@@ -23,13 +25,25 @@ double Samples::max() const {
 }
 
 void Machine::sample() {
-  read_bytes_s_.values.push_back(probe_.read_bytes_per_second());
-  f32_flop_s_.values.push_back(probe_.f32_flop_per_second());
-  bf16_flop_s_.values.push_back(probe_.bf16_flop_per_second());
+  if (!probe_) {
+    read_bytes_s_.values.push_back(DeviceLimits::measure_card(card_.index).read_bytes_s);
+    return;
+  }
+  read_bytes_s_.values.push_back(probe_->read_bytes_per_second());
+  f32_flop_s_.values.push_back(probe_->f32_flop_per_second());
+  bf16_flop_s_.values.push_back(probe_->bf16_flop_per_second());
+}
+
+std::string Machine::device() const {
+  return Device{.is_cuda = probe_ == nullptr, .index = card_.index}.name();
 }
 
 std::string Machine::cpu() const {
-  return cpu_info().model_name;
+  return probe_ ? cpu_info().model_name : card_.name;
+}
+
+std::string Machine::isa() const {
+  return probe_ ? probe_->isa() : fmt::format("sm_{}{}", card_.major, card_.minor);
 }
 
 DeviceLimits Machine::limits() const {
@@ -58,6 +72,7 @@ std::string short_name(DType dtype) {
 Work& Work::operator+=(const Work& more) {
   bytes += more.bytes;
   flop += more.flop;
+  operations += more.operations;
   return *this;
 }
 

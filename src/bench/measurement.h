@@ -3,12 +3,14 @@
 
 #include <chrono>
 #include <cstdint>
+#include <memory>
 #include <string>
 #include <vector>
 
 #include "base/clock.h"
 #include "checkpoint/profile.h"
 #include "cpu/machine_probe.h"
+#include "cuda/devices.h"
 #include "tensor/dtype.h"
 
 namespace heartmula::bench {
@@ -23,17 +25,21 @@ struct Samples {
   double max() const;
 };
 
-/// The machine's ceilings, sampled between the stages of a run.
+/// The ceilings of what computes, sampled between the stages of a run.
 class Machine {
  public:
-  explicit Machine(const CpuOptions& options) : probe_(options) {}
+  explicit Machine(const CpuOptions& options) : probe_(std::make_unique<MachineProbe>(options)) {}
+  explicit Machine(CudaDevice card) : card_(std::move(card)) {}
 
-  /// One more sample of each.
+  /// One more sample of each; of a card, only of what it reads.
   void sample();
 
+  /// "cpu", "cuda:0"
+  std::string device() const;
+  /// Its name.
   std::string cpu() const;
-  std::string isa() const { return probe_.isa(); }
-  int threads() const { return probe_.threads(); }
+  std::string isa() const;
+  int threads() const { return probe_ ? probe_->threads() : 1; }
   const Samples& read_bytes_s() const { return read_bytes_s_; }
   const Samples& f32_flop_s() const { return f32_flop_s_; }
   const Samples& bf16_flop_s() const { return bf16_flop_s_; }
@@ -42,7 +48,8 @@ class Machine {
   DeviceLimits limits() const;
 
  private:
-  MachineProbe probe_;
+  std::unique_ptr<MachineProbe> probe_;  // of CPUs
+  CudaDevice card_;                      // without them
   Samples read_bytes_s_;
   Samples f32_flop_s_;
   Samples bf16_flop_s_;
@@ -53,9 +60,10 @@ class Machine {
 struct Work {
   double bytes = 0;
   double flop = 0;
+  double operations = 0;  // how many there are
 
   Work& operator+=(const Work& more);
-  Work operator*(double times) const { return {bytes * times, flop * times}; }
+  Work operator*(double times) const { return {bytes * times, flop * times, operations * times}; }
 };
 
 struct Stage {
@@ -69,7 +77,8 @@ struct Stage {
   double music_seconds = 0;  // of a whole song
   std::vector<Stage> parts;  // of a stage that was split
 
-  /// The least time for it, whichever of memory and arithmetic is slower; 0 if neither bounds it.
+  /// The least time for it, whichever of memory and arithmetic is slower; 0 if neither bounds it, or the peak that
+  /// would is not known.
   double limit(const DeviceLimits& limits) const;
 };
 

@@ -13,12 +13,23 @@
 #include "bench/song_time.h"
 #include "bench/stages.h"
 #include "cpu/cpu_ops.h"
+#include "cuda/packed.h"
 
 namespace heartmula::bench {
 namespace {
 
 constexpr double kGiga = 1e9;
 constexpr int64_t kGuidanceStreams = 2;
+
+/// How much matrices take on a card.
+class CardLayout final : public DryOps {
+ public:
+  CardLayout(const Ops& host, PackedLayout (*layout)(DType)) : DryOps(host), layout_(layout) {}
+  PackedLayout packed_layout(DType dtype) const override { return layout_(dtype); }
+
+ private:
+  PackedLayout (*layout_)(DType);
+};
 
 class Predictor {
  public:
@@ -40,7 +51,8 @@ class Predictor {
     std::vector<Stage> songs;
     for (const DType mula : options_.mula_dtypes) {
       for (const DType codec : options_.codec_dtypes) {
-        memory.push_back({short_name(mula) + "+" + short_name(codec), memory_plan(mula, codec)});
+        const MemoryPlan plan = memory_plan(mula, codec);
+        memory.push_back({short_name(mula) + "+" + short_name(codec), plan, machine_.peak_of(plan)});
         for (Stage& stage : song_stages(stages, mula, codec, shape, source_.lm_config(), machine_.limits)) {
           songs.push_back(std::move(stage));
         }
@@ -53,10 +65,11 @@ class Predictor {
  private:
   /// Puts the time that the machine would take in the place of that of the dry run.
   void time(Stage& stage, double efficiency) const {
-    stage.seconds.values = {stage.limit(machine_.limits) / efficiency};
+    stage.seconds.values = {stage.limit(machine_.limits) / efficiency +
+                            stage.work.operations * machine_.operation_seconds};
     for (Stage& part : stage.parts) time(part, efficiency);
     // What is not counted, as sampling, takes no time that matters.
-    std::erase_if(stage.parts, [](const Stage& part) { return part.seconds.median() == 0; });
+    std::erase_if(stage.parts, [](const Stage& part) { return part.work.bytes == 0 && part.work.flop == 0; });
   }
 
   void add(Stage stage, std::vector<Stage>& stages) const {
@@ -82,9 +95,17 @@ class Predictor {
     MemoryPlan plan;
     plan.lazy_load = options_.lazy_load;
     plan.program = kProgramBytes;
-    plan.lm = plan_lm_memory(*device_, source_.lm_store(), source_.lm_config(), mula, kGuidanceStreams,
+    const Device device{.is_cuda = machine_.is_card()};
+    const Ops& lm_layout = device.is_cuda ? static_cast<const Ops&>(lm_card_) : *device_;
+    const Ops& codec_layout = device.is_cuda ? static_cast<const Ops&>(codec_card_) : *device_;
+    plan.lm = plan_lm_memory({lm_layout, device}, source_.lm_store(), source_.lm_config(), mula, kGuidanceStreams,
                              options_.prompt + options_.frames);
-    plan.codec = plan_codec_memory(*device_, source_.codec_store(), source_.codec_config(), codec, {});
+    plan.codec = plan_codec_memory({codec_layout, device}, source_.codec_store(), source_.codec_config(), codec, {});
+    const auto fits = [&] { return static_cast<double>(machine_.peak_of(plan)) <= machine_.memory_bytes; };
+    if (device.is_cuda && !plan.lazy_load && !fits()) {  // a card then holds one model at a time, if it can
+      plan.lazy_load = true;
+      plan.lazy_load = fits();
+    }
     return plan;
   }
 
@@ -94,6 +115,8 @@ class Predictor {
   WorkMeter meter_;
   std::unique_ptr<Ops> device_;
   std::unique_ptr<Ops> ops_;
+  CardLayout lm_card_{*device_, cuda::few_layout};
+  CardLayout codec_card_{*device_, cuda::many_layout};
 };
 
 /// Of the stages "frame" and "frame_4_songs"; 0 of all others.
@@ -113,7 +136,12 @@ MachineDescription MachineDescription::read(const std::filesystem::path& path) {
   MachineDescription machine;
   machine.name = fields.text("name");
   machine.isa = fields.text("isa");
-  machine.threads = fields.integer("threads", 1, 4096);
+  if (machine.is_card()) {
+    machine.operation_seconds = 1e-6 * fields.number("operation_us", 0, 1e3);
+    machine.shares_memory = fields.has("shares_memory") && fields.flag("shares_memory");
+  } else {
+    machine.threads = fields.integer("threads", 1, 4096);
+  }
   machine.memory_bytes = kGiga * fields.number("memory_gb", kLeast, kMost);
   machine.limits = {.read_bytes_s = kGiga * fields.number("read_gb_s", kLeast, kMost),
                     .f32_flop_s = kGiga * fields.number("f32_gflop_s", kLeast, kMost),
@@ -127,6 +155,12 @@ MachineDescription MachineDescription::read(const std::filesystem::path& path) {
     }
   }
   return machine;
+}
+
+int64_t MachineDescription::peak_of(const MemoryPlan& plan) const {
+  if (!is_card()) return plan.peak();
+  const int64_t card = plan.card_peak(plan.cards().front());
+  return shares_memory ? card + plan.peak() : card;
 }
 
 double MachineDescription::efficiency_of(const Stage& stage) const {

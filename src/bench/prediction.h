@@ -15,9 +15,11 @@ namespace heartmula::bench {
 /// A machine's limits, and which part of them the stages reach with kernels like its own.
 struct MachineDescription {
   std::string name;
-  std::string isa;  // as in available_isas()
+  std::string isa;  // as in available_isas(), or "cuda": the description is that of a card
   int64_t threads = 0;
   double memory_bytes = 0;
+  bool shares_memory = false;    // of a card: with the host
+  double operation_seconds = 0;  // what each operation takes beside its work: to be started, and to wait for another
   DeviceLimits limits;
   std::string source;  // where the figures come from
   /// Of each stage, by the dtype of its weights: its limit over its time, as `bench` prints it.
@@ -25,6 +27,9 @@ struct MachineDescription {
 
   /// Reads machines/NAME.json (machines/README.md has the fields). Throws Error(kUser) with file and field.
   static MachineDescription read(const std::filesystem::path& path);
+  /// Of its memory_bytes.
+  int64_t peak_of(const MemoryPlan& plan) const;
+  bool is_card() const { return isa == "cuda"; }
   /// Throws Error(kUser) if there is no figure for this stage.
   double efficiency_of(const Stage& stage) const;
 };
@@ -38,6 +43,7 @@ struct Prediction {
   struct Memory {
     std::string dtype;  // "bf16+f32"
     MemoryPlan plan;
+    int64_t peak = 0;  // of the memory that computes
   };
 
   MachineDescription machine;

@@ -77,20 +77,28 @@ std::string line(const json& stage, const std::string& indent) {
   return text.substr(0, text.find_last_not_of(' ') + 1) + "\n";
 }
 
+/// "AMD EPYC, avx2, 2 threads: reads 20.0 GB/s"
+std::string described(const json& machine) {
+  std::string text = fmt::format("{}, {}", machine.at("cpu").get<std::string>(), machine.at("isa").get<std::string>());
+  const std::string device = machine.value("device", "cpu");
+  if (device == "cpu") text += fmt::format(", {} threads", machine.at("threads").get<int>());
+  if (device != "cpu" && device != machine.at("isa")) text += ", " + device;
+  return text + fmt::format(": reads {:.1f} GB/s", machine.at("read_gb_s").get<double>());
+}
+
 }  // namespace
 
 json to_json(const Result& result) {
   const Machine& m = result.machine;
-  json machine = {{"cpu", m.cpu()},
-                  {"isa", m.isa()},
-                  {"threads", m.threads()},
-                  {"read_gb_s", m.read_bytes_s().median() / kGiga},
-                  {"f32_gflop_s", m.f32_flop_s().median() / kGiga},
-                  {"bf16_gflop_s", m.bf16_flop_s().median() / kGiga},
-                  {"spread",
-                   {{"read_gb_s", spread(m.read_bytes_s(), kGiga)},
-                    {"f32_gflop_s", spread(m.f32_flop_s(), kGiga)},
-                    {"bf16_gflop_s", spread(m.bf16_flop_s(), kGiga)}}}};
+  json machine = {{"cpu", m.cpu()}, {"isa", m.isa()}, {"threads", m.threads()}, {"device", m.device()}};
+  const auto add = [&machine](const char* name, const Samples& samples) {
+    if (samples.values.empty()) return;
+    machine[name] = samples.median() / kGiga;
+    machine["spread"][name] = spread(samples, kGiga);
+  };
+  add("read_gb_s", m.read_bytes_s());
+  add("f32_gflop_s", m.f32_flop_s());
+  add("bf16_gflop_s", m.bf16_flop_s());
   return {{"machine", machine},
           {"stages", stages_json(result.stages, m.limits())},
           {"peak_memory_bytes", result.peak_memory_bytes},
@@ -104,12 +112,15 @@ json to_json(const Prediction& prediction) {
   for (const Prediction::Memory& one : prediction.memory) {
     memory.push_back(to_json(one.plan));
     memory.back()["dtype"] = one.dtype;
-    peak = std::max(peak, one.plan.peak());
+    memory.back()["host_peak_bytes"] = one.plan.peak();
+    memory.back()["peak_bytes"] = one.peak;
+    peak = std::max(peak, one.peak);
   }
   return {{"machine",
            {{"cpu", m.name},
             {"isa", m.isa},
             {"threads", m.threads},
+            {"device", m.is_card() ? "cuda" : "cpu"},
             {"read_gb_s", m.limits.read_bytes_s / kGiga},
             {"f32_gflop_s", m.limits.f32_flop_s / kGiga},
             {"bf16_gflop_s", m.limits.bf16_flop_s / kGiga},
@@ -124,10 +135,12 @@ json to_json(const Prediction& prediction) {
 
 std::string to_table(const json& result) {
   const json& m = result.at("machine");
-  std::string text = fmt::format(
-      "{}, {}, {} threads: reads {:.1f} GB/s, computes {:.0f} GFLOP/s in f32, {:.0f} in bf16\n",
-      m.at("cpu").get<std::string>(), m.at("isa").get<std::string>(), m.at("threads").get<int>(),
-      m.at("read_gb_s").get<double>(), m.at("f32_gflop_s").get<double>(), m.at("bf16_gflop_s").get<double>());
+  std::string text = described(m);
+  if (m.contains("f32_gflop_s")) {
+    text += fmt::format(", computes {:.0f} GFLOP/s in f32, {:.0f} in bf16", m.at("f32_gflop_s").get<double>(),
+                        m.at("bf16_gflop_s").get<double>());
+  }
+  text += "\n";
   const bool predicted = result.contains("predicted");
   if (predicted) text = fmt::format("predicted, not measured ({})\n", m.at("source").get<std::string>()) + text;
   text += fmt::format("  {:<18} {:<9} {:>11} {:>11} {:>8}  {}\n", "stage", "weights",
@@ -139,10 +152,13 @@ std::string to_table(const json& result) {
   }
   for (const json& stage : result.at("stages")) {
     if (stage.at("name") != "song") continue;
-    text += fmt::format("a song of {:.0f} s ({}): real-time factor {:.2f}, its limit here {:.2f}\n",
-                        stage.at("music_seconds").get<double>(), stage.at("dtype").get<std::string>(),
-                        stage.at("real_time_factor").get<double>(),
-                        stage.at("limit_seconds").get<double>() / stage.at("music_seconds").get<double>());
+    text += fmt::format("a song of {:.0f} s ({}): real-time factor {:.3f}", stage.at("music_seconds").get<double>(),
+                        stage.at("dtype").get<std::string>(), stage.at("real_time_factor").get<double>());
+    if (stage.contains("limit_seconds")) {
+      text += fmt::format(", its limit here {:.3f}",
+                          stage.at("limit_seconds").get<double>() / stage.at("music_seconds").get<double>());
+    }
+    text += "\n";
   }
   if (!predicted) {
     return text + fmt::format("peak memory {:.2f} GB\n", result.at("peak_memory_bytes").get<double>() / kGiga);
@@ -158,13 +174,9 @@ std::string to_table(const json& result) {
 }
 
 std::string to_comparison(const json& old, const json& result, const std::string& old_name) {
-  const auto described = [](const json& run) {
-    const json& m = run.at("machine");
-    return fmt::format("{}, {}, {} threads, {:.1f} GB/s", m.at("cpu").get<std::string>(),
-                       m.at("isa").get<std::string>(), m.at("threads").get<int>(), m.at("read_gb_s").get<double>());
-  };
   try {
-    std::string text = fmt::format("before ({}): {}\nnow: {}\n", old_name, described(old), described(result));
+    std::string text = fmt::format("before ({}): {}\nnow: {}\n", old_name, described(old.at("machine")),
+                                   described(result.at("machine")));
     text += fmt::format("  {:<18} {:<9} {:>11} {:>11} {:>7}  reached before, now\n", "stage", "weights", "before",
                         "now", "ratio");
     for (const json& stage : result.at("stages")) {

@@ -4,12 +4,16 @@
 
 #include <algorithm>
 #include <filesystem>
+#include <memory>
+#include <optional>
 
 #include "base/cpu_info.h"
 #include "base/error.h"
 #include "bench/open_stage.h"
 #include "bench/song_time.h"
 #include "bench/stages.h"
+#include "checkpoint/device_choice.h"
+#include "cuda/cuda_ops.h"
 
 namespace heartmula::bench {
 
@@ -27,15 +31,17 @@ class Runner {
         note_(note),
         cancel_(cancel),
         source_(options.models),
-        result_{Machine(cpu_options()), {}, 0} {
+        device_(choose_device("--device", options.device, 0)),
+        result_{machine(), {}, 0} {
     for (const std::string& stage : options.stages) {
       if (std::find(kStageNames.begin(), kStageNames.end(), stage) == kStageNames.end()) {
         throw user_error("there is no stage \"{}\", only {}", stage, fmt::join(kStageNames, ", "));
       }
     }
     if (wants("frame") || wants("prefill") || wants("open")) source_.check_positions(options, options.repeats);
-    ops_ = make_metered_ops(make_cpu_ops(cpu_options()), meter_);
-    ops_->set_cancel_token(cancel);
+    if (wants("open") && device_.is_cuda) note_("stage open is left out: a card does not use weights where they lie");
+    lm_ops_ = make_ops(CudaOptions::Rows::kFew);
+    if (device_.is_cuda) codec_ops_ = make_ops(CudaOptions::Rows::kMany);
   }
 
   Result run() {
@@ -44,7 +50,7 @@ class Runner {
     if (wants("load") || wants("frame") || wants("prefill")) {
       for (const DType dtype : options_.mula_dtypes) lm_stages(dtype);
     }
-    if (wants("open") && !options_.program.empty()) {
+    if (wants("open") && !options_.program.empty() && !device_.is_cuda) {
       for (const DType dtype : options_.mula_dtypes) open_stage(dtype);
     }
     if (wants("load") || wants("flow_step") || wants("wave_decoder")) {
@@ -69,6 +75,30 @@ class Runner {
     return {.threads = options_.threads, .cpus = options_.cpus, .measure_streams = true, .isa = {}};
   }
 
+  Machine machine() const {
+    if (!device_.is_cuda) return Machine(cpu_options());
+    const CudaDevices found = find_cuda_devices();
+    return Machine(*find_card(found, device_.index));
+  }
+
+  std::unique_ptr<Ops> make_ops(CudaOptions::Rows rows) {
+    std::unique_ptr<Ops> ops =
+        device_.is_cuda ? make_cuda_ops({.device = device_.index, .rows = rows}) : make_cpu_ops(cpu_options());
+    ops = make_metered_ops(std::move(ops), meter_);
+    ops->set_cancel_token(cancel_);
+    return ops;
+  }
+
+  Ops& lm_ops() { return *lm_ops_; }
+  Ops& codec_ops() { return codec_ops_ ? *codec_ops_ : *lm_ops_; }
+
+  std::optional<uint64_t> available_memory() const {
+    if (!device_.is_cuda) return memory_info().available_bytes;
+    const CudaDevices found = find_cuda_devices();
+    const CudaDevice* card = find_card(found, device_.index);
+    return card == nullptr ? 0 : static_cast<uint64_t>(card->free_bytes);
+  }
+
   bool wants(const std::string& stage) const {
     const std::vector<std::string>& wanted = options_.stages;
     const auto named = [&](const std::string& name) {
@@ -91,7 +121,7 @@ class Runner {
 
   template <typename Load>
   auto load(const std::string& what, DType dtype, int64_t bytes, const Load& load_model) {
-    const std::optional<uint64_t> available = memory_info().available_bytes;
+    const std::optional<uint64_t> available = available_memory();
     if (available && bytes > static_cast<int64_t>(*available)) {
       throw user_error("the {} in {} takes {:.1f} GB, but {:.1f} GB are available; choose other dtypes or stages", what,
                        short_name(dtype), static_cast<double>(bytes) * 1e-9, static_cast<double>(*available) * 1e-9);
@@ -111,15 +141,15 @@ class Runner {
 
   void lm_stages(DType dtype) {
     const HeartMula model =
-        load("language model", dtype, source_.lm_bytes(dtype), [&] { return source_.load_lm(*ops_, dtype); });
+        load("language model", dtype, source_.lm_bytes(dtype), [&] { return source_.load_lm(lm_ops(), dtype); });
     if (wants("frame")) {
       for (const int64_t songs : options_.songs) {
         add(fmt::format("frame, {} songs", songs), dtype,
-            [&] { return measure_frame(*ops_, meter_, model, songs, options_.context, options_.repeats); });
+            [&] { return measure_frame(lm_ops(), meter_, model, songs, options_.context, options_.repeats); });
       }
     }
     if (wants("prefill")) {
-      add("prefill", dtype, [&] { return measure_prefill(*ops_, meter_, model, options_.prompt, few_repeats()); });
+      add("prefill", dtype, [&] { return measure_prefill(lm_ops(), meter_, model, options_.prompt, few_repeats()); });
     }
   }
 
@@ -135,17 +165,17 @@ class Runner {
     const auto folder = std::filesystem::temp_directory_path(error);
     if (error) throw user_error("TMPDIR is no folder: stage open needs one to write weights to");
     result_.stages.push_back(
-        measure_open(options_.program, folder / "heartmula-bench", *ops_, source_, std::move(work), note_, cancel_));
+        measure_open(options_.program, folder / "heartmula-bench", lm_ops(), source_, std::move(work), note_, cancel_));
   }
 
   void codec_stages(DType dtype) {
     const HeartCodec codec =
-        load("codec", dtype, source_.codec_bytes(dtype), [&] { return source_.load_codec(*ops_, dtype); });
+        load("codec", dtype, source_.codec_bytes(dtype), [&] { return source_.load_codec(codec_ops(), dtype); });
     if (wants("flow_step")) {
-      add("flow_step", dtype, [&] { return measure_flow_step(*ops_, meter_, codec, few_repeats()); });
+      add("flow_step", dtype, [&] { return measure_flow_step(codec_ops(), meter_, codec, few_repeats()); });
     }
     if (wants("wave_decoder")) {
-      add("wave_decoder", dtype, [&] { return measure_wave_decoder(*ops_, meter_, codec, few_repeats()); });
+      add("wave_decoder", dtype, [&] { return measure_wave_decoder(codec_ops(), meter_, codec, few_repeats()); });
     }
   }
 
@@ -156,7 +186,9 @@ class Runner {
   const CancelToken* cancel_;
   ModelSource source_;
   WorkMeter meter_;
-  std::unique_ptr<Ops> ops_;
+  Device device_;
+  std::unique_ptr<Ops> lm_ops_;
+  std::unique_ptr<Ops> codec_ops_;  // on a card, where its weights lie in another way
   Result result_;
 };
 

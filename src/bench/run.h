@@ -13,6 +13,7 @@ namespace heartmula::bench {
 
 struct Options : StageChoice {
   std::vector<std::string> stages;  // of kStageNames; empty: all
+  DeviceWish device = {};           // of every stage
   int threads = 0;
   std::string cpus = {};
   int64_t repeats = 5;       // of each sample; a third of them for stages of many seconds

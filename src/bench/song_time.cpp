@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <array>
 
 namespace heartmula::bench {
 
@@ -58,7 +59,10 @@ std::vector<Stage> song_stages(const std::vector<Stage>& stages, DType mula, DTy
     stage.dtype = frame->dtype + "+" + flow_step->dtype;
     stage.what = std::move(what);
     stage.seconds.values.push_back(total([](const Stage& part) { return part.seconds.median(); }));
-    stage.limit_seconds = total([&](const Stage& part) { return part.limit(limits); });
+    const auto has_limit = [&](const Stage* part) { return part->limit(limits) > 0; };
+    if (std::ranges::all_of(std::array{frame, prefill, flow_step, wave}, has_limit)) {
+      stage.limit_seconds = total([&](const Stage& part) { return part.limit(limits); });
+    }
     return stage;
   };
   Stage first = together("first_audio", song.first_window(), "prompt to the first window's samples, without loading");

@@ -18,10 +18,15 @@ class CountingOps final : public LoadingOps {
   int64_t source_bytes() const { return source_bytes_; }  // of the stored tensors of one packed matrix, at most
   int64_t tensor_bytes() const { return tensor_bytes_; }
   int64_t cache_bytes() const { return cache_bytes_; }
+  int64_t placed_bytes() const { return placed_bytes_; }  // of tables that are copied to a device with its own memory
 
   Tensor allocate(DType dtype, int64_t rows, int64_t cols) override {
     tensor_bytes_ += rows * cols * static_cast<int64_t>(dtype_size(dtype));
     return LoadingOps::allocate(dtype, rows, cols);
+  }
+  Table place(const Table& table) override {
+    placed_bytes_ += table.rows.rows * table.rows.stride * static_cast<int64_t>(dtype_size(table.rows.dtype));
+    return table;
   }
   Matrix pack(const MatrixSource& source, DType dtype) override { return count(source, source.tensors, false, dtype); }
   Matrix pack_gate_up(const MatrixSource& gate, const MatrixSource& up, DType dtype) override {
@@ -57,6 +62,7 @@ class CountingOps final : public LoadingOps {
   int64_t mapped_bytes_ = 0;
   int64_t tensor_bytes_ = 0;
   int64_t cache_bytes_ = 0;
+  int64_t placed_bytes_ = 0;
 };
 
 }  // namespace heartmula

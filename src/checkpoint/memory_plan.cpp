@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <nlohmann/json.hpp>
 
+#include "base/cpu_info.h"
 #include "base/error.h"
 #include "checkpoint/counting_ops.h"
 
@@ -14,6 +15,13 @@ constexpr int64_t kTokenizerFactor = 6;
 constexpr int64_t kFaultBytes = 64 << 10;  // what the system maps around a row that is read
 // A weight that is stored as direction and magnitude is put together in memory, beside what is stored.
 constexpr int64_t kCodecCopies = 2;
+// Beside a card: two buffers through which weights pass, in memory that the system cannot take away.
+constexpr int64_t kPinnedBytes = 2 * (int64_t{32} << 20);
+// Of a card: what its library takes, and programs that were recorded.
+constexpr int64_t kCardBytes = 250'000'000;
+constexpr int64_t kScratchBytes = 50'000'000;        // partial sums of products and attention
+constexpr int64_t kCodecScratchBytes = 150'000'000;  // and of the codec, for windows of rows
+constexpr int64_t kSongTexts = 4096;                 // positions of a prompt
 
 double gigabytes(int64_t bytes) {
   return static_cast<double>(bytes) * 1e-9;
@@ -25,110 +33,209 @@ int64_t touched_bytes(const Table& table, int64_t rows) {
   return std::min(table.rows.rows * row, rows * (row + kFaultBytes));
 }
 
+// What a memory holds of the two stages, at least all the time and at most.
+struct Share {
+  int64_t weights = 0;
+  int64_t working = 0;
+  int64_t peak = 0;
+};
+
+int64_t peak_of(const Share& lm, const Share& codec, bool one_at_a_time) {
+  if (one_at_a_time) return std::max(lm.peak, codec.peak);
+  return std::max({lm.peak, lm.weights + codec.peak, lm.working + codec.working});
+}
+
+Share on_host(const std::optional<StageMemory>& stage) {
+  if (!stage) return {};
+  if (!stage->device.is_cuda) return {stage->weights, stage->working(), stage->peak()};
+  return {kPinnedBytes, kPinnedBytes + stage->host, kPinnedBytes + std::max(stage->loading, stage->host)};
+}
+
+Share on_card(const std::optional<StageMemory>& stage, const Device& card) {
+  if (!stage || stage->device != card) return {};
+  return {stage->weights, stage->working(), stage->working()};
+}
+
+bool fits(const MemoryPlan& plan, const AvailableMemory& available) {
+  int64_t host = plan.peak();
+  for (const Device& device : plan.cards()) {
+    const CudaDevice* card = find_card(available.cuda, device.index);
+    if (card == nullptr) continue;
+    if (plan.card_peak(device) > card->free_bytes) return false;
+    if (card->shares_memory) host += plan.card_peak(device);
+  }
+  return !available.host || host <= static_cast<int64_t>(*available.host);
+}
+
+// Of everything that the plan takes.
+int64_t total_peak(const MemoryPlan& plan) {
+  int64_t bytes = plan.peak();
+  for (const Device& card : plan.cards()) bytes += plan.card_peak(card);
+  return bytes;
+}
+
 // What makes the plan fit, or else what makes it smaller.
-std::string advice(const MemoryPlan& plan, const CheckpointSettings& checkpoint, int64_t available) {
+std::string advice(const MemoryPlan& plan, const CheckpointSettings& checkpoint, const AvailableMemory& available) {
   struct Remedy {
-    const char* flag;
+    std::string flags;
     MemoryPlan plan;
   };
   std::vector<Remedy> remedies;
-  if (plan.lm && plan.codec && !plan.lazy_load) {
-    remedies.push_back({"--lazy_load true (one model at a time)", plan});
-    remedies.back().plan.lazy_load = true;
-  }
+  const auto add = [&remedies](const char* flags, const MemoryPlan& changed) { remedies.push_back({flags, changed}); };
+  MemoryPlan lazy = plan;
+  lazy.lazy_load = true;
+  const bool can_be_lazy = plan.lm && plan.codec && !plan.lazy_load;
+  if (can_be_lazy) add("--lazy_load true (one model at a time)", lazy);
   if (plan.codec && checkpoint.codec_dtype == DType::kF32) {
-    remedies.push_back({"--codec_dtype bf16", plan});
-    remedies.back().plan.codec->weights /= 2;
+    MemoryPlan small = plan;
+    small.codec->weights /= 2;
+    add("--codec_dtype bf16", small);
+    lazy.codec->weights /= 2;
+    if (can_be_lazy) add("--codec_dtype bf16 --lazy_load true", lazy);
   }
   if (plan.lm && checkpoint.mula_dtype == DType::kF32) {
-    remedies.push_back({"--mula_dtype bf16", plan});
-    remedies.back().plan.lm->weights /= 2;
+    MemoryPlan small = plan;
+    small.lm->weights /= 2;
+    add("--mula_dtype bf16", small);
   }
-  for (const int64_t enough : {available, plan.peak() - 1}) {
-    for (const Remedy& remedy : remedies) {
-      if (remedy.plan.peak() <= enough) return remedy.flag;
-    }
+  for (const Remedy& remedy : remedies) {
+    if (fits(remedy.plan, available)) return remedy.flags;
   }
-  return "a shorter --max_audio_length_ms, or a machine with more memory";
+  for (const Remedy& remedy : remedies) {
+    if (total_peak(remedy.plan) < total_peak(plan)) return remedy.flags;
+  }
+  return plan.cards().empty() ? "a shorter --max_audio_length_ms, or a machine with more memory"
+                              : "a shorter --max_audio_length_ms, a card with more memory, or --device cpu";
 }
 
 }  // namespace
 
 int64_t MemoryPlan::peak() const {
-  const StageMemory none;
-  const StageMemory& l = lm ? *lm : none;
-  const StageMemory& c = codec ? *codec : none;
-  if (lazy_load) return program + std::max(l.peak(), c.peak());
-  return program + std::max({l.peak(), l.weights + c.peak(), l.working() + c.working()});
+  return program + peak_of(on_host(lm), on_host(codec), lazy_load);
 }
 
-StageMemory plan_lm_memory(const Ops& device, const WeightStore& store, const LmConfig& config, DType dtype,
+int64_t MemoryPlan::card_peak(const Device& card) const {
+  return kCardBytes + peak_of(on_card(lm, card), on_card(codec, card), lazy_load);
+}
+
+std::vector<Device> MemoryPlan::cards() const {
+  std::vector<Device> cards;
+  for (const std::optional<StageMemory>* stage : {&lm, &codec}) {
+    if (!*stage || !(*stage)->device.is_cuda) continue;
+    if (std::ranges::find(cards, (*stage)->device) == cards.end()) cards.push_back((*stage)->device);
+  }
+  return cards;
+}
+
+AvailableMemory AvailableMemory::now(const MemoryPlan& plan) {
+  AvailableMemory available{.host = memory_info().available_bytes};
+  if (!plan.cards().empty()) available.cuda = find_cuda_devices();
+  return available;
+}
+
+StageMemory plan_lm_memory(const StagePlace& place, const WeightStore& store, const LmConfig& config, DType dtype,
                            int64_t streams, int64_t context, int64_t frames_at_once) {
-  CountingOps loading(device, &store);
+  CountingOps loading(place.layout, &store);
   const HeartMula model = HeartMula::load(loading, store, config, dtype);
-  CountingOps working(device);
+  CountingOps working(place.layout);
   const LmSession session(working, model, streams, context);
-  const int64_t embeddings = touched_bytes(model.audio_embeddings, std::min(context, frames_at_once) * kCodebooks);
-  return {.weights = loading.matrix_bytes() + loading.mapped_bytes() + loading.tensor_bytes(),
-          .mapped = loading.mapped_bytes(),
-          .cache = working.cache_bytes(),
-          .activations = working.tensor_bytes() + embeddings,
-          .loading = loading.source_bytes()};
+  StageMemory memory{.weights = loading.matrix_bytes() + loading.mapped_bytes() + loading.tensor_bytes(),
+                     .mapped = loading.mapped_bytes(),
+                     .cache = working.cache_bytes(),
+                     .activations = working.tensor_bytes(),
+                     .loading = loading.source_bytes(),
+                     .device = place.device};
+  const int64_t rows = std::min(context, frames_at_once) * kCodebooks;
+  if (place.device.is_cuda) {
+    memory.weights += loading.placed_bytes();
+    memory.loading = std::max(memory.loading, loading.placed_bytes());
+    memory.activations += kScratchBytes;
+    memory.host = touched_bytes(model.text_embeddings, std::min(context, kSongTexts));
+  } else {
+    memory.activations += touched_bytes(model.audio_embeddings, rows);
+  }
+  return memory;
 }
 
-StageMemory plan_codec_memory(const Ops& device, const WeightStore& store, const CodecConfig& config, DType dtype,
+StageMemory plan_codec_memory(const StagePlace& place, const WeightStore& store, const CodecConfig& config, DType dtype,
                               const CodecSettings& settings) {
-  CountingOps loading(device, &store);
+  CountingOps loading(place.layout, &store);
   const HeartCodec codec = HeartCodec::load(loading, store, config, dtype);
-  CountingOps working(device);
+  CountingOps working(place.layout);
   const PhiloxCodecNoise noise(0);
   const SongDecoder decoder(working, codec, settings, noise, {});
-  return {.weights = loading.matrix_bytes() + loading.mapped_bytes() + loading.tensor_bytes(),
-          .mapped = loading.mapped_bytes(),
-          .activations = working.tensor_bytes() + decoder.host_bytes(),
-          .loading = kCodecCopies * loading.source_bytes()};
+  StageMemory memory{.weights = loading.matrix_bytes() + loading.mapped_bytes() + loading.tensor_bytes(),
+                     .mapped = loading.mapped_bytes(),
+                     .activations = working.tensor_bytes(),
+                     .loading = kCodecCopies * loading.source_bytes(),
+                     .device = place.device};
+  if (place.device.is_cuda) {
+    memory.weights += loading.placed_bytes();
+    memory.activations += kCodecScratchBytes;
+    memory.host = decoder.host_bytes();
+  } else {
+    memory.activations += decoder.host_bytes();
+  }
+  return memory;
 }
 
 MemoryPlan plan_memory(Models& models, const SongSize& song) {
   const ModelOptions& options = models.options();
   MemoryPlan plan;
-  plan.lazy_load = options.machine.lazy_load;
+  plan.lazy_load = models.one_at_a_time();
   plan.program = kProgramBytes;
   if (song.context > 0) {
-    plan.lm = plan_lm_memory(models.lm_ops(), models.lm_store(), models.lm_config(), options.checkpoint.mula_dtype,
-                             song.streams, song.context, song.frames_at_once);
+    plan.lm = plan_lm_memory({models.lm_ops(), models.devices().lm}, models.lm_store(), models.lm_config(),
+                             options.checkpoint.mula_dtype, song.streams, song.context, song.frames_at_once);
     std::error_code error;
     const uintmax_t bytes = std::filesystem::file_size(models.paths().tokenizer, error);
     if (!error) plan.program += kTokenizerFactor * static_cast<int64_t>(bytes);
   }
-  plan.codec = plan_codec_memory(models.codec_ops(), models.codec_store(), models.codec_config(),
-                                 options.checkpoint.codec_dtype, song.codec);
+  plan.codec = plan_codec_memory({models.codec_ops(), models.devices().codec}, models.codec_store(),
+                                 models.codec_config(), options.checkpoint.codec_dtype, song.codec);
   return plan;
 }
 
-void check_memory(const MemoryPlan& plan, const CheckpointSettings& checkpoint,
-                  std::optional<uint64_t> available_bytes) {
-  if (!available_bytes) return;
-  const auto available = static_cast<int64_t>(*available_bytes);
-  if (plan.peak() <= available) return;
-  throw user_error("not enough memory: the plan needs {:.2f} GB, but {:.2f} GB are available; use {}",
-                   gigabytes(plan.peak()), gigabytes(available), advice(plan, checkpoint, available));
+void check_memory(const MemoryPlan& plan, const CheckpointSettings& checkpoint, const AvailableMemory& available) {
+  if (fits(plan, available)) return;
+  int64_t host = plan.peak();
+  for (const Device& device : plan.cards()) {
+    const CudaDevice* card = find_card(available.cuda, device.index);
+    if (card == nullptr) continue;
+    const int64_t needed = plan.card_peak(device);
+    if (needed > card->free_bytes) {
+      throw user_error(
+          "not enough memory on {}: the plan needs {:.2f} GB, but {:.2f} of its {:.2f} GB are free; use {}",
+          describe(*card), gigabytes(needed), gigabytes(card->free_bytes), gigabytes(card->memory_bytes),
+          advice(plan, checkpoint, available));
+    }
+    if (card->shares_memory) host += needed;
+  }
+  throw user_error("not enough memory: the plan needs {:.2f} GB, but {:.2f} GB are available; use {}", gigabytes(host),
+                   gigabytes(static_cast<int64_t>(*available.host)), advice(plan, checkpoint, available));
 }
 
-std::string describe(const MemoryPlan& plan, std::optional<uint64_t> available_bytes) {
+std::string describe(const MemoryPlan& plan, const AvailableMemory& available) {
   std::string text = "memory plan (GB)      weights    cache  activations\n";
-  const auto add = [&text](const char* name, const std::optional<StageMemory>& stage) {
+  const bool has_cards = !plan.cards().empty();
+  const auto add = [&](const char* name, const std::optional<StageMemory>& stage) {
     if (!stage) return;
-    text += fmt::format("  {:<18} {:>8.3f} {:>8.3f} {:>12.3f}\n", name, gigabytes(stage->weights),
-                        gigabytes(stage->cache), gigabytes(stage->activations));
+    text += fmt::format("  {:<18} {:>8.3f} {:>8.3f} {:>12.3f}{}\n", name, gigabytes(stage->weights),
+                        gigabytes(stage->cache), gigabytes(stage->activations),
+                        has_cards ? "  on " + stage->device.name() : "");
   };
   add("language model", plan.lm);
   add("codec", plan.codec);
-  const bool both = plan.lm && plan.codec && !plan.lazy_load;
-  const std::string available =
-      available_bytes ? fmt::format("{:.3f} GB", gigabytes(static_cast<int64_t>(*available_bytes))) : "unknown";
-  text += fmt::format("  peak {:.3f} GB{}, available {}", gigabytes(plan.peak()), both ? " (both models at once)" : "",
-                      available);
+  const char* both = plan.lm && plan.codec && !plan.lazy_load ? " (both models at once)" : "";
+  for (const Device& device : plan.cards()) {
+    const CudaDevice* card = find_card(available.cuda, device.index);
+    text += fmt::format("  {} peak {:.3f} GB{}, available {}\n", device.name(), gigabytes(plan.card_peak(device)), both,
+                        card == nullptr ? "unknown" : fmt::format("{:.3f} GB", gigabytes(card->free_bytes)));
+  }
+  const std::string host =
+      available.host ? fmt::format("{:.3f} GB", gigabytes(static_cast<int64_t>(*available.host))) : "unknown";
+  text += fmt::format("  {}peak {:.3f} GB{}, available {}", has_cards ? "beside them " : "", gigabytes(plan.peak()),
+                      has_cards ? "" : both, host);
   return text;
 }
 
@@ -139,10 +246,12 @@ nlohmann::json to_json(const MemoryPlan& plan) {
     json[name] = {{"weights_bytes", stage->weights},
                   {"mapped_bytes", stage->mapped},
                   {"cache_bytes", stage->cache},
-                  {"activations_bytes", stage->activations}};
+                  {"activations_bytes", stage->activations},
+                  {"device", stage->device.name()}};
   };
   add("language_model", plan.lm);
   add("codec", plan.codec);
+  for (const Device& card : plan.cards()) json["cards"][card.name()] = {{"peak_bytes", plan.card_peak(card)}};
   return json;
 }
 

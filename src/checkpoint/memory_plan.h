@@ -1,10 +1,12 @@
-// What a song will take of the machine's memory, before anything is loaded.
+// What a song will take of the machine's memory and of its cards', before anything is loaded.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <nlohmann/json_fwd.hpp>
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "checkpoint/models.h"
 
@@ -17,6 +19,8 @@ struct StageMemory {
   int64_t cache = 0;   // keys and values
   int64_t activations = 0;
   int64_t loading = 0;  // of stored tensors on their way to packed ones; gone when the work begins
+  Device device = {};   // where all of this is, but for what is being loaded
+  int64_t host = 0;     // beside a card: what stays with the host
 
   int64_t working() const { return weights + cache + activations; }
   int64_t peak() const { return weights + std::max(loading, cache + activations); }
@@ -28,17 +32,28 @@ struct MemoryPlan {
   int64_t program = 0;               // itself and the tokenizer
   bool lazy_load = false;
 
+  /// Of the machine's memory.
   int64_t peak() const;
+  /// Of a card's memory.
+  int64_t card_peak(const Device& card) const;
+  /// The cards that compute, each once.
+  std::vector<Device> cards() const;
 };
 
 /// The program itself, its libraries and the stacks of its threads.
 inline constexpr int64_t kProgramBytes = 32'000'000;
 
-/// Of the language model on `device`: `streams` rows a song with `context` positions. A song that goes on from codes
-/// reads the embeddings of all of them before it gives any back: `frames_at_once`.
-StageMemory plan_lm_memory(const Ops& device, const WeightStore& store, const LmConfig& config, DType dtype,
+/// Where a stage computes: `layout` says how large packed matrices are there.
+struct StagePlace {
+  const Ops& layout;
+  Device device = {};
+};
+
+/// Of the language model: `streams` rows a song with `context` positions. A song that goes on from codes reads the
+/// embeddings of all of them before it gives any back: `frames_at_once`.
+StageMemory plan_lm_memory(const StagePlace& place, const WeightStore& store, const LmConfig& config, DType dtype,
                            int64_t streams, int64_t context, int64_t frames_at_once = kEmbeddingFrames);
-StageMemory plan_codec_memory(const Ops& device, const WeightStore& store, const CodecConfig& config, DType dtype,
+StageMemory plan_codec_memory(const StagePlace& place, const WeightStore& store, const CodecConfig& config, DType dtype,
                               const CodecSettings& settings);
 
 /// What a song asks of the models.
@@ -50,12 +65,20 @@ struct SongSize {
 };
 MemoryPlan plan_memory(Models& models, const SongSize& song);
 
-/// Throws Error(kUser) with a suggestion if the plan's peak is more than `available_bytes`, if they are known.
-void check_memory(const MemoryPlan& plan, const CheckpointSettings& checkpoint,
-                  std::optional<uint64_t> available_bytes);
+/// The memory that can be had.
+struct AvailableMemory {
+  std::optional<uint64_t> host;  // nothing if the system does not say
+  CudaDevices cuda = {};
+
+  /// As it is now; cards are asked only if the plan has one.
+  static AvailableMemory now(const MemoryPlan& plan);
+};
+
+/// Throws Error(kUser) with a suggestion if the plan's peak is more than there is, of the machine's memory or a card's.
+void check_memory(const MemoryPlan& plan, const CheckpointSettings& checkpoint, const AvailableMemory& available);
 
 /// A line a stage, for people.
-std::string describe(const MemoryPlan& plan, std::optional<uint64_t> available_bytes);
+std::string describe(const MemoryPlan& plan, const AvailableMemory& available);
 nlohmann::json to_json(const MemoryPlan& plan);
 
 }  // namespace heartmula

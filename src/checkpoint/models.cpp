@@ -3,12 +3,15 @@
 #include <spdlog/spdlog.h>
 
 #include <algorithm>
+#include <functional>
 #include <nlohmann/json.hpp>
+#include <numeric>
 
 #include "base/error.h"
 #include "base/file.h"
 #include "checkpoint/lora.h"
 #include "cpu/cpu_ops.h"
+#include "cuda/cuda_ops.h"
 #include "tensor/fingerprint.h"
 
 namespace heartmula {
@@ -21,10 +24,8 @@ OpListener* listener(const ModelOptions& options, Profile::Track track) {
   return options.profile == nullptr ? nullptr : &options.profile->operations(track);
 }
 
-std::unique_ptr<Ops> make_ops(const CpuOptions& options, WorkTotals& totals, const CancelToken* cancel) {
-  std::unique_ptr<Ops> ops = make_metered_ops(make_cpu_ops(options), totals);
-  ops->set_cancel_token(cancel);
-  return ops;
+int64_t elements(const ExpectedTensor& tensor) {
+  return std::accumulate(tensor.shape.begin(), tensor.shape.end(), int64_t{1}, std::multiplies<>());
 }
 
 void log_unused(const WeightStore& store) {
@@ -58,27 +59,93 @@ Models::Models(const ModelOptions& options, CheckpointParts parts, const CancelT
       paths_(find_checkpoint(options.checkpoint, parts)),
       codec_config_(read_codec_config(paths_.codec / "config.json")),
       lm_totals_(listener(options, Profile::Track::kLanguageModel)),
-      codec_totals_(listener(options, Profile::Track::kCodec)),
-      codec_ops_(make_ops({.threads = options.machine.threads,
-                           .cpus = options.machine.cpus,
-                           .cpus_backwards = true,
-                           .isa = {},
-                           .lock_weights = options.machine.mlock},
-                          codec_totals_, cancel)) {
+      codec_totals_(listener(options, Profile::Track::kCodec)) {
   for (const std::string& note : paths_.notes) warn(note);
   if (parts != CheckpointParts::kCodec) lm_config_ = read_lm_config(paths_.mula / "config.json");
   if (parts == CheckpointParts::kAll) {
     gen_config_ = GenConfig::open(paths_.gen_config);
     check_ids(*gen_config_, *lm_config_, paths_.gen_config.string());
   }
+  devices_ = choose_devices(options_.machine, device_needs(parts));
+  if (!devices_.note.empty()) warn(devices_.note);
+  codec_ops_ = make_ops(Profile::Track::kCodec);
 }
 
 Models::~Models() = default;
 
+// Weights by their shapes, and what a long song adds to them; the plan of a song's memory is exact and comes later.
+DeviceNeeds Models::device_needs(CheckpointParts parts) const {
+  constexpr int64_t kSongPositions = 3400;  // four minutes and a prompt
+  constexpr int64_t kStreams = 2;
+  constexpr int64_t kBesideWeights = 600'000'000;  // the device's own, and activations
+  const auto weights = [](const std::vector<ExpectedTensor>& tensors, DType dtype) {
+    int64_t bytes = 0;
+    for (const ExpectedTensor& tensor : tensors) {
+      if (tensor.name == "text_embeddings.weight") continue;  // stays with the host
+      bytes += elements(tensor) * static_cast<int64_t>(dtype_size(tensor.is_table ? DType::kBF16 : dtype));
+    }
+    return bytes;
+  };
+  DeviceNeeds needs;
+  if (lm_config_) {
+    const TransformerConfig& c = lm_config_->backbone;
+    const int64_t cached = 2 * kStreams * std::min(c.max_seq_len, kSongPositions) * c.num_layers * c.kv_dim();
+    needs.lm = weights(HeartMula::expected_tensors(*lm_config_), options_.checkpoint.mula_dtype) + kBesideWeights +
+               cached * static_cast<int64_t>(dtype_size(options_.checkpoint.mula_dtype));
+  }
+  const WeightStore none = WeightStore::of(SafetensorsFile::in_memory(nullptr, {}, "none"));
+  needs.codec =
+      weights(HeartCodec::expected_tensors(codec_config_, none), options_.checkpoint.codec_dtype) + kBesideWeights;
+  if (parts == CheckpointParts::kCodec) needs.lm = 0;
+  return needs;
+}
+
+std::unique_ptr<Ops> Models::make_ops(Profile::Track track) {
+  const bool is_lm = track == Profile::Track::kLanguageModel;
+  const MachineSettings& machine = options_.machine;
+  const Device& device = is_lm ? devices_.lm : devices_.codec;
+  std::unique_ptr<Ops> ops;
+  if (device.is_cuda) {
+    ops = make_cuda_ops({.device = device.index,
+                         .rows = is_lm ? CudaOptions::Rows::kFew : CudaOptions::Rows::kMany,
+                         .background = !is_lm && devices_.lm == devices_.codec});
+  } else {
+    ops = make_cpu_ops({.threads = machine.threads,
+                        .cpus = machine.cpus,
+                        .cpus_backwards = !is_lm && devices_.share_cpu(),
+                        .measure_streams = is_lm && lm_store().total_bytes() >= kManyBytes,
+                        .isa = {},
+                        .lock_weights = machine.mlock});
+  }
+  if (options_.profile != nullptr) {
+    if (!limits_ || device != limits_device_) limits_ = DeviceLimits::measure(device, machine);
+    limits_device_ = device;
+    options_.profile->set_device(track, ops->description(), *limits_);
+  }
+  ops = make_metered_ops(std::move(ops), is_lm ? lm_totals_ : codec_totals_);
+  ops->set_cancel_token(cancel_);
+  return ops;
+}
+
+std::string Models::device() const {
+  const std::string codec = codec_ops_->description();
+  if (!lm_ops_) return codec;
+  const std::string lm = lm_ops_->description();
+  return devices_.lm == devices_.codec ? lm : fmt::format("{}; codec on {}", lm, codec);
+}
+
+nlohmann::json Models::stage_devices() const {
+  nlohmann::json devices = {{"codec", codec_ops_->description()}};
+  if (lm_ops_) devices["language_model"] = lm_ops_->description();
+  return devices;
+}
+
 // A packed checkpoint that cannot be used as it lies is copied into memory: slower to open, and a surprise.
-void Models::warn_of_repacking(const WeightStore& store, const Ops& ops, DType dtype) {
-  if (store.packed() == nullptr || store.packed()->layout == ops.packed_layout(dtype)) return;
+void Models::warn_of_repacking(const WeightStore& store, const Ops& ops, DType dtype, const Device& device) {
+  if (store.packed() == nullptr) return;
   const PackedLayout& layout = store.packed()->layout;
+  if (device.is_cuda && (layout.dtype == dtype || dtype == DType::kBF16)) return;  // is packed at each start anyway
+  if (!device.is_cuda && layout == ops.packed_layout(dtype)) return;
   const std::string path = store.path().string();
   std::string warning;
   if (layout.dtype == dtype) {
@@ -118,14 +185,7 @@ void Models::set_cancel_token(const CancelToken* cancel) {
 }
 
 Ops& Models::lm_ops() {
-  if (!lm_ops_) {
-    lm_ops_ = make_ops({.threads = options_.machine.threads,
-                        .cpus = options_.machine.cpus,
-                        .measure_streams = lm_store().total_bytes() >= kManyBytes,
-                        .isa = {},
-                        .lock_weights = options_.machine.mlock},
-                       lm_totals_, cancel_);
-  }
+  if (!lm_ops_) lm_ops_ = make_ops(Profile::Track::kLanguageModel);
   return *lm_ops_;
 }
 
@@ -145,7 +205,7 @@ const WeightStore& Models::codec_store() {
 
 const HeartMula& Models::lm() {
   if (!lm_) {
-    warn_of_repacking(lm_store(), lm_ops(), options_.checkpoint.mula_dtype);
+    warn_of_repacking(lm_store(), lm_ops(), options_.checkpoint.mula_dtype, devices_.lm);
     lm_.emplace(HeartMula::load(lm_ops(), lm_store(), *lm_config_, options_.checkpoint.mula_dtype));
     log_unused(lm_store());
   }
@@ -154,7 +214,7 @@ const HeartMula& Models::lm() {
 
 const HeartCodec& Models::codec() {
   if (!codec_) {
-    warn_of_repacking(codec_store(), *codec_ops_, options_.checkpoint.codec_dtype);
+    warn_of_repacking(codec_store(), *codec_ops_, options_.checkpoint.codec_dtype, devices_.codec);
     codec_.emplace(HeartCodec::load(*codec_ops_, codec_store(), codec_config_, options_.checkpoint.codec_dtype));
     log_unused(codec_store());
     codec_store_.reset();

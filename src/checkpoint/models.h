@@ -2,11 +2,13 @@
 #pragma once
 
 #include <memory>
+#include <nlohmann/json_fwd.hpp>
 #include <optional>
 #include <string>
 #include <vector>
 
 #include "checkpoint/checkpoint.h"
+#include "checkpoint/device_choice.h"
 #include "checkpoint/profile.h"
 #include "checkpoint/settings.h"
 #include "codec/heartcodec.h"
@@ -47,8 +49,13 @@ class Models {
   const GenConfig& gen_config() const { return *gen_config_; }
   const Tokenizer& tokenizer();
 
-  /// What computes, for the summary.
-  std::string device() const { return (lm_ops_ ? lm_ops_ : codec_ops_)->description(); }
+  const StageDevices& devices() const { return devices_; }
+  /// Whether only one model may be in memory: it was asked for, or the card holds no more.
+  bool one_at_a_time() const { return options_.machine.lazy_load || devices_.one_at_a_time; }
+  /// What computes, for the summary: one text if both stages are on one device.
+  std::string device() const;
+  /// {"language_model": text, "codec": text}, of the stages that were used.
+  nlohmann::json stage_devices() const;
 
   /// What the user should know of the checkpoint, as far as it was loaded.
   const std::vector<std::string>& warnings() const { return warnings_; }
@@ -75,8 +82,10 @@ class Models {
   void unload_codec();
 
  private:
+  std::unique_ptr<Ops> make_ops(Profile::Track track);
+  DeviceNeeds device_needs(CheckpointParts parts) const;
   void warn(std::string warning);
-  void warn_of_repacking(const WeightStore& store, const Ops& ops, DType dtype);
+  void warn_of_repacking(const WeightStore& store, const Ops& ops, DType dtype, const Device& device);
 
   ModelOptions options_;
   const CancelToken* cancel_;
@@ -87,6 +96,9 @@ class Models {
   std::optional<Tokenizer> tokenizer_;
   WorkTotals lm_totals_;
   WorkTotals codec_totals_;
+  StageDevices devices_;
+  std::optional<DeviceLimits> limits_;  // for the profile, of limits_device_
+  Device limits_device_;
   std::unique_ptr<Ops> lm_ops_;
   std::unique_ptr<Ops> codec_ops_;
   std::optional<WeightStore> lm_store_;

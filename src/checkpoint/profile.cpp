@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <nlohmann/json.hpp>
 #include <system_error>
 
 #include "base/cpu_info.h"
@@ -17,6 +18,7 @@ namespace {
 constexpr int kParts = 10;  // tracks of operations are 1 and 2, those of frames and steps above them 10 and 11
 constexpr int kSamples = 3;
 constexpr int64_t kBufferBytes = int64_t{256} << 20;  // may have to fit beside the models
+constexpr double kSurelyReading = 50;  // operations a byte: with no more of them every card waits for its memory
 
 double microseconds(Profile::Clock::duration duration) {
   return std::chrono::duration<double, std::micro>(duration).count();
@@ -36,13 +38,21 @@ DeviceLimits DeviceLimits::measure(int threads, const std::string& cpus) {
   return limits;
 }
 
-double DeviceLimits::seconds(double stored_bytes, double flop, DType arithmetic) const {
-  const double peak = arithmetic == DType::kBF16 ? bf16_flop_s : f32_flop_s;
-  return std::max(stored_bytes / read_bytes_s, flop / peak);
+DeviceLimits DeviceLimits::measure_card(int index) {
+  return {.read_bytes_s = measure_cuda_read(index)};
 }
 
-Profile::Profile(const std::filesystem::path& path, const DeviceLimits& limits)
-    : file_(std::fopen(path.c_str(), "we")), limits_(limits) {
+DeviceLimits DeviceLimits::measure(const Device& device, const MachineSettings& machine) {
+  return device.is_cuda ? measure_card(device.index) : measure(machine.threads, machine.cpus);
+}
+
+double DeviceLimits::seconds(double stored_bytes, double flop, DType arithmetic) const {
+  const double peak = arithmetic == DType::kBF16 ? bf16_flop_s : f32_flop_s;
+  if (peak > 0) return std::max(stored_bytes / read_bytes_s, flop / peak);
+  return flop <= kSurelyReading * stored_bytes ? stored_bytes / read_bytes_s : 0;
+}
+
+Profile::Profile(const std::filesystem::path& path) : file_(std::fopen(path.c_str(), "we")) {
   if (file_ == nullptr) {
     throw user_error("--profile {}: cannot be written: {}", path.string(), std::generic_category().message(errno));
   }
@@ -50,10 +60,7 @@ Profile::Profile(const std::filesystem::path& path, const DeviceLimits& limits)
     listeners_[i].profile = this;
     listeners_[i].track = static_cast<Track>(i);
   }
-  write(
-      fmt::format("{{\"displayTimeUnit\": \"ms\", \"otherData\": {{\"read_gb_s\": {:.2f}, \"f32_gflop_s\": {:.1f}, "
-                  "\"bf16_gflop_s\": {:.1f}}}, \"traceEvents\": [\n",
-                  limits.read_bytes_s * 1e-9, limits.f32_flop_s * 1e-9, limits.bf16_flop_s * 1e-9));
+  write("{\"displayTimeUnit\": \"ms\", \"traceEvents\": [\n");
   constexpr std::array<const char*, 2> kNames = {"language model", "codec"};
   for (int track = 0; track < 2; ++track) {
     for (const int thread : {track + 1, track + kParts}) {
@@ -70,6 +77,16 @@ Profile::~Profile() {
   write(fmt::format("{{\"ph\": \"i\", \"pid\": 1, \"tid\": 1, \"ts\": {:.3f}, \"name\": \"end\"}}\n]}}\n", end));
   const bool failed = std::ferror(file_) != 0;
   if (std::fclose(file_) != 0 || failed) spdlog::warn("--profile: the disk is full, and the trace is cut short");
+}
+
+void Profile::set_device(Track track, const std::string& device, const DeviceLimits& limits) {
+  limits_[static_cast<size_t>(track)] = limits;
+  const std::lock_guard lock(mutex_);
+  write(
+      fmt::format("{{\"ph\": \"M\", \"pid\": 1, \"tid\": {}, \"name\": \"device\", \"args\": {{\"name\": {}, "
+                  "\"read_gb_s\": {:.2f}, \"f32_gflop_s\": {:.1f}, \"bf16_gflop_s\": {:.1f}}}}},\n",
+                  static_cast<int>(track) + 1, nlohmann::json(device).dump(), limits.read_bytes_s * 1e-9,
+                  limits.f32_flop_s * 1e-9, limits.bf16_flop_s * 1e-9));
 }
 
 void Profile::write(const std::string& text) {
@@ -90,7 +107,8 @@ void Profile::operation(Track track, const OpRecord& r, Clock::time_point begin,
        fmt::format(", \"args\": {{\"rows\": {}, \"n\": {}, \"k\": {}, \"dtype\": \"{}\", \"stored_mb\": {:.6g}, "
                    "\"activation_mb\": {:.6g}, \"mflop\": {:.6g}, \"fraction_of_limit\": {:.4g}}}",
                    r.rows, r.n, r.k, dtype_name(r.arithmetic), r.stored_bytes * 1e-6, r.activation_bytes * 1e-6,
-                   r.flop * 1e-6, limits_.seconds(r.stored_bytes, r.flop, r.arithmetic) / seconds));
+                   r.flop * 1e-6,
+                   limits_[static_cast<size_t>(track)].seconds(r.stored_bytes, r.flop, r.arithmetic) / seconds));
 }
 
 void Profile::part_done(Track track, const std::string& name) {

@@ -8,11 +8,12 @@
 #include <string>
 #include <string_view>
 
+#include "checkpoint/device_choice.h"
 #include "ops/metered_ops.h"
 
 namespace heartmula {
 
-/// What the device can do at most, for the fraction of its limit that each operation reached.
+/// What a device can do at most, for the fraction of its limit that each operation reached.
 struct DeviceLimits {
   double read_bytes_s = 0;
   double f32_flop_s = 0;
@@ -20,7 +21,11 @@ struct DeviceLimits {
 
   /// Of CPUs, with the threads that will compute; takes about half a second.
   static DeviceLimits measure(int threads, const std::string& cpus);
-  /// The least time that these bytes from memory and this arithmetic take.
+  /// Of a card: what it reads. Its arithmetic is not measured, and stays 0.
+  static DeviceLimits measure_card(int index);
+  static DeviceLimits measure(const Device& device, const MachineSettings& machine);
+  /// The least time that these bytes from memory and this arithmetic take; 0 if arithmetic may decide and its peak is
+  /// not known.
   double seconds(double stored_bytes, double flop, DType arithmetic) const;
 };
 
@@ -32,12 +37,14 @@ class Profile {
   enum class Track { kLanguageModel, kCodec };
 
   /// Throws Error(kUser) if `path` cannot be written.
-  Profile(const std::filesystem::path& path, const DeviceLimits& limits);
+  explicit Profile(const std::filesystem::path& path);
   /// Ends the file. A disk that became full cuts the trace short, never the song.
   ~Profile();
   Profile(const Profile&) = delete;
   Profile& operator=(const Profile&) = delete;
 
+  /// Before its first operation: what computes here, and how fast it can at most.
+  void set_device(Track track, const std::string& device, const DeviceLimits& limits);
   OpListener& operations(Track track) { return listeners_[static_cast<size_t>(track)]; }
   /// A part of the work ("frame 12") from the end of the one before on this track until now.
   void part_done(Track track, const std::string& name);
@@ -57,7 +64,7 @@ class Profile {
   void span(std::string_view name, int thread, Clock::time_point begin, Clock::time_point end, const std::string& args);
 
   std::FILE* file_;
-  DeviceLimits limits_;
+  std::array<DeviceLimits, 2> limits_;
   Clock::time_point start_ = Clock::now();
   std::mutex mutex_;
   std::array<Listener, 2> listeners_;

@@ -3,6 +3,7 @@
 #include <spdlog/spdlog.h>
 
 #include <charconv>
+#include <string_view>
 #include <system_error>
 
 #include "base/error.h"
@@ -21,6 +22,38 @@ DType parse_weight_dtype(const std::string& flag, const std::string& name) {
 
 std::string weight_dtype_name(DType dtype) {
   return dtype == DType::kBF16 ? "bfloat16" : "float32";
+}
+
+DeviceWish parse_device(const std::string& flag, const std::string& word) {
+  if (word == "auto") return {};
+  if (word == "cpu") return {.kind = DeviceWish::Kind::kCpu};
+  if (word == "cuda") return {.kind = DeviceWish::Kind::kCuda};
+  constexpr std::string_view kCard = "cuda:";
+  if (word.starts_with(kCard)) {
+    int index = 0;
+    const auto [end, error] = std::from_chars(word.data() + kCard.size(), word.data() + word.size(), index);
+    if (error == std::errc() && end == word.data() + word.size() && index >= 0) {
+      return {.kind = DeviceWish::Kind::kCuda, .index = index};
+    }
+  }
+  throw user_error("{} {}: must be auto, cpu, cuda, or cuda:N for the card that `heartmula devices` lists as N", flag,
+                   word);
+}
+
+std::string device_name(const DeviceWish& wish) {
+  if (wish.kind == DeviceWish::Kind::kAuto) return "auto";
+  if (wish.kind == DeviceWish::Kind::kCpu) return "cpu";
+  return wish.index ? "cuda:" + std::to_string(*wish.index) : "cuda";
+}
+
+CudaWeights parse_cuda_weights(const std::string& flag, const std::string& word) {
+  if (word == "copy") return CudaWeights::kCopy;
+  if (word == "map") throw user_error("{} map: is not built yet; use copy", flag);
+  throw user_error("{} {}: must be copy or map", flag, word);
+}
+
+std::string cuda_weights_name(CudaWeights weights) {
+  return weights == CudaWeights::kCopy ? "copy" : "map";
 }
 
 std::optional<int> parse_overlap(const std::string& flag, const std::string& word) {

@@ -1,6 +1,7 @@
 // Which checkpoint makes a song, and what of the machine it may use.
 #pragma once
 
+#include <cstdint>
 #include <optional>
 #include <string>
 #include <vector>
@@ -27,9 +28,32 @@ struct CheckpointSettings {
 DType parse_weight_dtype(const std::string& flag, const std::string& name);
 std::string weight_dtype_name(DType dtype);
 
+/// Where to compute, as it is asked for; device_choice.h finds the device.
+struct DeviceWish {
+  enum class Kind : uint8_t { kAuto, kCpu, kCuda };
+
+  Kind kind = Kind::kAuto;
+  std::optional<int> index = {};  // of the card; any if there is none
+
+  bool operator==(const DeviceWish&) const = default;
+};
+
+/// "auto", "cpu", "cuda" or "cuda:N". Throws Error(kUser) that begins with `flag` for anything else.
+DeviceWish parse_device(const std::string& flag, const std::string& word);
+std::string device_name(const DeviceWish& wish);
+
+/// How weights get to a card: copied, or read where they lie in a mapped file.
+enum class CudaWeights : uint8_t { kCopy, kMap };
+
+/// "copy" or "map". Throws Error(kUser) that begins with `flag` for anything else.
+CudaWeights parse_cuda_weights(const std::string& flag, const std::string& word);
+std::string cuda_weights_name(CudaWeights weights);
+
 struct MachineSettings {
-  std::string mula_device = "cpu";
-  std::string codec_device = "cpu";
+  DeviceWish device = {};
+  std::optional<DeviceWish> mula_device = {};   // of the language model, instead of `device`
+  std::optional<DeviceWish> codec_device = {};  // of the codec, likewise
+  CudaWeights cuda_weights = CudaWeights::kCopy;
   bool lazy_load = false;           // one model in memory at a time
   int threads = 0;                  // 0: as many as serve best
   std::string cpus = {};            // "0-3,8" or "fastest": pins the threads; empty: the system places them

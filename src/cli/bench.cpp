@@ -35,6 +35,7 @@ void add_bench(CLI::App& app, Run& run) {
                    fmt::format("Stages, of {}; by default all", fmt::join(bench::kStageNames, ", ")))
       ->delimiter(',')
       ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
+  add_device(*command, o.device);
   command->add_option("--threads", o.threads, kThreadsHelp)->check(CLI::Range(0, 1024));
   command->add_option("--cpus", o.cpus, kCpusHelp);
   command->add_option("--repeats", o.repeats, "Samples of a stage; long stages take a third of them")

@@ -4,6 +4,8 @@
 #include <functional>
 #include <string>
 
+#include "checkpoint/settings.h"
+
 namespace CLI {  // NOLINT(readability-identifier-naming)
 class App;
 }
@@ -13,6 +15,7 @@ namespace heartmula {
 /// Returns the exit code.
 using Run = std::function<int()>;
 
+void add_devices(CLI::App& app, Run& run);
 void add_doctor(CLI::App& app, Run& run);
 void add_generate(CLI::App& app, Run& run);
 void add_abx(CLI::App& app, Run& run);
@@ -30,6 +33,9 @@ void add_plan(CLI::App& app, Run& run);
 constexpr const char* kThreadsHelp = "Threads; by default one for each core, or as many as decode fastest";
 constexpr const char* kCompareHelp = "JSON of a run of bench: print both and their ratios";
 constexpr const char* kCpusHelp = "Pin the threads: 0-3,8 puts thread i on the i-th of these cpus; fastest";
+
+/// "--device" of a command whose settings are not in the table.
+void add_device(CLI::App& command, DeviceWish& device);
 
 /// "--save_path" as "--save_path,--save-path": both spellings of every flag work.
 std::string both_spellings(const std::string& flags);

@@ -3,6 +3,7 @@
 
 #include <CLI/CLI.hpp>
 
+#include "base/error.h"
 #include "base/input.h"
 #include "base/message.h"
 #include "cli/commands.h"
@@ -27,6 +28,13 @@ void add_convert(CLI::App& app, Run& run) {
       Request request;
       options->flags.apply(request);
       check_settings(request);
+      if (request.machine.device.kind == DeviceWish::Kind::kCuda) {
+        throw user_error(
+            "--device {}: convert packs for CPUs alone so far; a card needs no packed checkpoint, and packs the stock one "
+            "as it loads",
+            device_name(request.machine.device));
+      }
+      request.machine.device = {.kind = DeviceWish::Kind::kCpu};
       ProgressReporter reporter(parse_progress_mode(request.run.progress));
       const ModelOptions model = {.checkpoint = request.checkpoint, .machine = request.machine};
       Converted converted;

@@ -85,6 +85,7 @@ int run_program(int argc, char** argv) {
   add_generate(app, run);
   add_decode(app, run);
   add_convert(app, run);
+  add_devices(app, run);
   add_doctor(app, run);
   add_inspect(app, run);
   add_compare(app, run);

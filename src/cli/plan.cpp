@@ -1,7 +1,9 @@
 // heartmula plan: what a machine that is only described would take for a song.
 #include <CLI/CLI.hpp>
+#include <filesystem>
 #include <nlohmann/json.hpp>
 #include <optional>
+#include <system_error>
 
 #include "base/input.h"
 #include "base/json_fields.h"
@@ -21,12 +23,23 @@ struct Options {
   std::string compare;
 };
 
+/// A name alone is that of a description in the folder machines.
+std::filesystem::path machine_file(const std::string& machine) {
+  const std::filesystem::path path = expand_home(machine);
+  const std::filesystem::path known = std::filesystem::path("machines") / (machine + ".json");
+  std::error_code ignored;
+  return !std::filesystem::exists(path, ignored) && std::filesystem::exists(known, ignored) ? known : path;
+}
+
 }  // namespace
 
 void add_plan(CLI::App& app, Run& run) {
   CLI::App* command = app.add_subcommand("plan", "Predict time and memory of a song on a machine that you describe");
   auto options = std::make_shared<Options>();
-  command->add_option("--machine", options->machine, "Its description: machines/NAME.json")->required();
+  command
+      ->add_option("--machine", options->machine,
+                   "Its description, machines/NAME.json: a file, or the NAME of one of those")
+      ->required();
   options->stage.add_to(*command);
   command->add_option(both_spellings("--max_audio_length_ms"), options->max_audio_length_ms, "Length of the song")
       ->check(CLI::Range(kFrameMs, int64_t{640'000}))
@@ -44,7 +57,7 @@ void add_plan(CLI::App& app, Run& run) {
       plan.lazy_load = options->lazy_load;
       std::optional<nlohmann::json> measured;
       if (!options->compare.empty()) measured = read_json_object(expand_home(options->compare));
-      const auto machine = bench::MachineDescription::read(expand_home(options->machine));
+      const auto machine = bench::MachineDescription::read(machine_file(options->machine));
       const nlohmann::json prediction = bench::to_json(bench::predict(machine, plan));
       print_out(options->json ? prediction.dump(2) + "\n" : bench::to_table(prediction));
       if (measured) print_comparison(bench::to_comparison(*measured, prediction, options->compare), options->json);

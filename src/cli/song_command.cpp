@@ -51,9 +51,7 @@ int run_song_command(const ResolvedRequest& resolved, CheckpointParts parts, Mak
     if (!path.empty() && check_writable(path) == OutputKind::kRegular) locks.emplace_back(path, flag);
   }
   std::optional<Profile> profile;
-  if (!request.run.profile.empty()) {
-    profile.emplace(request.run.profile, DeviceLimits::measure(request.machine.threads, request.machine.cpus));
-  }
+  if (!request.run.profile.empty()) profile.emplace(request.run.profile);
   std::optional<SongPicture> picture;
   if (!request.run.spectrogram.empty()) picture.emplace(request.run.spectrogram);
   const SongFileHooks hooks = {

@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <nlohmann/json.hpp>
+#include <utility>
 
 #include "base/message.h"
 #include "cli/progress.h"
@@ -13,6 +14,27 @@ namespace {
 
 std::string megabytes(const nlohmann::json& bytes) {
   return bytes.is_null() ? "unknown" : fmt::format("{:.0f} MB", bytes.get<double>() * 1e-6);
+}
+
+// "4570.0 GB/s; 51000 GFLOP/s in f32, 790000 in bf16"
+std::string peaks_text(const nlohmann::json& limits) {
+  std::string text = fmt::format("{:.1f} GB/s", limits["read_gb_s"].get<double>());
+  if (limits.contains("f32_gflop_s"))
+    text += fmt::format("; {:.0f} GFLOP/s in f32", limits["f32_gflop_s"].get<double>());
+  if (limits.contains("bf16_gflop_s")) text += fmt::format(", {:.0f} in bf16", limits["bf16_gflop_s"].get<double>());
+  return text;
+}
+
+std::string limits_text(const nlohmann::json& limits) {
+  std::string peaks = peaks_text(limits);
+  if (limits.contains("codec")) peaks += "; codec " + peaks_text(limits["codec"]);
+  std::string reached;
+  for (const auto& [field, name] : {std::pair("frames_fraction", "frames"), std::pair("codec_fraction", "codec")}) {
+    if (!limits.contains(field)) continue;
+    reached += fmt::format("{} {} {:.0f} %", reached.empty() ? "" : ",", name, 100 * limits[field].get<double>());
+  }
+  if (reached.empty()) return fmt::format("\n  the machine's limit: {}", peaks);
+  return fmt::format("\n  of the machine's limit ({}):{}", peaks, reached);
 }
 
 std::string model_name(const nlohmann::json& model) {
@@ -44,16 +66,9 @@ std::string song_summary(const nlohmann::json& json) {
   text +=
       fmt::format(", codec {} ({:.2f}), in all {} ({:.2f}), on {}", duration("codec"), factor["codec"].get<double>(),
                   duration("total"), factor["total"].get<double>(), result["device"].get<std::string>());
-  if (result.contains("limits")) {
-    const nlohmann::json& limits = result["limits"];
-    text += fmt::format("\n  of the machine's limit ({:.1f} GB/s; {:.0f} GFLOP/s in f32, {:.0f} in bf16):",
-                        limits["read_gb_s"].get<double>(), limits["f32_gflop_s"].get<double>(),
-                        limits["bf16_gflop_s"].get<double>());
-    if (limits.contains("frames_fraction"))
-      text += fmt::format(" frames {:.0f} %,", 100 * limits["frames_fraction"].get<double>());
-    text += fmt::format(" codec {:.0f} %", 100 * limits["codec_fraction"].get<double>());
-  }
-  if (result.contains("overlap") && result["overlap"]["codec_threads"] > 0) {
+  if (result.contains("limits")) text += limits_text(result["limits"]);
+  if (result.contains("overlap") && result["overlap"]["codec_threads"].is_number() &&
+      result["overlap"]["codec_threads"] > 0) {
     text += fmt::format("\n  the codec had {} of the threads beside the frame loop",
                         result["overlap"]["codec_threads"].get<int>());
     const double gain = result["overlap"]["gain"];

@@ -50,6 +50,12 @@ std::vector<DType> StageOptions::parse(const char* flag, const std::vector<std::
   return dtypes;
 }
 
+void add_device(CLI::App& command, DeviceWish& device) {
+  command.add_option_function<std::string>(
+      "--device", [&device](const std::string& word) { device = parse_device("--device", word); },
+      "cpu, cuda, cuda:N, or auto: a card if there is one");
+}
+
 void print_comparison(const std::string& text, bool json) {
   if (json) {
     std::fputs(text.c_str(), stderr);

@@ -44,7 +44,6 @@ constexpr std::pair<std::string_view, std::string_view> kAliases[] = {
     {"codec_cfg_scale", "codec_guidance_scale"},
     {"dtype", "mula_dtype"},
     {"precision", "mula_dtype"},
-    {"device", "mula_device"},
     {"t", "threads"},
     {"n_threads", "threads"},
     {"num_threads", "threads"},

@@ -380,7 +380,7 @@ class CudaOps final : public Ops {
                    const KvCache& cache, const AttentionRows& rows) {
     const CacheView& view = static_cast<const CudaKvCache&>(cache).view;
     const int64_t heads = queries.cols / view.shape.head_dim;
-    const int64_t counters = rows.count * view.shape.kv_heads;
+    const int64_t counters = rows.count * heads;
     const int64_t floats = attention_workspace_floats(view.shape, rows.count, heads);
     auto* workspace = static_cast<float*>(state_.scratch(DeviceState::Scratch::kAttention, floats * 4));
     auto* counter_memory = static_cast<int32_t*>(state_.zeroed_scratch(counters * 4));

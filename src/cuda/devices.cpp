@@ -42,8 +42,8 @@ CudaDevice describe(int index) {
   device.multiprocessors = properties.multiProcessorCount;
   device.shares_memory = properties.integrated != 0;
   if (device.major < kLeastMajor) {
-    device.problem = fmt::format("its compute capability is {}.{}, and {}.0 is the least", device.major, device.minor,
-                                 kLeastMajor);
+    device.problem =
+        fmt::format("its compute capability is {}.{}, and {}.0 is the least", device.major, device.minor, kLeastMajor);
     return device;
   }
   size_t free_bytes = 0;

@@ -53,7 +53,7 @@ SongOutcome generate_song(Models& models, const Request& request, const Prompt& 
   outcome.frames = static_cast<int64_t>(begin.size());
   std::vector<Frame> frames(begin.begin(), begin.end());
 
-  if (request.machine.lazy_load) {
+  if (models.one_at_a_time()) {
     models.unload_codec();
     timed_load(hooks, outcome, {[&] { models.lm(); }});
     generate(
@@ -66,7 +66,7 @@ SongOutcome generate_song(Models& models, const Request& request, const Prompt& 
     return outcome;
   }
 
-  Overlap overlap(request.machine.overlap, models.lm_ops(), models.codec_ops());
+  Overlap overlap(request.machine.overlap, models.lm_ops(), models.codec_ops(), models.devices().share_cpu());
   timed_load(hooks, outcome, {[&] { models.lm(); }, [&] { models.codec(); }});
   CodecStage stage(models, request, hooks);
   stage.expect(request.song.frame_loop(0).max_frames());

@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <functional>
+#include <optional>
 #include <span>
 
 #include "base/progress.h"
@@ -28,7 +29,8 @@ struct SongOutcome {
   double frames_seconds = 0;  // prefill included
   int64_t new_frames = 0;
   double codec_seconds = 0;  // decoding alone, not waiting for frames
-  int overlap_threads = 0;   // of the codec beside the frame loop; 0: it waited
+  /// Of the codec beside the frame loop; 0: it waited; nothing where each has a device of its own.
+  std::optional<int> overlap_threads = 0;
   double overlap_gain = 1;  // both together, as measured, in units of one after the other; 1 where nothing was measured
 };
 

@@ -29,6 +29,17 @@ SongHooks make_hooks(const Callbacks& callbacks, std::mutex& progress_mutex) {
   return hooks;
 }
 
+MachineSettings machine_settings(const ModelSettings& s) {
+  MachineSettings machine{.device = parse_device("ModelSettings::device", s.device),
+                          .lazy_load = s.lazy_load,
+                          .threads = s.threads,
+                          .cpus = s.cpus,
+                          .mlock = s.mlock};
+  if (!s.mula_device.empty()) machine.mula_device = parse_device("ModelSettings::mula_device", s.mula_device);
+  if (!s.codec_device.empty()) machine.codec_device = parse_device("ModelSettings::codec_device", s.codec_device);
+  return machine;
+}
+
 }  // namespace
 
 struct Model::State {
@@ -39,7 +50,7 @@ struct Model::State {
       : settings(s),
         models({.checkpoint = {s.model_path, s.version, to_dtype(s.mula_type), to_dtype(s.codec_type), s.mula_path,
                                s.codec_path, s.tokenizer, s.lora},
-                .machine = {.lazy_load = s.lazy_load, .threads = s.threads, .cpus = s.cpus, .mlock = s.mlock}},
+                .machine = machine_settings(s)},
                CheckpointParts::kAll, nullptr) {}
 
   Request base_request() const {

@@ -65,8 +65,16 @@ void OverlapSearch::try_next(double gain) {
   current_ = best_;
 }
 
-Overlap::Overlap(std::optional<int> wish, Ops& lm, Ops& codec)
-    : lm_(lm), codec_(codec), search_(wish, std::min(lm.threads(), codec.threads())) {
+Overlap::Overlap(std::optional<int> wish, Ops& lm, Ops& codec, bool share_threads)
+    : lm_(lm), codec_(codec), share_threads_(share_threads), search_(wish, std::min(lm.threads(), codec.threads())) {
+  if (!share_threads) {
+    if (wish.value_or(0) > 0) {
+      throw user_error("--overlap {}: the stages share no threads, for one of them is on a card; auto and off are left",
+                       *wish);
+    }
+    waits_ = wish.has_value();
+    return;
+  }
   if (wish && *wish > 0 && *wish >= std::min(lm.threads(), codec.threads())) {
     throw user_error("--overlap {}: the frame loop needs at least one of the {} threads", *wish, lm.threads());
   }
@@ -81,19 +89,28 @@ void Overlap::share() {
   if (ended_) {
     works_ = wants_;
     codec_.use_threads(codec_.threads());
+  } else if (share_threads_) {
+    share_cores();
   } else {
-    const int codec_threads = search_.codec_threads();
-    works_ = wants_ && codec_threads > 0;
-    if (works_) codec_.use_threads(codec_threads);
-    lm_.use_threads(works_ ? lm_.threads() - codec_threads : lm_.threads());
+    works_ = wants_ && !waits_;
+    // The card's side needs a core to be told what comes next.
+    codec_.use_threads(std::max(1, codec_.threads() - 1));
+    lm_.use_threads(std::max(1, lm_.threads() - 1));
   }
   changed_.notify_all();
+}
+
+void Overlap::share_cores() {
+  const int codec_threads = search_.codec_threads();
+  works_ = wants_ && codec_threads > 0;
+  if (works_) codec_.use_threads(codec_threads);
+  lm_.use_threads(works_ ? lm_.threads() - codec_threads : lm_.threads());
 }
 
 void Overlap::frame_done(double seconds) {
   const std::lock_guard lock(mutex_);
   // A frame during part of which the codec worked tells nothing.
-  if (beside_ == works_) search_.add_frame(seconds, works_);
+  if (share_threads_ && beside_ == works_) search_.add_frame(seconds, works_);
   share();
   beside_ = works_;
 }
@@ -120,7 +137,8 @@ void Overlap::idle() {
   share();
 }
 
-int Overlap::codec_threads() const {
+std::optional<int> Overlap::codec_threads() const {
+  if (!share_threads_) return waits_ ? std::optional(0) : std::nullopt;
   const std::lock_guard lock(mutex_);
   return search_.codec_threads();
 }

@@ -45,7 +45,9 @@ class OverlapSearch {
 /// Shares the threads of the two devices between two threads of work: the frame loop's and the codec's.
 class Overlap {
  public:
-  Overlap(std::optional<int> wish, Ops& lm, Ops& codec);
+  /// `share_threads`: both compute on the same cores. Else nothing is searched, and both just work, unless the wish is
+  /// 0. Throws Error(kUser) for a wish that cannot be.
+  Overlap(std::optional<int> wish, Ops& lm, Ops& codec, bool share_threads = true);
   /// Gives both devices all their threads again.
   ~Overlap();
 
@@ -60,17 +62,21 @@ class Overlap {
   /// The codec has nothing to do until there are more frames.
   void idle();
 
-  int codec_threads() const;
+  /// Of the shared ones; 0: the codec waits for the last frame; nothing where none are shared.
+  std::optional<int> codec_threads() const;
   double gain() const;
 
  private:
   void share();
+  void share_cores();
 
   Ops& lm_;
   Ops& codec_;
+  bool share_threads_;
   mutable std::mutex mutex_;
   std::condition_variable changed_;
   OverlapSearch search_;
+  bool waits_ = false;   // the codec, until the last frame, although it has a device of its own
   bool wants_ = false;   // the codec has something to do
   bool works_ = false;   // and does it
   bool beside_ = false;  // it did during all of the frame in hand

@@ -30,16 +30,6 @@ auto with_flag(const std::string& flag, const Parse& parse) {
   }
 }
 
-// The one device of this build; another is an error and no silent fallback.
-std::string parse_device(const std::string& flag, const std::string& word) {
-  if (word == "cpu") return word;
-  throw user_error("{} {}: this build has one device, cpu", flag, word);
-}
-
-std::string device_name(const std::string& device) {
-  return device;
-}
-
 AudioFormat parse_format(const std::string& flag, const std::string& word) {
   return with_flag(flag, [&] { return parse_audio_format(word); });
 }
@@ -140,11 +130,16 @@ std::vector<Setting> make_table() {
        "how much of `--load_codes` to keep; `--max_audio_length_ms` is still the total", "all"},
       {"lazy_load", Group::kMachine, Changes::kNothing, kGenerate, boolean(machine(&M::lazy_load)),
        "one model in memory at a time: less memory, no audio before the last frame"},
+      {"device", Group::kMachine, Changes::kNothing, kAll, word(machine(&M::device), parse_device, device_name),
+       "`cpu`, `cuda` or `cuda:N` (`heartmula devices` lists the cards), or `auto`: a card if there is one with enough "
+       "memory, else the CPU; a card that was asked for and cannot be used is an error: [docs/cuda.md](docs/cuda.md)"},
       {"mula_device", Group::kMachine, Changes::kNothing, kGenerate,
-       word(machine(&M::mula_device), parse_device, device_name),
-       "`cpu` is what this build has; anything else is an error, never a silent fallback"},
+       word(machine(&M::mula_device), parse_device, device_name), "of the language model alone", "`--device`"},
       {"codec_device", Group::kMachine, Changes::kNothing, kSongs,
-       word(machine(&M::codec_device), parse_device, device_name), "likewise"},
+       word(machine(&M::codec_device), parse_device, device_name), "of the codec alone", "`--device`"},
+      {"cuda_weights", Group::kMachine, Changes::kNothing, kSongs,
+       word(machine(&M::cuda_weights), parse_cuda_weights, cuda_weights_name),
+       "how weights get to a card: `copy`; `map` is not built yet"},
       {"threads", Group::kMachine, Changes::kNothing, kAll, integer(machine(&M::threads), 0, kMaxThreads), "threads",
        "one for each core, or as many as decode fastest: [docs/threads.md](docs/threads.md)"},
       {"cpus", Group::kMachine, Changes::kNothing, kSongs, path(machine(&M::cpus), "LIST"),

@@ -13,7 +13,6 @@
 #include <utility>
 
 #include "base/clock.h"
-#include "base/cpu_info.h"
 #include "base/error.h"
 #include "base/message.h"
 #include "base/output_lock.h"
@@ -107,8 +106,8 @@ std::string shell_word(const std::string& text) {
 }
 
 MemoryPlan checked_plan(Models& models, const SongSize& size, const SongFileHooks& hooks) {
-  const std::optional<uint64_t> available = memory_info().available_bytes;
   const MemoryPlan plan = plan_memory(models, size);
+  const AvailableMemory available = AvailableMemory::now(plan);
   if (hooks.plan) hooks.plan(describe(plan, available));
   check_memory(plan, models.options().checkpoint, available);
   return plan;

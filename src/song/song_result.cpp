@@ -29,20 +29,31 @@ std::vector<std::string> warnings_of(const LevelMeter& meter, const SongOutcome&
   return warnings;
 }
 
-// What the machine could do at most, and which part of that each stage reached.
+nlohmann::json to_json(const DeviceLimits& limits) {
+  nlohmann::json json = {{"read_gb_s", limits.read_bytes_s * 1e-9}};
+  if (limits.f32_flop_s > 0) json["f32_gflop_s"] = limits.f32_flop_s * 1e-9;
+  if (limits.bf16_flop_s > 0) json["bf16_gflop_s"] = limits.bf16_flop_s * 1e-9;
+  return json;
+}
+
+// What the machine could do at most, and which part of that each stage reached, where that is known.
 nlohmann::json limits_of(const SongOutcome& outcome, const Models& models) {
-  const DeviceLimits limits = DeviceLimits::measure(models.options().machine.threads, models.options().machine.cpus);
-  const auto fraction = [&](const WorkTotals& totals, DType dtype, double seconds) {
-    return limits.seconds(totals.stored_bytes(), totals.flop(), dtype) / seconds;
+  const ModelOptions& options = models.options();
+  const StageDevices& devices = models.devices();
+  const bool has_frames = outcome.new_frames > 0;
+  const DeviceLimits limits = DeviceLimits::measure(has_frames ? devices.lm : devices.codec, options.machine);
+  const bool same = !has_frames || devices.lm == devices.codec;
+  const DeviceLimits codec_limits = same ? limits : DeviceLimits::measure(devices.codec, options.machine);
+  nlohmann::json json = to_json(limits);
+  if (!same) json["codec"] = to_json(codec_limits);
+  const auto add = [&json](const char* name, const DeviceLimits& of, const WorkTotals& totals, DType dtype,
+                           double seconds) {
+    const double least = of.seconds(totals.stored_bytes(), totals.flop(), dtype);
+    if (least > 0) json[name] = least / seconds;
   };
-  nlohmann::json json = {{"read_gb_s", limits.read_bytes_s * 1e-9},
-                         {"f32_gflop_s", limits.f32_flop_s * 1e-9},
-                         {"bf16_gflop_s", limits.bf16_flop_s * 1e-9},
-                         {"codec_fraction", fraction(models.codec_totals(), models.options().checkpoint.codec_dtype,
-                                                     outcome.codec_seconds)}};
-  if (outcome.new_frames > 0) {
-    json["frames_fraction"] =
-        fraction(models.lm_totals(), models.options().checkpoint.mula_dtype, outcome.frames_seconds);
+  add("codec_fraction", codec_limits, models.codec_totals(), options.checkpoint.codec_dtype, outcome.codec_seconds);
+  if (has_frames) {
+    add("frames_fraction", limits, models.lm_totals(), options.checkpoint.mula_dtype, outcome.frames_seconds);
   }
   return json;
 }
@@ -83,11 +94,14 @@ nlohmann::json result_of(const SongSettings& song, const SongOutcome& outcome, c
                            {"dropped_codes", outcome.dropped_codes},
                            {"warnings", warnings_of(output.meter(), outcome, models, notes)},
                            {"device", models.device()},
+                           {"devices", models.stage_devices()},
+                           {"devices", models.stage_devices()},
                            {"version", HEARTMULA_VERSION}};
   const bool is_long = outcome.frames_seconds + outcome.codec_seconds > kWorthALimit;
   if (is_long) result["limits"] = limits_of(outcome, models);
   if (outcome.new_frames > 0) {
-    result["overlap"] = {{"codec_threads", outcome.overlap_threads}, {"gain", outcome.overlap_gain}};
+    result["overlap"] = {{"codec_threads", nullptr}, {"gain", outcome.overlap_gain}};
+    if (outcome.overlap_threads) result["overlap"]["codec_threads"] = *outcome.overlap_threads;
   }
   if (outcome.new_frames > 0) result["level"] = song.frame_loop(0).min_frames() > 1 ? "G2" : "G0";
   result["checkpoint"] = {{"codec", to_json(models.codec_identity())}};

@@ -188,7 +188,7 @@ void check_codec(const std::filesystem::path& folder, const VerifyOptions& optio
     const Limits limits = exact ? kF32Limits : kBf16Limits;
     const std::string suffix = exact ? "" : " bf16";
     Models models({.checkpoint = {.model_path = folder.string(), .codec_dtype = dtype},
-                   .machine = {.threads = options.threads, .cpus = options.cpus}},
+                   .machine = {.device = options.device, .threads = options.threads, .cpus = options.cpus}},
                   CheckpointParts::kCodec, cancel);
     for (const std::string& name : golden.prefixes()) {
       const std::string stage = fmt::format("codec {}{}", name, suffix);

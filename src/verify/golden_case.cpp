@@ -7,7 +7,9 @@
 #include "base/error.h"
 #include "base/file.h"
 #include "base/json_fields.h"
+#include "checkpoint/device_choice.h"
 #include "cpu/cpu_ops.h"
+#include "cuda/cuda_ops.h"
 #include "text/prompt.h"
 
 namespace heartmula {
@@ -100,6 +102,8 @@ void run_stage(const char* name, std::vector<Check>& checks, const Stage& stage)
 }  // namespace
 
 std::string device_of(const VerifyOptions& options) {
+  const Device device = choose_device("--device", options.device, 0);
+  if (device.is_cuda) return make_cuda_ops({.device = device.index})->description();
   return make_cpu_ops({.threads = options.threads, .isa = {}})->description();
 }
 

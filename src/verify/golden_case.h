@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "checkpoint/settings.h"
 #include "heartmula/cancel.h"
 #include "tensor/safetensors.h"
 #include "verify/report.h"
@@ -13,6 +14,7 @@
 namespace heartmula {
 
 struct VerifyOptions {
+  DeviceWish device = {};
   int threads = 0;
   std::string cpus = {};
 };

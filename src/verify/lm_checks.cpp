@@ -20,7 +20,7 @@ constexpr double kBf16Most = 0.85;
 Models make_models(const std::filesystem::path& folder, DType dtype, const VerifyOptions& options,
                    const CancelToken* cancel) {
   return Models({.checkpoint = {.model_path = folder.string(), .mula_dtype = dtype},
-                 .machine = {.threads = options.threads, .cpus = options.cpus}},
+                 .machine = {.device = options.device, .threads = options.threads, .cpus = options.cpus}},
                 CheckpointParts::kAll, cancel);
 }
 

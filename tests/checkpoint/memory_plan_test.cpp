@@ -73,16 +73,17 @@ MemoryPlan simple_plan(const Request& request, bool with_lm = true) {
 TEST(CheckMemory, what_fits_is_taken) {
   const Request request;
   const CheckpointSettings checkpoint;
-  check_memory(simple_plan(request), checkpoint, 18'000'000'000);
-  error_of(ErrorKind::kUser, [&] { check_memory(simple_plan(request), checkpoint, 17'999'999'999); });
+  check_memory(simple_plan(request), checkpoint, {.host = 18'000'000'000});
+  error_of(ErrorKind::kUser, [&] { check_memory(simple_plan(request), checkpoint, {.host = 17'999'999'999}); });
 }
 
 TEST(CheckMemory, a_refusal_says_what_is_needed_what_there_is_and_what_helps) {
   Request request;
   CheckpointSettings checkpoint;
   const auto advice = [&](int64_t available, bool with_lm = true) {
-    return error_of(ErrorKind::kUser,
-                    [&] { check_memory(simple_plan(request, with_lm), checkpoint, static_cast<uint64_t>(available)); });
+    return error_of(ErrorKind::kUser, [&] {
+      check_memory(simple_plan(request, with_lm), checkpoint, {.host = static_cast<uint64_t>(available)});
+    });
   };
   EXPECT_THAT(advice(11'000'000'000),
               AllOf(HasSubstr("18.00 GB"), HasSubstr("11.00 GB"), HasSubstr("--lazy_load true")));
@@ -94,7 +95,7 @@ TEST(CheckMemory, a_refusal_says_what_is_needed_what_there_is_and_what_helps) {
   request.machine.lazy_load = true;  // then the greater model decides, and a smaller codec does not help
   EXPECT_THAT(advice(9'000'000'000), HasSubstr("--mula_dtype bf16"));
   checkpoint.mula_dtype = DType::kBF16;
-  check_memory(simple_plan(request, true), checkpoint, std::nullopt);  // nobody knows what there is
+  check_memory(simple_plan(request, true), checkpoint, {});  // nobody knows what there is
   EXPECT_THAT(advice(9'000'000'000), AllOf(HasSubstr("10.00 GB"), HasSubstr("--max_audio_length_ms")));
 }
 
@@ -105,9 +106,96 @@ TEST(MemoryPlan, json_and_text_name_both_models_and_the_peak) {
   EXPECT_EQ(json["peak_bytes"], plan.peak());
   EXPECT_EQ(json["language_model"]["weights_bytes"], plan.lm->weights);
   EXPECT_EQ(json["codec"]["activations_bytes"], plan.codec->activations);
-  EXPECT_THAT(describe(plan, 1'234'000'000), AllOf(HasSubstr("language model"), HasSubstr("codec"), HasSubstr("peak"),
-                                                   HasSubstr("available 1.234 GB")));
-  EXPECT_THAT(describe(plan, std::nullopt), HasSubstr("available unknown"));
+  EXPECT_THAT(describe(plan, {.host = 1'234'000'000}), AllOf(HasSubstr("language model"), HasSubstr("codec"),
+                                                             HasSubstr("peak"), HasSubstr("available 1.234 GB")));
+  EXPECT_THAT(describe(plan, {}), HasSubstr("available unknown"));
+}
+
+/// The sizes of the 3B model for three minutes of music, both stages on one card; f32 codec.
+MemoryPlan card_plan(const CheckpointSettings& checkpoint, bool lazy_load) {
+  const Device card{.is_cuda = true};
+  MemoryPlan plan;
+  plan.lazy_load = lazy_load;
+  plan.lm = StageMemory{.weights = 7'100'000'000,
+                        .cache = 600'000'000,
+                        .activations = 100'000'000,
+                        .loading = 100'000'000,
+                        .device = card,
+                        .host = 50'000'000};
+  plan.codec = StageMemory{.weights = checkpoint.codec_dtype == DType::kBF16 ? 3'300'000'000 : 6'600'000'000,
+                           .activations = 700'000'000,
+                           .loading = 100'000'000,
+                           .device = card,
+                           .host = 50'000'000};
+  return plan;
+}
+
+AvailableMemory with_card(int64_t free_bytes, bool shares_memory = false) {
+  const CudaDevice card{.index = 0,
+                        .name = "Card",
+                        .major = 8,
+                        .minor = 6,
+                        .memory_bytes = free_bytes + 400'000'000,
+                        .free_bytes = free_bytes,
+                        .multiprocessors = 30,
+                        .shares_memory = shares_memory,
+                        .problem = ""};
+  return {.host = 16'000'000'000, .cuda = {true, "13.0", "13.0", "", {card}}};
+}
+
+std::string card_complaint(const CheckpointSettings& checkpoint, bool lazy_load, const AvailableMemory& available) {
+  return error_of(ErrorKind::kUser, [&] { check_memory(card_plan(checkpoint, lazy_load), checkpoint, available); });
+}
+
+TEST(CheckMemory, cards_of_24_16_and_12_gigabytes_have_a_plan_and_8_are_refused) {
+  const CheckpointSettings f32;
+  CheckpointSettings bf16;
+  bf16.codec_dtype = DType::kBF16;
+  check_memory(card_plan(f32, false), f32, with_card(23'300'000'000));
+  EXPECT_THAT(card_complaint(f32, false, with_card(15'000'000'000)),
+              AllOf(HasSubstr("on cuda:0 (Card)"), HasSubstr("15.00 of its 15.40 GB"), HasSubstr("--lazy_load true")));
+  check_memory(card_plan(bf16, false), bf16, with_card(15'000'000'000));
+  check_memory(card_plan(f32, true), f32, with_card(11'300'000'000));
+  EXPECT_THAT(card_complaint(bf16, false, with_card(11'300'000'000)), HasSubstr("use --lazy_load true"));
+  EXPECT_THAT(card_complaint(bf16, true, with_card(7'600'000'000)),
+              AllOf(HasSubstr("needs 8.05 GB"), HasSubstr("7.60 of its 8.00 GB"), HasSubstr("--device cpu")));
+}
+
+TEST(CheckMemory, a_cards_memory_is_not_the_machines_unless_they_share_it) {
+  const CheckpointSettings f32;
+  const MemoryPlan plan = card_plan(f32, false);
+  EXPECT_LT(plan.peak(), 1'000'000'000);
+  AvailableMemory available = with_card(23'000'000'000);
+  available.host = 1'000'000'000;
+  check_memory(plan, f32, available);
+  available = with_card(23'000'000'000, true);
+  available.host = 15'500'000'000;
+  EXPECT_THAT(error_of(ErrorKind::kUser, [&] { check_memory(plan, f32, available); }), HasSubstr("15.50 GB"));
+  available.host = 17'000'000'000;
+  check_memory(plan, f32, available);
+}
+
+TEST(CheckMemory, each_stage_counts_where_it_is) {
+  const CheckpointSettings f32;
+  MemoryPlan plan = card_plan(f32, false);
+  plan.codec->device = {};
+  EXPECT_EQ(plan.cards().size(), 1u);
+  EXPECT_GT(plan.peak(), 7'300'000'000);
+  check_memory(plan, f32, with_card(8'300'000'000));
+  plan.codec->device = {.is_cuda = true, .index = 1};
+  EXPECT_EQ(plan.cards().size(), 2u);
+  EXPECT_LT(plan.peak(), 1'000'000'000);
+  EXPECT_LT(plan.card_peak({.is_cuda = true, .index = 1}), 8'000'000'000);
+}
+
+TEST(MemoryPlan, a_card_stands_in_json_and_text) {
+  const MemoryPlan plan = card_plan({}, false);
+  const nlohmann::json json = to_json(plan);
+  EXPECT_EQ(json["language_model"]["device"], "cuda:0");
+  EXPECT_EQ(json["cards"]["cuda:0"]["peak_bytes"], plan.card_peak({.is_cuda = true}));
+  EXPECT_THAT(describe(plan, with_card(23'000'000'000)),
+              AllOf(HasSubstr("on cuda:0"), HasSubstr("cuda:0 peak 15."), HasSubstr("available 23.000 GB"),
+                    HasSubstr("beside them peak")));
 }
 
 }  // namespace

@@ -1,11 +1,12 @@
 // The operations of the language model on the (emulated) GPU beside those of the CPU, which are proven against float64.
+#include "cuda/cuda_ops.h"
+
 #include <fmt/format.h>
 #include <gtest/gtest.h>
 
 #include <random>
 
 #include "cpu/cpu_ops.h"
-#include "cuda/cuda_ops.h"
 #include "ops/rope.h"
 
 namespace heartmula {

@@ -9,10 +9,18 @@ using cuda::GemmEpilogue;
 using cuda::GemmWeight;
 using cuda::GpuLimits;
 
-constexpr GpuLimits kLarge = {132, 227 << 10};
+// Tiles are chosen as on a GPU with these limits, so far as this one has the memory.
+GpuLimits here(int multiprocessors, int shared_bytes) {
+  return {multiprocessors, std::min(shared_bytes, cuda::gpu_limits().shared_bytes)};
+}
+GpuLimits large() {
+  return here(132, 227 << 10);
+}
 // 192 rows of 192 outputs go, one after the other, through the narrow, the wide and the middle tiles of bf16, and
 // through the narrow and the wide tiles of f32.
-constexpr GpuLimits kLimits[] = {kLarge, {1, 227 << 10}, {4, 150 << 10}};
+std::vector<GpuLimits> limits_of_every_tile() {
+  return {large(), here(1, 227 << 10), here(4, 150 << 10)};
+}
 
 struct Case {
   int64_t rows, channels, taps, dilation, n;
@@ -83,7 +91,7 @@ TEST_P(Gemm, sums_agree_with_float64) {
   for_each_case([](const Case& c, const Operands& o) {
     for (const DType dtype : {DType::kF32, DType::kBF16}) {
       const DeviceArray out(c.rows, c.n, dtype, c.output);
-      gemm(nullptr, out, o.input, o.weight, {}, kLarge);
+      gemm(nullptr, out, o.input, o.weight, {}, large());
       expect_near(out.read(), o.sum, o.bound, half_ulp(dtype), o.error());
     }
   });
@@ -92,7 +100,7 @@ TEST_P(Gemm, sums_agree_with_float64) {
 TEST_P(Gemm, bias_and_prelu_agree_with_float64) {
   for_each_case([](const Case& c, const Operands& o) {
     const DeviceArray out(c.rows, c.n, DType::kBF16, c.output);
-    gemm(nullptr, out, o.input, o.weight, {.bias = o.device_bias.floats(), .has_prelu = true, .prelu = 0.25F}, kLarge);
+    gemm(nullptr, out, o.input, o.weight, {.bias = o.device_bias.floats(), .has_prelu = true, .prelu = 0.25F}, large());
     Array want = o.sum;
     Array bound = o.bound;
     for (int64_t r = 0; r < c.rows; ++r) {
@@ -110,7 +118,7 @@ TEST_P(Gemm, gain_addition_and_copy_agree_with_float64) {
   for_each_case([](const Case& c, const Operands& o) {
     const DeviceArray out(o.before, DType::kF32, c.output);
     const DeviceArray copy(c.rows, c.n, DType::kBF16, c.output);
-    gemm(nullptr, out, o.input, o.weight, {.gain = o.device_gain.floats(), .add = true, .copy = copy}, kLarge);
+    gemm(nullptr, out, o.input, o.weight, {.gain = o.device_gain.floats(), .add = true, .copy = copy}, large());
     Array want = o.before;
     Array bound = o.bound;
     for (int64_t r = 0; r < c.rows; ++r) {
@@ -130,7 +138,7 @@ TEST_P(Gemm, gate_agrees_with_float64) {
     if (c.n % 2 != 0) return;
     for (const DType dtype : {DType::kF32, DType::kBF16}) {
       const DeviceArray out(c.rows, c.n / 2, dtype, c.output);
-      gemm(nullptr, out, o.input, o.weight, {.gate = true}, kLarge);
+      gemm(nullptr, out, o.input, o.weight, {.gate = true}, large());
       Array want(c.rows, c.n / 2);
       Array bound(c.rows, c.n / 2);
       for (int64_t r = 0; r < c.rows; ++r) {
@@ -151,10 +159,10 @@ TEST_P(Gemm, bits_of_a_row_depend_on_nothing_else) {
   const Case c = {192, 24, 7, 3, 192};
   const Operands o(c, GetParam());
   const DeviceArray all(c.rows, c.n, DType::kF32);
-  gemm(nullptr, all, o.input, o.weight, {}, kLarge);
+  gemm(nullptr, all, o.input, o.weight, {}, large());
   const Array want = all.read();
   const DeviceArray odd_x(o.x, o.dtype, kOdd);
-  for (const GpuLimits& limits : kLimits) {
+  for (const GpuLimits& limits : limits_of_every_tile()) {
     for (const auto& [first, count] : {std::pair<int64_t, int64_t>{0, 192}, {37, 1}, {1, 129}, {120, 72}}) {
       SCOPED_TRACE(testing::Message() << "rows " << first << " to " << first + count << " on " << limits.multiprocessors
                                       << " multiprocessors");
@@ -172,11 +180,11 @@ TEST_P(Gemm, columns_keep_their_bits_among_others) {
   const Case c = {130, 72, 1, 1, 200};
   const Operands o(c, GetParam());
   const DeviceArray all(c.rows, c.n, DType::kF32);
-  gemm(nullptr, all, o.input, o.weight, {}, kLarge);
+  gemm(nullptr, all, o.input, o.weight, {}, large());
   GemmWeight weight = o.weight;
   weight.n = 61;
   const DeviceArray some(c.rows, weight.n, DType::kF32);
-  gemm(nullptr, some, o.input, weight, {}, kLarge);
+  gemm(nullptr, some, o.input, weight, {}, large());
   const Array want = all.read();
   const Array got = some.read();
   for (int64_t r = 0; r < c.rows; ++r) {
@@ -202,9 +210,9 @@ TEST_P(Gemm, residual_unit_is_two_products) {
     const DeviceArray middle(c.rows, c.n, GetParam());
     const DeviceArray want(second.before, DType::kF32);
     gemm(nullptr, middle, first.input, first.weight,
-         {.bias = first.device_bias.floats(), .has_prelu = true, .prelu = 0.25F}, kLarge);
+         {.bias = first.device_bias.floats(), .has_prelu = true, .prelu = 0.25F}, large());
     gemm(nullptr, want, {ConstView(middle)}, second.weight,
-         {.bias = second.device_bias.floats(), .has_prelu = true, .prelu = -0.5F, .add = true}, kLarge);
+         {.bias = second.device_bias.floats(), .has_prelu = true, .prelu = -0.5F, .add = true}, large());
     EXPECT_EQ(out.read().values, want.read().values);
     EXPECT_EQ(copy.read().values, rounded(want.read(), DType::kBF16).values);
   }

@@ -1,6 +1,7 @@
 // The search for a split is fed with times; songs are the same with every split.
 #include "song/overlap.h"
 
+#include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include <functional>
@@ -77,6 +78,24 @@ TEST(Overlap, more_threads_than_can_be_spared_are_refused) {
   const auto codec = make_cpu_ops({.threads = 2, .isa = {}});
   EXPECT_NO_THROW(Overlap(1, *lm, *codec));
   EXPECT_THROW(Overlap(2, *lm, *codec), Error);
+}
+
+TEST(Overlap, stages_on_devices_of_their_own_just_work) {
+  const auto lm = make_cpu_ops({.threads = 1, .isa = {}});
+  const auto codec = make_cpu_ops({.threads = 2, .isa = {}});
+  const CancelToken none;
+  Overlap both({}, *lm, *codec, /*share_threads=*/false);
+  EXPECT_EQ(both.codec_threads(), std::nullopt);
+  both.begin_piece(none);  // returns at once, before any frame
+  for (int i = 0; i < 50; ++i) both.frame_done(1);
+  both.begin_piece(none);
+  EXPECT_EQ(both.gain(), 1);
+  Overlap waits(0, *lm, *codec, /*share_threads=*/false);
+  EXPECT_EQ(waits.codec_threads(), 0);
+  waits.frames_ended();
+  waits.begin_piece(none);
+  EXPECT_THAT(error_of(ErrorKind::kUser, [&] { Overlap(1, *lm, *codec, /*share_threads=*/false); }),
+              testing::HasSubstr("--overlap 1"));
 }
 
 TEST(Overlap, words) {

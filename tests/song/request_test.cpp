@@ -40,6 +40,9 @@ Request unusual_request() {
   r.output.format = AudioFormat::kFlac;
   r.output.sample_format = SampleFormat::kS24;
   r.output.save_codes = "new.safetensors";
+  r.machine.device = parse_device("", "cuda");
+  r.machine.mula_device = parse_device("", "cuda:3");
+  r.machine.codec_device = parse_device("", "cpu");
   r.machine.lazy_load = true;
   r.machine.threads = 3;
   r.machine.overlap = 2;
@@ -69,8 +72,7 @@ std::string complaint(const json& request) {
 
 TEST(Request, nothing_in_the_unusual_one_is_a_default) {
   for (const Setting& setting : settings_table()) {
-    const bool one_device = setting.name.ends_with("_device");  // there is no other value yet
-    if (!setting.stored() || one_device) continue;
+    if (!setting.stored() || setting.name == "cuda_weights") continue;  // of which there is no other value yet
     EXPECT_NE(setting.type->get(unusual_request()), setting.type->get(Request())) << setting.name;
   }
 }

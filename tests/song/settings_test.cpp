@@ -53,6 +53,8 @@ TEST(Settings, the_defaults_are_heartlibs) {
   EXPECT_EQ(defaults["mula_dtype"], "bfloat16");
   EXPECT_EQ(defaults["codec_dtype"], "float32");
   EXPECT_EQ(defaults["lazy_load"], false);
+  EXPECT_EQ(defaults["device"], "auto");
+  EXPECT_FALSE(defaults.contains("mula_device"));
   EXPECT_FALSE(defaults.contains("seed"));
 }
 
@@ -104,7 +106,8 @@ TEST(Settings, a_word_that_is_no_value_is_told_with_its_flag) {
   EXPECT_THAT(complaint("temperature", "0,8"), AllOf(StartsWith("--temperature 0,8"), HasSubstr("write 0.8")));
   EXPECT_THAT(complaint("codec_steps", "1,5"), HasSubstr("integer"));
   EXPECT_THAT(complaint("mula_dtype", "int8"), AllOf(StartsWith("--mula_dtype int8"), HasSubstr("bf16")));
-  EXPECT_THAT(complaint("mula_device", "cuda"), AllOf(StartsWith("--mula_device cuda"), HasSubstr("cpu")));
+  EXPECT_THAT(complaint("mula_device", "gpu"), AllOf(StartsWith("--mula_device gpu"), HasSubstr("cuda:N")));
+  EXPECT_THAT(complaint("cuda_weights", "map"), AllOf(StartsWith("--cuda_weights map"), HasSubstr("copy")));
   EXPECT_THAT(complaint("seed", "-2"), AllOf(StartsWith("--seed -2"), HasSubstr("2^64")));
 }
 

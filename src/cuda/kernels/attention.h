@@ -24,7 +24,7 @@ void append_kv(cudaStream_t stream, const CacheView& cache, ConstView keys, Cons
                const AttentionRows& rows);
 
 /// `keys` and `values` may be empty, or those of the rows, each of a stream of its own: then they are appended first.
-/// `workspace` [attention_workspace_floats] and `counters` [rows * kv_heads], zero before the first call.
+/// `workspace` [attention_workspace_floats] and `counters` [rows * heads], zero before the first call.
 void attend(cudaStream_t stream, View out, ConstView queries, ConstView keys, ConstView values, const Rope& rope,
             const CacheView& cache, const AttentionRows& rows, float* workspace, int32_t* counters);
 int64_t attention_workspace_floats(const KvShape& shape, int64_t rows, int64_t heads);

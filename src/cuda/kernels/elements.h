@@ -33,8 +33,8 @@ struct In {
   bool bf16 = false;
 
   In() = default;
-  In(ConstView x)
-      : data(x.data), stride(x.stride), bf16(x.dtype == DType::kBF16) {}  // NOLINT(google-explicit-constructor)
+  // NOLINTNEXTLINE(google-explicit-constructor)
+  In(ConstView x) : data(x.data), stride(x.stride), bf16(x.dtype == DType::kBF16) {}
   __device__ float load(int64_t row, int64_t column) const {
     const int64_t at = row * stride + column;
     return bf16 ? from_bf16(static_cast<const uint16_t*>(data)[at]) : static_cast<const float*>(data)[at];

@@ -1,8 +1,7 @@
 // Two outputs a thread: 16 bytes in, a word or two out.
-#include "cuda/kernels/gate.h"
-
 #include "cuda/kernels/device.h"
 #include "cuda/kernels/elements.h"
+#include "cuda/kernels/gate.h"
 #include "cuda/kernels/row_sums.h"
 #include "cuda/launch.h"
 
@@ -35,8 +34,10 @@ __global__ void __launch_bounds__(kThreads) gate_kernel(Out out, const float* x,
 }  // namespace
 
 void gate(cudaStream_t stream, View out, ConstView x) {
-  const dim3 blocks(static_cast<unsigned>(out.rows), static_cast<unsigned>((out.cols + 2 * kThreads - 1) / (2 * kThreads)));
-  launch(stream, {blocks, dim3(kThreads)}, gate_kernel, Out(out), static_cast<const float*>(x.data), x.stride, out.cols);
+  const dim3 blocks(static_cast<unsigned>(out.rows),
+                    static_cast<unsigned>((out.cols + 2 * kThreads - 1) / (2 * kThreads)));
+  launch(stream, {blocks, dim3(kThreads)}, gate_kernel, Out(out), static_cast<const float*>(x.data), x.stride,
+         out.cols);
 }
 
 }  // namespace heartmula::cuda

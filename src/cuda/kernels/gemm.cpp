@@ -91,7 +91,8 @@ double gemm_time(const GemmProduct& product, const GemmTileCost& tile, const Gpu
   const double one = static_cast<double>(tile.rows) * tile.columns / tile.rate;
   const int64_t rest = blocks % at_once;
   const int64_t rest_per_sm = (rest + gpu.multiprocessors - 1) / gpu.multiprocessors;
-  double waves = static_cast<double>(blocks / at_once * per_sm);
+  const int64_t full_rounds = blocks / at_once;
+  double waves = static_cast<double>(full_rounds * per_sm);
   if (rest_per_sm > 0) waves += std::max(static_cast<double>(rest_per_sm), kAlone * per_sm);
   return waves * one;
 }

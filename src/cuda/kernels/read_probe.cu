@@ -1,7 +1,6 @@
 // Eight independent reads of 16 bytes a thread at a time.
-#include "cuda/kernels/read_probe.h"
-
 #include "cuda/kernels/device.h"
+#include "cuda/kernels/read_probe.h"
 #include "cuda/launch.h"
 
 namespace heartmula::cuda {

@@ -1,6 +1,7 @@
-// One block. The k-th largest of V values by a search through the bits of order-preserving keys, each bit one counting
-// barrier: first among the threads' own maxima, which gives a lower bound for it; then among the few values above that
-// bound. Compiled, like everything here, without contraction: the arithmetic is the host's.
+// One block. A search through the upper bits of order-preserving keys among the threads' own maxima, each bit one
+// counting barrier, gives a lower bound for the k-th largest value; the few values that reach it are ranked one by one,
+// a thread each. Where they are too many (large k, ties), a search among all values. Compiled, like everything here,
+// without contraction: the arithmetic is the host's.
 #include <algorithm>
 
 #include "base/random.h"
@@ -13,7 +14,9 @@ namespace heartmula::cuda {
 namespace {
 
 constexpr int kThreads = 1024;
-constexpr int kMostCandidates = 1024;
+constexpr int kMostCandidates = kThreads;
+constexpr int kBoundBits = 16;  // the last bit of the lower bound
+constexpr int kAtOnce = 9;      // logits that a thread reads before it uses the first
 constexpr int kWarps = kThreads / kWarp;
 
 struct Sampling {
@@ -40,12 +43,8 @@ __device__ inline uint32_t key_of(float value) {
   return (bits & 0x80000000u) != 0 ? ~bits : bits | 0x80000000u;
 }
 
-__device__ inline float scaled_logit(const Sampling& p, int v) {
-  float guided = p.logits[v];
-  if (p.guidance > 0.0f) {
-    const float unconditional = p.logits[p.stride + v];
-    guided = unconditional + p.guidance * (guided - unconditional);
-  }
+__device__ inline float scaled_logit(const Sampling& p, float guided, float unconditional) {
+  if (p.guidance > 0.0f) guided = unconditional + p.guidance * (guided - unconditional);
   return guided / p.temperature;
 }
 
@@ -58,11 +57,12 @@ __device__ inline double log_exponential(const Sampling& p, uint32_t frame, uint
   return portable_log(-portable_log(open_uniform(words[token & 3])));
 }
 
-/// The largest threshold that at least `keep` of the keys that key(i) gives reach; every thread brings `count` of them.
+/// The largest threshold, in bits from `last_bit` on, that at least `keep` of the keys that key(i) gives reach; every
+/// thread brings `count` of them.
 template <typename Key>
-__device__ inline uint32_t threshold_of(int keep, int count, Key key) {
+__device__ inline uint32_t threshold_of(int keep, int count, int last_bit, Key key) {
   uint32_t threshold = 0;
-  for (int bit = 31; bit >= 0; --bit) {
+  for (int bit = 31; bit >= last_bit; --bit) {
     const uint32_t trial = threshold | (1u << bit);
     int reached = 0;
     for (int i = 0; i < count; ++i) reached += count_block(key(i) >= trial);
@@ -84,7 +84,7 @@ __device__ inline Best better(Best a, Best b) {
 
 __global__ void __launch_bounds__(kThreads) sample_kernel(Sampling p) {
   auto* scaled = reinterpret_cast<float*>(dynamic_shared());  // [vocabulary]
-  __shared__ uint32_t candidates[kMostCandidates];
+  __shared__ int32_t candidates[kMostCandidates];             // tokens
   __shared__ int32_t candidate_count;
   __shared__ Best best_of_warp[kWarps];
   start_next();
@@ -100,11 +100,24 @@ __global__ void __launch_bounds__(kThreads) sample_kernel(Sampling p) {
   bool broken =
       p.noise.tape != nullptr && static_cast<int64_t>(frame) * p.noise.codebooks + p.codebook >= p.noise.tape_draws;
   uint32_t greatest = 0;
-  for (int v = thread; v < p.vocabulary; v += kThreads) {
-    const float value = scaled_logit(p, v);
-    scaled[v] = value;
-    if (value != value) broken = true;
-    if (v < tokens) greatest = max(greatest, key_of(value));
+  for (int first = thread; first < p.vocabulary; first += kAtOnce * kThreads) {
+    float conditional[kAtOnce];
+    float unconditional[kAtOnce];
+    HEARTMULA_UNROLL
+    for (int i = 0; i < kAtOnce; ++i) {
+      const int v = first + i * kThreads;
+      conditional[i] = v < p.vocabulary ? p.logits[v] : 0.0f;
+      unconditional[i] = v < p.vocabulary && p.guidance > 0.0f ? p.logits[p.stride + v] : 0.0f;
+    }
+    HEARTMULA_UNROLL
+    for (int i = 0; i < kAtOnce; ++i) {
+      const int v = first + i * kThreads;
+      if (v >= p.vocabulary) break;
+      const float value = scaled_logit(p, conditional[i], unconditional[i]);
+      scaled[v] = value;
+      if (value != value) broken = true;
+      if (v < tokens) greatest = max(greatest, key_of(value));
+    }
   }
   if (count_block(broken) > 0) {
     if (thread < p.code_rows) p.codes[thread * p.code_stride] = -1;
@@ -113,31 +126,37 @@ __global__ void __launch_bounds__(kThreads) sample_kernel(Sampling p) {
 
   const auto token_key = [&](int i) {
     const int v = thread + i * kThreads;
-    return v < tokens ? key_of(scaled[v]) : 0u;
+    return v < tokens ? key_of(scaled[v]) : 0u;  // no value has the key 0
   };
-  uint32_t threshold = keep <= kThreads ? threshold_of(keep, 1, [&](int) { return greatest; }) : 0u;
-  int above = 0;
-  for (int i = 0; i < per_thread; ++i) above += count_block(token_key(i) >= threshold && token_key(i) > 0);
-  if (above > kMostCandidates) {
-    threshold = threshold_of(keep, per_thread, token_key);
-  } else {
-    for (int i = 0; i < per_thread; ++i) {
-      const uint32_t key = token_key(i);
-      if (key >= threshold && key > 0) candidates[add_and_get(&candidate_count, 1)] = key;
-    }
-    sync_block();
-    const uint32_t mine = thread < above ? candidates[thread] : 0u;
-    threshold = threshold_of(keep, 1, [&](int) { return mine; });
-  }
-
-  Best best = {0.0, -1};
+  uint32_t threshold = keep <= kThreads ? threshold_of(keep, 1, kBoundBits, [&](int) { return greatest; }) : 0u;
   for (int i = 0; i < per_thread; ++i) {
     const uint32_t key = token_key(i);
     if (key < threshold || key == 0) continue;
-    const int token = thread + i * kThreads;
+    const int place = add_and_get(&candidate_count, 1);
+    if (place < kMostCandidates) candidates[place] = thread + i * kThreads;
+  }
+  sync_block();
+  const int count = candidate_count;
+
+  Best best = {0.0, -1};
+  const auto consider = [&](int token) {
     const double score = static_cast<double>(scaled[token]) -
                          log_exponential(p, static_cast<uint32_t>(frame), static_cast<uint32_t>(token));
     best = better(best, {score, token});
+  };
+  if (count <= kMostCandidates) {
+    if (thread < count) {
+      const int token = candidates[thread];
+      int greater = 0;
+      for (int i = 0; i < count; ++i) greater += scaled[candidates[i]] > scaled[token] ? 1 : 0;
+      if (greater < keep) consider(token);
+    }
+  } else {
+    threshold = threshold_of(keep, per_thread, 0, token_key);
+    for (int i = 0; i < per_thread; ++i) {
+      const uint32_t key = token_key(i);
+      if (key >= threshold && key > 0) consider(thread + i * kThreads);
+    }
   }
   for (int mask = kWarp / 2; mask > 0; mask /= 2) {
     best = better(best, {shuffle_xor(best.score, mask), shuffle_xor(best.token, mask)});
