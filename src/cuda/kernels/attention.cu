@@ -10,6 +10,7 @@
 
 #include "cuda/kernels/attention.h"
 #include "cuda/kernels/attention_chunk.h"
+#include "cuda/kernels/attention_join.h"
 #include "cuda/kernels/device.h"
 #include "cuda/kernels/elements.h"
 #include "cuda/launch.h"
@@ -24,51 +25,6 @@ __global__ void __launch_bounds__(kThreads) append_kernel(Attention a) {
   const int thread = static_cast<int>(threadIdx.x);
   for (int i = static_cast<int>(blockIdx.z); i < row.repeat; i += static_cast<int>(gridDim.z)) {
     append(a, static_cast<int>(blockIdx.x), row.stream, static_cast<int>(blockIdx.y), row.position + i, thread);
-  }
-}
-
-// Joins the chunks of a row and its heads in ascending order.
-__device__ void join_chunks(const Attention& a, int row, int block, int chunks, int thread) {
-  const int64_t stride = a.shared * (a.head_dim + 2);
-  HEARTMULA_KEEP_LOOP
-  for (int i = thread; i < a.shared * a.head_dim; i += kThreads) {
-    const float* memory = chunk_memory(a, row, block, 0);
-    const int h = i / a.head_dim;
-    float greatest = -INFINITY;
-    HEARTMULA_KEEP_LOOP
-    for (int first = 0; first < chunks; first += kAtOnce) {
-      float scores[kAtOnce];
-      HEARTMULA_UNROLL
-      for (int c = 0; c < kAtOnce; ++c) {
-        scores[c] = first + c < chunks ? load_fresh(memory + (first + c) * stride + h) : -INFINITY;
-      }
-      HEARTMULA_UNROLL
-      for (int c = 0; c < kAtOnce; ++c) greatest = fmaxf(greatest, scores[c]);
-    }
-    float sum = 0.0f;
-    float value = 0.0f;
-    HEARTMULA_KEEP_LOOP
-    for (int first = 0; first < chunks; first += kAtOnce) {
-      float scores[kAtOnce];
-      float weights[kAtOnce];
-      float values[kAtOnce];
-      HEARTMULA_UNROLL
-      for (int c = 0; c < kAtOnce; ++c) {
-        const float* chunk = memory + (first + c) * stride;
-        const bool valid = first + c < chunks;
-        scores[c] = valid ? load_fresh(chunk + h) : 0.0f;
-        weights[c] = valid ? load_fresh(chunk + a.shared + h) : 0.0f;
-        values[c] = valid ? load_fresh(chunk + 2 * a.shared + i) : 0.0f;
-      }
-      HEARTMULA_UNROLL
-      for (int c = 0; c < kAtOnce; ++c) {
-        if (first + c >= chunks) break;
-        const float factor = expf(scores[c] - greatest);
-        sum = fmaf(factor, weights[c], sum);
-        value = fmaf(factor, values[c], value);
-      }
-    }
-    a.out.store(row, static_cast<int64_t>(block) * a.shared * a.head_dim + i, value / sum);
   }
 }
 
@@ -125,30 +81,8 @@ __global__ void __launch_bounds__(kThreads) attend_kernel(Attention a) {
   sync_block();
   sum_values<kBf16, kEven, kShared>(a, values, scores, fresh, parts, value_rows, count, thread);
   sync_block();
-  if (chunks == 1) {
-    HEARTMULA_KEEP_LOOP
-    for (int i = thread; i < kShared * a.head_dim; i += kThreads) {
-      a.out.store(row_index, static_cast<int64_t>(block) * kShared * a.head_dim + i,
-                  sum_of_parts(a, parts, i) / totals[kShared + i / a.head_dim]);
-    }
-    return;
-  }
-  float* memory = chunk_memory(a, row_index, block, chunk);
-  if (thread < 2 * kShared) memory[thread] = totals[thread];
-  HEARTMULA_KEEP_LOOP
-  for (int i = thread; i < kShared * a.head_dim; i += kThreads) memory[2 * kShared + i] = sum_of_parts(a, parts, i);
-  fence_device();
-  sync_block();
-  if (thread == 0) {
-    int32_t* counter = a.counters + row_index * a.blocks + block;
-    last_block = add_and_get(counter, 1) == chunks - 1;
-    if (last_block) *counter = 0;  // for the next launch
-  }
-  sync_block();
-  if (last_block) {
-    fence_device();
-    join_chunks(a, row_index, block, chunks, thread);
-  }
+  finish_chunk(a, row_index, block, chunk, chunks, totals, last_block, thread,
+               [&](int i) { return sum_of_parts(a, parts, i); });
 }
 
 /// Query heads of one key head that a block takes.
@@ -204,20 +138,21 @@ void append_kv(cudaStream_t stream, const CacheView& cache, ConstView keys, Cons
 }
 
 void attend(cudaStream_t stream, View out, ConstView queries, ConstView keys, ConstView values, const Rope& rope,
-            const CacheView& cache, const AttentionRows& rows, float* workspace, int32_t* counters) {
+            const CacheView& cache, const AttentionRows& rows, float* workspace, int32_t* counters, int most_shared) {
   Attention a = describe(cache, keys, values, rope, rows.rows);
   a.out = out;
   a.queries = static_cast<const float*>(queries.data);
   a.query_stride = queries.stride;
   const auto heads = static_cast<int>(queries.cols / cache.shape.head_dim);
-  a.shared = heads_at_once(heads / a.kv_heads, a.head_dim % kGroup == 0);
-  a.blocks = heads / a.shared;
   a.workspace = workspace;
   a.counters = counters;
+  if (attend_by_matrices(stream, a, heads, rows.count, most_shared)) return;
+  const bool even = a.head_dim % kGroup == 0;
+  a.shared = heads_at_once(heads / a.kv_heads, even);
+  a.blocks = heads / a.shared;
+  const AttendKernel kernel = a.bf16 ? kernel_for<true>(a.shared, even) : kernel_for<false>(a.shared, even);
   const dim3 blocks(static_cast<unsigned>(rows.count), static_cast<unsigned>(a.blocks),
                     static_cast<unsigned>(a.chunks));
-  const bool even = a.head_dim % kGroup == 0;
-  const AttendKernel kernel = a.bf16 ? kernel_for<true>(a.shared, even) : kernel_for<false>(a.shared, even);
   const auto shared = static_cast<size_t>(shared_floats(a.shared, a.head_dim)) * sizeof(float);
   launch(stream, {blocks, dim3(kThreads), shared}, kernel, a);
 }

@@ -14,6 +14,8 @@ constexpr int kWarp = 32;
 #define HEARTMULA_UNROLL _Pragma("unroll")
 /// Before a loop whose turns would need too many registers if they overlapped.
 #define HEARTMULA_KEEP_LOOP _Pragma("unroll 1")
+/// A function that stays one, so that the code around it is short.
+#define HEARTMULA_APART __noinline__
 
 /// The shared memory that the launch asked for, at a multiple of 128 bytes.
 __device__ inline unsigned char* dynamic_shared() {

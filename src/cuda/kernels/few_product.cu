@@ -326,7 +326,7 @@ __global__ void __launch_bounds__(kThreads + (kRing ? kWarp : 0), 1) few_kernel(
                   stage * static_cast<int>(kStage) * kWarps;
       }
       weights += warp * steps * kWarp + lane;
-      uint4 w[kStageSteps];
+      uint4 w[kStageSteps] = {};
       HEARTMULA_UNROLL
       for (int step = 0; step < kStageSteps; ++step) {
         if (step < steps) w[step] = kRing ? weights[step * kWarp] : load_streaming(weights + step * kWarp);

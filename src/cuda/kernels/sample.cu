@@ -48,7 +48,7 @@ __device__ inline float scaled_logit(const Sampling& p, float guided, float unco
   return guided / p.temperature;
 }
 
-__device__ __noinline__ double log_exponential(const Sampling& p, uint32_t frame, uint32_t token) {
+__device__ HEARTMULA_APART double log_exponential(const Sampling& p, uint32_t frame, uint32_t token) {
   if (p.noise.tape != nullptr) {
     return p.noise.tape[(static_cast<int64_t>(frame) * p.noise.codebooks + p.codebook) * p.vocabulary + token];
   }

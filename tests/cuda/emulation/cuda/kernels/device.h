@@ -18,6 +18,7 @@ constexpr int kWarp = 32;
 
 #define HEARTMULA_UNROLL
 #define HEARTMULA_KEEP_LOOP
+#define HEARTMULA_APART
 
 inline unsigned char* dynamic_shared() {
   return emulated::current_block->shared();
