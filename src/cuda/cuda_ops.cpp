@@ -263,8 +263,8 @@ class CudaOps final : public Ops {
       Ops::append_and_attend(out, queries, keys, values, rope, cache, rows);
     }
   }
-  void attend_all(View out, ConstView queries, ConstView keys, ConstView values, const Rope& rope,
-                  int64_t heads, int64_t windows) override {
+  void attend_all(View out, ConstView queries, ConstView keys, ConstView values, const Rope& rope, int64_t heads,
+                  int64_t windows) override {
     check_cancelled();
     const int64_t bytes =
         attend_all_scratch_bytes(out.dtype, keys.rows / windows, heads, queries.cols / heads, windows);
