@@ -113,6 +113,8 @@ inline uint4 load_streaming(const void* pointer) {
   return *static_cast<const uint4*>(pointer);
 }
 
+inline void prefetch(const void*) {}
+
 // ---- numbers
 inline float exp2_fast(float x) {
   return x < -126.0F ? 0.0F : std::exp2(x);
