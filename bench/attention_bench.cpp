@@ -149,11 +149,8 @@ void flow_attention(benchmark::State& state) {
   const Tensor out = ops().allocate(dtype, 2 * kFrames, width);
   const Rope rope = make_rope(ops(), rope_frequencies(head_dim, 10000.0), kFrames);
   for (auto _ : state) {
-    for (const int64_t item : {0, 1}) {
-      const View rows = qkv.slice_rows(item * kFrames, kFrames);
-      ops().attend_all(out.slice_rows(item * kFrames, kFrames), rows.slice_cols(0, width),
-                       rows.slice_cols(width, width), rows.slice_cols(2 * width, width), rope, kHeads);
-    }
+    ops().attend_all(out, qkv.slice_cols(0, width), qkv.slice_cols(width, width), qkv.slice_cols(2 * width, width),
+                     rope, kHeads, 2);
   }
   report_flop(state, 2.0 * 4.0 * kFrames * kFrames * static_cast<double>(width), dtype);
 }

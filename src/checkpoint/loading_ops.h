@@ -48,7 +48,7 @@ class LoadingOps : public Ops {
   void layer_norm_modulated(View, ConstView, ConstView, ConstView, float) override { compute(); }
   void append_kv(KvCache&, ConstView, ConstView, const Rope&, const Rows&) override { compute(); }
   void attend(View, ConstView, const Rope&, const KvCache&, const Rows&) override { compute(); }
-  void attend_all(View, ConstView, ConstView, ConstView, const Rope&, int64_t) override { compute(); }
+  void attend_all(View, ConstView, ConstView, ConstView, const Rope&, int64_t, int64_t) override { compute(); }
   void embed_sum(View, const Table&, std::span<const int32_t>, int64_t) override { compute(); }
   void embed_codes(View, const Table&, ConstView, int64_t, int64_t) override { compute(); }
   void sample(View, ConstView, ConstView, CodeSampler&, uint32_t) override { compute(); }

@@ -231,11 +231,7 @@ void VelocityTransformer::run_stack(Ops& ops, const Stack& stack, ConstView feat
 
     ops.rms_norm_modulated(b.normed, b.x, block.attention_norm, scale_1, shift_1, kNormEps);  // [B T, D]
     ops.linear(b.qkv, b.normed, block.qkv);                                                   // [B T, 3 D]
-    for (int64_t item = 0; item < buffers.batch; ++item) {
-      const int64_t first = item * frames_;
-      ops.attend_all(b.mixed.slice_rows(first, frames_), queries.slice_rows(first, frames_),
-                     keys.slice_rows(first, frames_), values.slice_rows(first, frames_), stack.rope, config_.num_heads);
-    }
+    ops.attend_all(b.mixed, queries, keys, values, stack.rope, config_.num_heads, buffers.batch);
     ops.linear_add_scaled(b.x, b.mixed, block.output, gain_1);  // x += g1 Wo mixed
     ops.rms_norm_modulated(b.normed, b.x, block.mlp_norm, scale_2, shift_2, kNormEps);
     ops.linear_silu_gate(b.hidden, b.normed, block.gate_up);  // [B T, F]

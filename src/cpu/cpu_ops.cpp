@@ -174,9 +174,16 @@ class CpuOps final : public Ops {
   void attend(View out, ConstView queries, const Rope& rope, const KvCache& cache, const Rows& rows) override {
     cpu::attend(device_, out, queries, rope, static_cast<const CpuKvCache&>(cache), rows_of(rows));
   }
-  void attend_all(View out, ConstView queries, ConstView keys, ConstView values, const Rope& rope,
-                  int64_t heads) override {
-    cpu::attend_all(device_, out, queries, keys, values, rope, heads);
+  void attend_all(View out, ConstView queries, ConstView keys, ConstView values, const Rope& rope, int64_t heads,
+                  int64_t windows) override {
+    const int64_t query_rows = queries.rows / windows;
+    const int64_t key_rows = keys.rows / windows;
+    for (int64_t window = 0; window < windows; ++window) {
+      const int64_t first_query = window * query_rows;
+      const int64_t first_key = window * key_rows;
+      cpu::attend_all(device_, out.slice_rows(first_query, query_rows), queries.slice_rows(first_query, query_rows),
+                      keys.slice_rows(first_key, key_rows), values.slice_rows(first_key, key_rows), rope, heads);
+    }
   }
 
   void embed_sum(View out, const Table& table, std::span<const int32_t> ids, int64_t per_row) override {

@@ -264,11 +264,11 @@ class CudaOps final : public Ops {
     }
   }
   void attend_all(View out, ConstView queries, ConstView keys, ConstView values, const Rope& rope,
-                  int64_t heads) override {
+                  int64_t heads, int64_t windows) override {
     check_cancelled();
     const int64_t bytes =
-        attend_all_scratch_bytes(out.dtype, std::max(keys.rows, queries.rows), heads, queries.cols / heads);
-    cuda::attend_all(state_.stream(), out, queries, keys, values, rope.cos, rope.sin, heads,
+        attend_all_scratch_bytes(out.dtype, keys.rows / windows, heads, queries.cols / heads, windows);
+    cuda::attend_all(state_.stream(), out, queries, keys, values, rope.cos, rope.sin, heads, windows,
                      state_.scratch(DeviceState::Scratch::kAttention, bytes));
   }
 

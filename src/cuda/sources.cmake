@@ -21,6 +21,7 @@ set(HEARTMULA_CUDA_SOURCES
   kernels/many_product.cu
   kernels/norm.cu
   kernels/read_probe.cu
+  kernels/residual_unit_bf16.cu
   kernels/sample.cu
   many_products.cpp
   packed.cpp

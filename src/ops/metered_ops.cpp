@@ -184,14 +184,14 @@ class MeteredOps final : public Ops {
     timed(record,
           [&] { inner_->append_and_attend(out, queries, keys, values, rope, metered.inner(), metered_rows.inner()); });
   }
-  void attend_all(View out, ConstView queries, ConstView keys, ConstView values, const Rope& rope,
-                  int64_t heads) override {
+  void attend_all(View out, ConstView queries, ConstView keys, ConstView values, const Rope& rope, int64_t heads,
+                  int64_t windows) override {
     OpRecord record = elementwise("attend_all", out, queries, keys);
     record.activation_bytes += bytes_of(values);
     record.arithmetic = out.dtype;
-    record.flop =
-        4.0 * static_cast<double>(queries.rows) * static_cast<double>(queries.cols) * static_cast<double>(keys.rows);
-    timed(record, [&] { inner_->attend_all(out, queries, keys, values, rope, heads); });
+    record.flop = 4.0 * static_cast<double>(queries.rows) * static_cast<double>(queries.cols) *
+                  static_cast<double>(keys.rows / windows);
+    timed(record, [&] { inner_->attend_all(out, queries, keys, values, rope, heads, windows); });
   }
 
   void embed_sum(View out, const Table& table, std::span<const int32_t> ids, int64_t per_row) override {

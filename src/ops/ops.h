@@ -257,10 +257,11 @@ class Ops {
     append_kv(cache, keys, values, rope, rows);
     attend(out, queries, rope, cache, rows);
   }
-  /// The same without cache or mask: row r stands at position r and attends to all rows; queries, keys and values are
+  /// The same without cache or mask, of `windows` windows below each other, each of rows / windows positions: row r
+  /// stands at position r mod (rows / windows) and attends to all rows of its window; queries, keys and values are
   /// rounded to out's dtype.                                              all [rows, heads * hd]
   virtual void attend_all(View out, ConstView queries, ConstView keys, ConstView values, const Rope& rope,
-                          int64_t heads) = 0;
+                          int64_t heads, int64_t windows) = 0;
 
   // ---- element by element
   /// out[r] = sum of table[ids[r * per_row + i]], i < per_row, in that order; an id of -1 contributes nothing.

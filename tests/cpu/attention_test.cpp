@@ -341,7 +341,7 @@ TEST_P(EveryIsa, attend_all_agrees_with_float64) {
                                              shape.heads, shape.heads, counts);
         const View out = place(*ops, Array(count, width), dtype);
         ops->attend_all(out, place(*ops, q, DType::kF32, 1), place(*ops, k, DType::kF32, 2),
-                        place(*ops, v, DType::kF32, 3), rope_of(*ops, count, shape.dim), shape.heads);
+                        place(*ops, v, DType::kF32, 3), rope_of(*ops, count, shape.dim), shape.heads, 1);
         expect_near(read_array(*ops, out), want, constant(count, width, greatest(v)), half_ulp(dtype),
                     tolerance(dtype));
       }
@@ -363,17 +363,35 @@ TEST_P(EveryIsa, attend_all_row_does_not_depend_on_the_other_queries_or_threads)
       const View keys = place(*ops, k, DType::kF32);
       const View values = place(*ops, v, DType::kF32);
       const View out = place(*ops, Array(count, q.cols), dtype);
-      ops->attend_all(out, queries, keys, values, rope, 2);
+      ops->attend_all(out, queries, keys, values, rope, 2, 1);
       if (threads == 1) expected = read(*ops, out);
       ASSERT_TRUE(same_bits(read(*ops, out), expected));
       for (const int64_t first : {0, 1, 47, 200}) {
         for (const int64_t rows : {1, 2, 5, 50}) {
           const View part = place(*ops, Array(rows, q.cols), dtype);
-          ops->attend_all(part, queries.slice_rows(first, rows), keys, values, rope, 2);
+          ops->attend_all(part, queries.slice_rows(first, rows), keys, values, rope, 2, 1);
           const auto begin = expected.begin() + first * q.cols;
           ASSERT_TRUE(same_bits(read(*ops, part), {begin, begin + rows * q.cols}));
         }
       }
+    }
+  }
+}
+
+TEST_P(EveryIsa, attend_all_of_windows_is_attend_all_of_each) {
+  const auto ops = ops_for(GetParam());
+  const int64_t rows = 37, windows = 3, width = 2 * 24;
+  const Rope rope = rope_of(*ops, rows, 24);
+  for (const DType dtype : kCacheTypes) {
+    const View queries = place(*ops, random_array(windows * rows, width, 1), DType::kF32);
+    const View values = place(*ops, random_array(windows * rows, width, 2), DType::kF32);
+    const View all = place(*ops, Array(windows * rows, width), dtype);
+    ops->attend_all(all, queries, queries, values, rope, 2, windows);
+    for (int64_t first = 0; first < windows * rows; first += rows) {
+      const View one = place(*ops, Array(rows, width), dtype);
+      const View asking = queries.slice_rows(first, rows);
+      ops->attend_all(one, asking, asking, values.slice_rows(first, rows), rope, 2, 1);
+      EXPECT_TRUE(same_bits(read(*ops, one), read(*ops, all.slice_rows(first, rows))));
     }
   }
 }

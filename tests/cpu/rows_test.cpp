@@ -238,7 +238,7 @@ TEST(CpuOps, every_operation_stops_when_cancelled) {
   expect_cancelled([&] { ops->silu(out, view); });
   expect_cancelled([&] { ops->rms_norm(out, view, view.slice_rows(0, 1), 1e-5F); });
   const Rope rope{ops->allocate(DType::kF32, 3, 4), ops->allocate(DType::kF32, 3, 4)};
-  expect_cancelled([&] { ops->attend_all(out, view, view, view, rope, 2); });
+  expect_cancelled([&] { ops->attend_all(out, view, view, view, rope, 2, 1); });
   expect_cancelled([&] { ops->pack(source(x), DType::kF32); });
   ops->set_cancel_token(nullptr);
   ops->linear(out, view, weight);

@@ -15,13 +15,13 @@ constexpr Shape kShapes[] = {{1, 2, 16}, {63, 3, 2}, {64, 2, 32}, {65, 3, 24}, {
 
 /// Queries, keys and values beside each other, as a product leaves them, and a rotation that is none of positions'.
 struct Operands {
-  explicit Operands(const Shape& s)
+  explicit Operands(const Shape& s, const Placement& place = kOdd)
       : shape(s),
         qkv(random_array(s.rows, 3 * s.heads * s.head_dim, 1)),
         cos(random_array(s.rows, s.head_dim / 2, 2)),
         sin(random_array(s.rows, s.head_dim / 2, 3)),
-        device_qkv(qkv, DType::kF32, kOdd),
-        device_cos(cos, DType::kF32, kOdd),
+        device_qkv(qkv, DType::kF32, place),
+        device_cos(cos, DType::kF32, place),
         device_sin(sin, DType::kF32) {}
 
   int64_t width() const { return shape.heads * shape.head_dim; }
@@ -39,15 +39,20 @@ struct Operands {
   }
   ConstView device_part(int64_t index) const { return ConstView(device_qkv).slice_cols(index * width(), width()); }
 
+  /// Of `queries` rows of the windows that `keys` rows hold, counted from row `first`.
+  Array attend(int64_t first, int64_t queries, int64_t keys, int64_t windows, DType dtype,
+               const Placement& place = kAligned) const {
+    const int64_t bytes = cuda::attend_all_scratch_bytes(dtype, keys / windows, shape.heads, shape.head_dim, windows);
+    const std::shared_ptr<void> scratch = cuda::allocate_device(static_cast<size_t>(bytes));
+    const DeviceArray out(queries, width(), dtype, place);
+    cuda::attend_all(nullptr, out, device_part(0).slice_rows(first, queries), device_part(1).slice_rows(first, keys),
+                     device_part(2).slice_rows(first, keys), device_cos, device_sin, shape.heads, windows,
+                     scratch.get());
+    return out.read();
+  }
   /// Of the first `count` queries.
   Array attend(int64_t count, DType dtype, const Placement& place = kAligned) const {
-    const auto bytes =
-        static_cast<size_t>(cuda::attend_all_scratch_bytes(dtype, shape.rows, shape.heads, shape.head_dim));
-    const std::shared_ptr<void> scratch = cuda::allocate_device(bytes);
-    const DeviceArray out(count, width(), dtype, place);
-    cuda::attend_all(nullptr, out, device_part(0).slice_rows(0, count), device_part(1), device_part(2), device_cos,
-                     device_sin, shape.heads, scratch.get());
-    return out.read();
+    return attend(0, count, shape.rows, 1, dtype, place);
   }
 
   Shape shape;
@@ -81,6 +86,25 @@ TEST_P(AttendAll, bits_of_a_row_do_not_depend_on_the_number_of_queries) {
   const Array all = o.attend(130, GetParam());
   for (const int64_t count : {1, 64, 77}) {
     EXPECT_EQ(o.attend(count, GetParam()).values, rows_of(all, 0, count).values);
+  }
+}
+
+TEST_P(AttendAll, windows_attend_to_themselves) {
+  constexpr int64_t kWindows = 3;
+  for (const int64_t rows : {33, 64, 70}) {
+    const Operands o({kWindows * rows, 2, rows == 64 ? 64 : 24});
+    const Array all = o.attend(0, kWindows * rows, kWindows * rows, kWindows, GetParam());
+    for (int64_t window = 0; window < kWindows; ++window) {
+      const Array one = o.attend(window * rows, rows, rows, 1, GetParam());
+      EXPECT_EQ(rows_of(all, window * rows, rows).values, one.values) << "window " << window;
+    }
+  }
+}
+
+TEST_P(AttendAll, bits_do_not_depend_on_where_the_input_stands) {
+  for (const Shape& shape : {Shape{70, 3, 24}, Shape{65, 2, 64}}) {
+    EXPECT_EQ(Operands(shape, kAligned).attend(shape.rows, GetParam()).values,
+              Operands(shape, kOdd).attend(shape.rows, GetParam()).values);
   }
 }
 

@@ -150,7 +150,7 @@ TEST_P(CudaOps, attention_agrees_with_the_cpu) {
 }
 
 TEST_P(CudaOps, norms_and_elements_agree_with_the_cpu) {
-  for (const int64_t width : {5, 64, 1030}) {
+  for (const int64_t width : {5, 64, 1030, 1100}) {
     std::vector<std::vector<float>> results;
     for (Ops* ops : {cpu.get(), gpu.get()}) {
       const Tensor x = place(*ops, DType::kF32, 3, width, 1);

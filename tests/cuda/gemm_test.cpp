@@ -192,26 +192,30 @@ TEST_P(Gemm, columns_keep_their_bits_among_others) {
   }
 }
 
+// Channels of the one kernel in bf16 and others, whole blocks and parts, rows of several.
 TEST_P(Gemm, residual_unit_is_two_products) {
-  const Case c = {140, 64, 7, 3, 64};
-  const Operands first(c, GetParam());
-  const Operands second({c.rows, c.n, 1, 1, 64}, GetParam());
-  const DeviceArray out(second.before, DType::kF32);
-  const DeviceArray copy(c.rows, c.n, DType::kBF16);
-  const DeviceArray between(c.rows, c.n, GetParam());
-  cuda::residual_unit_gemm(
-      nullptr, out, copy,
-      {first.input, first.weight, first.device_bias.floats(), 0.25F, second.weight, second.device_bias.floats(), -0.5F},
-      between);
+  for (const Case& c : {Case{140, 64, 7, 3, 64}, Case{300, 64, 7, 9, 64}, Case{130, 128, 7, 9, 128},
+                        Case{9, 128, 3, 1, 128, kAligned, kOdd}, Case{20, 32, 7, 1, 32}}) {
+    SCOPED_TRACE(testing::Message() << c.rows << " rows of " << c.channels << " channels");
+    const Operands first(c, GetParam());
+    const Operands second({c.rows, c.n, 1, 1, c.n}, GetParam());
+    const DeviceArray out(second.before, DType::kF32, c.output);
+    const DeviceArray copy(c.rows, c.n, DType::kBF16, c.output);
+    const DeviceArray between(c.rows, c.n, GetParam());
+    cuda::residual_unit_gemm(nullptr, out, copy,
+                             {first.input, first.weight, first.device_bias.floats(), 0.25F, second.weight,
+                              second.device_bias.floats(), -0.5F},
+                             between);
 
-  const DeviceArray middle(c.rows, c.n, GetParam());
-  const DeviceArray want(second.before, DType::kF32);
-  gemm(nullptr, middle, first.input, first.weight,
-       {.bias = first.device_bias.floats(), .has_prelu = true, .prelu = 0.25F}, large());
-  gemm(nullptr, want, {ConstView(middle)}, second.weight,
-       {.bias = second.device_bias.floats(), .has_prelu = true, .prelu = -0.5F, .add = true}, large());
-  EXPECT_EQ(out.read().values, want.read().values);
-  EXPECT_EQ(copy.read().values, rounded(want.read(), DType::kBF16).values);
+    const DeviceArray middle(c.rows, c.n, GetParam());
+    const DeviceArray want(second.before, DType::kF32);
+    gemm(nullptr, middle, first.input, first.weight,
+         {.bias = first.device_bias.floats(), .has_prelu = true, .prelu = 0.25F}, large());
+    gemm(nullptr, want, {ConstView(middle)}, second.weight,
+         {.bias = second.device_bias.floats(), .has_prelu = true, .prelu = -0.5F, .add = true}, large());
+    EXPECT_EQ(out.read().values, want.read().values);
+    EXPECT_EQ(copy.read().values, rounded(want.read(), DType::kBF16).values);
+  }
 }
 
 }  // namespace

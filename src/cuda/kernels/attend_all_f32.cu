@@ -48,13 +48,16 @@ __global__ void __launch_bounds__(kThreads, 2) attend(const AttendAll work) {
   float* values = keys;
   float* weights = keys + T::kFloats;
   const int head = static_cast<int>(blockIdx.y);
+  const int window = static_cast<int>(blockIdx.z);
+  const int64_t index_of_head = int64_t{window} * work.heads + head;
   const int my_row = static_cast<int>(threadIdx.x) / kApart * kMine;
   const int mine = static_cast<int>(threadIdx.x) % kApart;
   const int first_row = static_cast<int>(blockIdx.x) * kAttendTile;
-  const int64_t key_head = head * work.key_head;
+  const int64_t key_head = index_of_head * work.key_head;
   const float* key_rows = static_cast<const float*>(work.keys) + key_head;
   const float* value_rows = static_cast<const float*>(work.values) + key_head;
-  T::load(queries, static_cast<const float*>(work.queries) + head * work.query_head + int64_t{first_row} * kHead);
+  T::load(queries,
+          static_cast<const float*>(work.queries) + index_of_head * work.query_head + int64_t{first_row} * kHead);
 
   float sums[kMine][kColumns] = {};
   AttendRow rows[kMine];
@@ -125,8 +128,10 @@ __global__ void __launch_bounds__(kThreads, 2) attend(const AttendAll work) {
     float sum = rows[i].sum;
     HEARTMULA_UNROLL
     for (int mask = 1; mask < kApart; mask *= 2) sum = __fadd_rn(sum, shuffle_xor(sum, mask));
-    if (first_row + my_row + i >= work.query_rows) continue;
-    float* out = static_cast<float*>(work.out) + (first_row + my_row + i) * work.out_stride + head * work.head_dim;
+    const int row = first_row + my_row + i;
+    if (row >= work.query_rows) continue;
+    float* out = static_cast<float*>(work.out) + (int64_t{window} * work.query_rows + row) * work.out_stride +
+                 head * work.head_dim;
     HEARTMULA_UNROLL
     for (int c = 0; c < kColumns; ++c) {
       if (mine + c * kApart < work.head_dim) out[mine + c * kApart] = __fdiv_rn(sums[i][c], sum);
@@ -137,10 +142,7 @@ __global__ void __launch_bounds__(kThreads, 2) attend(const AttendAll work) {
 template <int kHead>
 void launch_head(cudaStream_t stream, const AttendAll& work) {
   launch(stream,
-         {.blocks =
-              dim3(static_cast<unsigned>(work.query_head / (kAttendTile * kHead)), static_cast<unsigned>(work.heads)),
-          .threads = dim3(kThreads),
-          .shared_bytes = Tile<kHead>::kSharedBytes},
+         {.blocks = attend_all_blocks(work), .threads = dim3(kThreads), .shared_bytes = Tile<kHead>::kSharedBytes},
          attend<kHead>, work);
 }
 

@@ -10,9 +10,9 @@ namespace heartmula::cuda {
 
 /// Softmax of one row so far.
 struct AttendRow {
-  float greatest = -INFINITY;  // score
-  float shift = 0.0F;          // of scaled scores
-  float sum = 0.0F;            // of this thread's weights
+  float greatest = -1e30F;  // score; finite, so that a row without a key has the weight 0, not none
+  float shift = 0.0F;       // of scaled scores
+  float sum = 0.0F;         // of this thread's weights
 
   /// Takes the greatest score of the next keys; returns the factor for everything that was summed so far.
   __device__ float take(float greatest_of_step, float scale) {

@@ -9,77 +9,13 @@
 #include <algorithm>
 
 #include "cuda/kernels/attention.h"
-#include "cuda/kernels/attention_group.h"
+#include "cuda/kernels/attention_chunk.h"
 #include "cuda/kernels/device.h"
 #include "cuda/kernels/elements.h"
 #include "cuda/launch.h"
 
 namespace heartmula::cuda {
 namespace {
-
-constexpr int kThreads = 256;
-constexpr int kChunk = 256;   // positions
-constexpr int kKeyLanes = 8;  // of a score
-constexpr int kAtOnce = 8;    // groups of values that a thread reads before it uses the first
-
-struct Attention {
-  Out out;
-  const float* queries;
-  int64_t query_stride;
-  const float* keys;  // of the rows, to be appended; or null
-  const float* values;
-  int64_t kv_stride;
-  const float* cosines;
-  const float* sines;
-  int64_t rope_stride;
-  void* cached_keys;
-  void* cached_values;
-  int64_t capacity;
-  int kv_heads;
-  int head_dim;
-  int blocks;  // of query heads
-  int shared;  // query heads of a block
-  bool bf16;
-  const Row* rows;
-  float* workspace;
-  int32_t* counters;
-  int chunks;
-};
-
-__device__ inline float2 rounded(float2 v, bool bf16) {
-  if (!bf16) return v;
-  const uint32_t word = to_bf16_pair(v.x, v.y);
-  return {low_bf16(word), high_bf16(word)};
-}
-__device__ inline void store_pair(void* data, bool bf16, int64_t pair, float2 v) {
-  if (bf16) {
-    static_cast<uint32_t*>(data)[pair] = to_bf16_pair(v.x, v.y);
-  } else {
-    static_cast<float2*>(data)[pair] = v;
-  }
-}
-__device__ inline float2 rotated(const Attention& a, const float* x, int pair, int position) {
-  const float cosine = a.cosines[position * a.rope_stride + pair];
-  const float sine = a.sines[position * a.rope_stride + pair];
-  const float x0 = x[2 * pair];
-  const float x1 = x[2 * pair + 1];
-  return {x0 * cosine - x1 * sine, x1 * cosine + x0 * sine};
-}
-
-/// First pair of a position's key or value.
-__device__ inline int64_t pair_of(const Attention& a, int stream, int kv_head, int position) {
-  return ((static_cast<int64_t>(stream) * a.kv_heads + kv_head) * a.capacity + position) * (a.head_dim / 2);
-}
-
-__device__ inline void append(const Attention& a, int row, int stream, int kv_head, int position, int thread) {
-  const int64_t first = pair_of(a, stream, kv_head, position);
-  const float* key = a.keys + row * a.kv_stride + kv_head * a.head_dim;
-  const float* value = a.values + row * a.kv_stride + kv_head * a.head_dim;
-  for (int pair = thread; pair < a.head_dim / 2; pair += kThreads) {
-    store_pair(a.cached_keys, a.bf16, first + pair, rotated(a, key, pair, position));
-    store_pair(a.cached_values, a.bf16, first + pair, {value[2 * pair], value[2 * pair + 1]});
-  }
-}
 
 __global__ void __launch_bounds__(kThreads) append_kernel(Attention a) {
   start_next();
@@ -91,160 +27,43 @@ __global__ void __launch_bounds__(kThreads) append_kernel(Attention a) {
   }
 }
 
-/// Parts of a chunk whose values are summed side by side.
-__host__ __device__ constexpr int parts_of(int head_dim) {
-  return groups_of(head_dim) >= kThreads ? 1
-                                         : (kThreads / groups_of(head_dim) < 16 ? kThreads / groups_of(head_dim) : 16);
-}
-
-// Shared memory: queries [shared][groups * 8], scores [shared][kChunk], parts [parts][shared][groups * 8].
-__host__ __device__ constexpr int shared_floats(int shared, int head_dim) {
-  return shared * (kChunk + (1 + parts_of(head_dim)) * groups_of(head_dim) * kGroup);
-}
-
-// A chunk's share in the workspace: for each query head, greatest score, sum of weights, weighted values.
-__device__ inline float* chunk_memory(const Attention& a, int row, int block, int chunk) {
-  return a.workspace +
-         ((static_cast<int64_t>(row) * a.blocks + block) * a.chunks + chunk) * a.shared * (a.head_dim + 2);
-}
-
-template <bool kBf16, int kShared>
-__device__ void scores_of_chunk(const Attention& a, const float* queries, float* scores, int64_t first_row, int count,
-                                int thread) {
-  constexpr int kKeysAtOnce = kBf16 ? 4 : 2;
-  const int lane = thread % kKeyLanes;
-  const int groups = groups_of(a.head_dim);
-  const int padded = groups * kGroup;
-  const float scale = 1.0f / sqrtf(static_cast<float>(a.head_dim));
-  for (int key = thread / kKeyLanes; key < kChunk; key += kKeysAtOnce * kThreads / kKeyLanes) {
-    float sums[kKeysAtOnce][kShared] = {};
-    for (int group = lane; group < groups; group += 2 * kKeyLanes) {
-      Group<kBf16> k[kKeysAtOnce][2];
-      HEARTMULA_UNROLL
-      for (int i = 0; i < kKeysAtOnce; ++i) {
-        const int at = key + i * kThreads / kKeyLanes;
-        HEARTMULA_UNROLL
-        for (int j = 0; j < 2; ++j) {
-          k[i][j].clear();
-          if (at < count && group + j * kKeyLanes < groups) {
-            k[i][j].load(a.cached_keys, first_row + at, group + j * kKeyLanes, a.head_dim);
-          }
-        }
-      }
-      HEARTMULA_UNROLL
-      for (int j = 0; j < 2; ++j) {
-        if (group + j * kKeyLanes >= groups) break;
-        HEARTMULA_UNROLL
-        for (int i = 0; i < kKeysAtOnce; ++i) {
-          float v[kGroup];
-          k[i][j].get(v);
-          HEARTMULA_UNROLL
-          for (int h = 0; h < kShared; ++h) {
-            const float* q = queries + h * padded + (group + j * kKeyLanes) * kGroup;
-            HEARTMULA_UNROLL
-            for (int e = 0; e < kGroup; ++e) sums[i][h] = fmaf(q[e], v[e], sums[i][h]);
-          }
-        }
-      }
-    }
-    HEARTMULA_UNROLL
-    for (int i = 0; i < kKeysAtOnce; ++i) {
-      const int at = key + i * kThreads / kKeyLanes;
-      HEARTMULA_UNROLL
-      for (int h = 0; h < kShared; ++h) {
-        float sum = sums[i][h];
-        for (int mask = kKeyLanes / 2; mask > 0; mask /= 2) sum += shuffle_xor(sum, mask);
-        if (lane == 0 && at < kChunk) scores[h * kChunk + at] = at < count ? sum * scale : -INFINITY;
-      }
-    }
-  }
-}
-
-// Scores to weights; a warp a query head. Leaves greatest score and sum in memory[h], memory[shared + h].
-__device__ void weigh_scores(const Attention& a, float* scores, float* memory, int thread) {
-  const int lane = thread % kWarp;
-  for (int h = thread / kWarp; h < a.shared; h += kThreads / kWarp) {
-    float* mine = scores + h * kChunk;
-    float greatest = -INFINITY;
-    for (int i = lane; i < kChunk; i += kWarp) greatest = fmaxf(greatest, mine[i]);
-    for (int mask = kWarp / 2; mask > 0; mask /= 2) greatest = fmaxf(greatest, shuffle_xor(greatest, mask));
-    float sum = 0.0f;
-    for (int i = lane; i < kChunk; i += kWarp) {
-      mine[i] = expf(mine[i] - greatest);
-      sum += mine[i];
-    }
-    for (int mask = kWarp / 2; mask > 0; mask /= 2) sum += shuffle_xor(sum, mask);
-    if (lane == 0) {
-      memory[h] = greatest;
-      memory[a.shared + h] = sum;
-    }
-  }
-}
-
-// Weighted values of the chunk, [shared][head_dim], to `result`.
-template <bool kBf16, int kShared>
-__device__ void sum_values(const Attention& a, const float* scores, float* parts, float* result, int64_t first_row,
-                           int count, int thread) {
-  const int groups = groups_of(a.head_dim);
-  const int padded = groups * kGroup;
-  const int part_count = parts_of(a.head_dim);
-  const int per_part = (kChunk + part_count - 1) / part_count;
-  for (int item = thread; item < part_count * groups; item += kThreads) {
-    const int group = item % groups;
-    const int part = item / groups;
-    float sums[kShared][kGroup] = {};
-    const int last = count < (part + 1) * per_part ? count : (part + 1) * per_part;
-    for (int key = part * per_part; key < last; key += kAtOnce) {
-      Group<kBf16> v[kAtOnce];
-      HEARTMULA_UNROLL
-      for (int i = 0; i < kAtOnce; ++i) {
-        v[i].clear();
-        if (key + i < last) v[i].load(a.cached_values, first_row + key + i, group, a.head_dim);
-      }
-      HEARTMULA_UNROLL
-      for (int i = 0; i < kAtOnce; ++i) {
-        if (key + i >= last) break;
-        float values[kGroup];
-        v[i].get(values);
-        HEARTMULA_UNROLL
-        for (int h = 0; h < kShared; ++h) {
-          const float weight = scores[h * kChunk + key + i];
-          HEARTMULA_UNROLL
-          for (int e = 0; e < kGroup; ++e) sums[h][e] = fmaf(weight, values[e], sums[h][e]);
-        }
-      }
-    }
-    HEARTMULA_UNROLL
-    for (int h = 0; h < kShared; ++h) {
-      float* place = parts + (part * kShared + h) * padded + group * kGroup;
-      HEARTMULA_UNROLL
-      for (int e = 0; e < kGroup; ++e) place[e] = sums[h][e];
-    }
-  }
-  sync_block();
-  for (int i = thread; i < kShared * a.head_dim; i += kThreads) {
-    const float* place = parts + i / a.head_dim * padded + i % a.head_dim;
-    float sum = place[0];
-    for (int part = 1; part < part_count; ++part) sum += place[part * kShared * padded];
-    result[i] = sum;
-  }
-}
-
-// Joins the chunks of a row and head in ascending order.
+// Joins the chunks of a row and its heads in ascending order.
 __device__ void join_chunks(const Attention& a, int row, int block, int chunks, int thread) {
+  const int64_t stride = a.shared * (a.head_dim + 2);
   for (int i = thread; i < a.shared * a.head_dim; i += kThreads) {
+    const float* memory = chunk_memory(a, row, block, 0);
     const int h = i / a.head_dim;
     float greatest = -INFINITY;
-    for (int chunk = 0; chunk < chunks; ++chunk) {
-      greatest = fmaxf(greatest, load_fresh(chunk_memory(a, row, block, chunk) + h));
+    for (int first = 0; first < chunks; first += kAtOnce) {
+      float scores[kAtOnce];
+      HEARTMULA_UNROLL
+      for (int c = 0; c < kAtOnce; ++c) {
+        scores[c] = first + c < chunks ? load_fresh(memory + (first + c) * stride + h) : -INFINITY;
+      }
+      HEARTMULA_UNROLL
+      for (int c = 0; c < kAtOnce; ++c) greatest = fmaxf(greatest, scores[c]);
     }
     float sum = 0.0f;
     float value = 0.0f;
-    for (int chunk = 0; chunk < chunks; ++chunk) {
-      const float* memory = chunk_memory(a, row, block, chunk);
-      const float factor = expf(load_fresh(memory + h) - greatest);
-      sum = fmaf(factor, load_fresh(memory + a.shared + h), sum);
-      value = fmaf(factor, load_fresh(memory + 2 * a.shared + i), value);
+    for (int first = 0; first < chunks; first += kAtOnce) {
+      float scores[kAtOnce];
+      float weights[kAtOnce];
+      float values[kAtOnce];
+      HEARTMULA_UNROLL
+      for (int c = 0; c < kAtOnce; ++c) {
+        const float* chunk = memory + (first + c) * stride;
+        const bool valid = first + c < chunks;
+        scores[c] = valid ? load_fresh(chunk + h) : 0.0f;
+        weights[c] = valid ? load_fresh(chunk + a.shared + h) : 0.0f;
+        values[c] = valid ? load_fresh(chunk + 2 * a.shared + i) : 0.0f;
+      }
+      HEARTMULA_UNROLL
+      for (int c = 0; c < kAtOnce; ++c) {
+        if (first + c >= chunks) break;
+        const float factor = expf(scores[c] - greatest);
+        sum = fmaf(factor, weights[c], sum);
+        value = fmaf(factor, values[c], value);
+      }
     }
     a.out.store(row, static_cast<int64_t>(block) * a.shared * a.head_dim + i, value / sum);
   }
@@ -253,6 +72,7 @@ __device__ void join_chunks(const Attention& a, int row, int block, int chunks, 
 template <bool kBf16, int kShared>
 __global__ void __launch_bounds__(kThreads) attend_kernel(Attention a) {
   __shared__ bool last_block;
+  __shared__ float totals[2 * kShared];  // greatest scores, sums of weights
   start_next();
   wait_for_previous();
   const int row_index = static_cast<int>(blockIdx.x);
@@ -264,36 +84,51 @@ __global__ void __launch_bounds__(kThreads) attend_kernel(Attention a) {
   const int chunks = row.position / kChunk + 1;
   if (chunk >= chunks) return;
 
+  const int first = chunk * kChunk;
+  const bool brings = a.keys != nullptr && chunk + 1 == chunks;
+  const int count = row.position + 1 - first < kChunk ? row.position + 1 - first : kChunk;
+  const int cached = brings ? count - 1 : count;
+  const int64_t first_row = (static_cast<int64_t>(row.stream) * a.kv_heads + kv_head) * a.capacity + first;
+  KeyReads<kBf16> keys;
+  keys.load(a, first_row, thread / kKeyLanes, thread % kKeyLanes, cached);
+
   const int padded = groups_of(a.head_dim) * kGroup;
   auto* queries = reinterpret_cast<float*>(dynamic_shared());
   float* scores = queries + kShared * padded;
   float* parts = scores + kShared * kChunk;
+  float* brought = parts + parts_of(a.head_dim) * kShared * padded;  // key and value
   const float* query = a.queries + row_index * a.query_stride + static_cast<int64_t>(block) * kShared * a.head_dim;
   for (int i = thread; i < kShared * padded / 2; i += kThreads) {
     const int h = i / (padded / 2);
     const int pair = i % (padded / 2);
     float2 q = {0.0f, 0.0f};
     if (2 * pair < a.head_dim) q = rounded(rotated(a, query + h * a.head_dim, pair, row.position), kBf16);
-    queries[2 * i] = q.x;
-    queries[2 * i + 1] = q.y;
+    reinterpret_cast<float2*>(queries)[i] = q;
   }
-  if (a.keys != nullptr && chunk + 1 == chunks) append(a, row_index, row.stream, kv_head, row.position, thread);
+  if (brings) {
+    append(a, row_index, row.stream, kv_head, row.position, thread, brought, brought + padded);
+  }
+  const Fresh fresh = {brought, brought + padded, brings ? row.position - first : -1};
   sync_block();
-
-  const int first = chunk * kChunk;
-  const int count = row.position + 1 - first < kChunk ? row.position + 1 - first : kChunk;
-  const int64_t first_row = (static_cast<int64_t>(row.stream) * a.kv_heads + kv_head) * a.capacity + first;
-  float* memory = chunk_memory(a, row_index, block, chunk);
-  scores_of_chunk<kBf16, kShared>(a, queries, scores, first_row, count, thread);
+  scores_of_chunk<kBf16, kShared>(a, keys, queries, fresh, scores, first_row, count, thread);
+  ValueReads<kBf16> values;
+  const ValueItem item(thread, a.head_dim, cached);
+  if (thread < parts_of(a.head_dim) * groups_of(a.head_dim)) values.load(a, first_row, item.first, item);
   sync_block();
-  weigh_scores(a, scores, memory, thread);
+  weigh_scores(a, scores, totals, thread);
   sync_block();
-  sum_values<kBf16, kShared>(a, scores, parts, memory + 2 * kShared, first_row, count, thread);
+  sum_values<kBf16, kShared>(a, values, scores, fresh, parts, first_row, count, thread);
+  sync_block();
   if (chunks == 1) {
-    sync_block();
-    join_chunks(a, row_index, block, 1, thread);
+    for (int i = thread; i < kShared * a.head_dim; i += kThreads) {
+      a.out.store(row_index, static_cast<int64_t>(block) * kShared * a.head_dim + i,
+                  sum_of_parts(a, parts, i) / totals[kShared + i / a.head_dim]);
+    }
     return;
   }
+  float* memory = chunk_memory(a, row_index, block, chunk);
+  if (thread < 2 * kShared) memory[thread] = totals[thread];
+  for (int i = thread; i < kShared * a.head_dim; i += kThreads) memory[2 * kShared + i] = sum_of_parts(a, parts, i);
   fence_device();
   sync_block();
   if (thread == 0) {

@@ -11,6 +11,17 @@ constexpr int kGroup = 8;  // elements
 __host__ __device__ constexpr int groups_of(int head_dim) {
   return (head_dim + kGroup - 1) / kGroup;
 }
+/// A group of floats in shared memory, at a multiple of 16 bytes.
+__device__ inline void load_group(float (&v)[kGroup], const float* place) {
+  const float4 a = reinterpret_cast<const float4*>(place)[0];
+  const float4 b = reinterpret_cast<const float4*>(place)[1];
+  v[0] = a.x, v[1] = a.y, v[2] = a.z, v[3] = a.w, v[4] = b.x, v[5] = b.y, v[6] = b.z, v[7] = b.w;
+}
+__device__ inline void store_group(float* place, const float (&v)[kGroup]) {
+  reinterpret_cast<float4*>(place)[0] = {v[0], v[1], v[2], v[3]};
+  reinterpret_cast<float4*>(place)[1] = {v[4], v[5], v[6], v[7]};
+}
+
 /// Elements [8 group, 8 group + 8) of a row of a cache, zero from head_dim on.
 template <bool kBf16>
 struct Group {

@@ -127,14 +127,7 @@ __global__ void __launch_bounds__(T::kThreads, T::kBlocks) multiply(const GemmPr
   sync_block();
   auto* all = reinterpret_cast<float*>(shared);
   HEARTMULA_UNROLL
-  for (int i = 0; i < T::kRowFragments; ++i) {
-    HEARTMULA_UNROLL
-    for (int j = 0; j < T::kColumnFragments; ++j) {
-      float* to = all + (warp_row + i * 16 + lane / 4) * T::Sums::kPitch + warp_column + j * 8 + lane % 4 * 2;
-      *reinterpret_cast<float2*>(to) = {sums[i][j][0], sums[i][j][1]};
-      *reinterpret_cast<float2*>(to + 8 * T::Sums::kPitch) = {sums[i][j][2], sums[i][j][3]};
-    }
-  }
+  for (int i = 0; i < T::kRowFragments; ++i) T::Sums::put(all, warp_row + i * 16, warp_column, sums[i]);
   sync_block();
   T::Sums::finish(p, all, tile);
 }

@@ -40,9 +40,16 @@ __device__ inline void store_target(const GemmTarget& target, int64_t at, float 
   }
 }
 
-/// `kCount` outputs (4, or 2 with a gate) of a row, finished but for `add`, from column `column` on.
+/// Whether outputs are written, and what they are added to is read, four at a time from column `column` on.
+__device__ inline bool in_fours(const GemmProduct& p, int column, int count) {
+  return p.aligned_output && column + count <= (p.gate ? p.n / 2 : p.n);
+}
+
+/// `kCount` outputs (4, or 2 with a gate) of a row, finished but for `add`, from column `column` on. `old` is what four
+/// of them are added to.
 template <int kCount>
-__device__ inline void store_outputs(const GemmProduct& p, int64_t row, int column, float (&values)[4]) {
+__device__ inline void store_outputs(const GemmProduct& p, int64_t row, int column, float (&values)[4],
+                                     const float4& old) {
   const auto store = [&](const GemmTarget& target) {
     const int64_t at = row * target.stride + column;
     const uint32_t low = to_bf16_pair(values[0], values[1]);
@@ -62,11 +69,8 @@ __device__ inline void store_outputs(const GemmProduct& p, int64_t row, int colu
       }
     }
   };
-  const int columns = p.gate ? p.n / 2 : p.n;
-  if (p.aligned_output && column + kCount <= columns) {
+  if (in_fours(p, column, kCount)) {
     if (kCount == 4 && p.add) {
-      const float4 old =
-          *reinterpret_cast<const float4*>(static_cast<const float*>(p.out.data) + row * p.out.stride + column);
       values[0] = __fadd_rn(old.x, values[0]);
       values[1] = __fadd_rn(old.y, values[1]);
       values[2] = __fadd_rn(old.z, values[2]);
@@ -78,7 +82,7 @@ __device__ inline void store_outputs(const GemmProduct& p, int64_t row, int colu
   }
   HEARTMULA_UNROLL
   for (int i = 0; i < kCount; ++i) {
-    if (column + i >= columns) return;
+    if (column + i >= (p.gate ? p.n / 2 : p.n)) return;
     const int64_t at = row * p.out.stride + column + i;
     if (p.add) values[i] = __fadd_rn(load_target(p.out, at), values[i]);
     store_target(p.out, at, values[i]);
@@ -92,24 +96,58 @@ struct GemmSums {
   static constexpr int kPitch = kColumns + 8;  // a warp's fragments meet every bank once
   static constexpr int kBytes = kRows * kPitch * 4;
 
+  /// A warp's fragments of 16 rows from row `row` of the tile and column `column` on.
+  template <int kFragments>
+  __device__ static void put(float* sums, int row, int column, const float (&fragments)[kFragments][4]) {
+    const int lane = static_cast<int>(threadIdx.x) % kWarp;
+    float* to = sums + (row + lane / 4) * kPitch + column + lane % 4 * 2;
+    HEARTMULA_UNROLL
+    for (int j = 0; j < kFragments; ++j) {
+      *reinterpret_cast<float2*>(to + j * 8) = {fragments[j][0], fragments[j][1]};
+      *reinterpret_cast<float2*>(to + j * 8 + 8 * kPitch) = {fragments[j][2], fragments[j][3]};
+    }
+  }
+
   /// By all threads of the block, after a barrier.
   __device__ static void finish(const GemmProduct& p, const float* sums, const GemmTileAt& tile) {
     constexpr int kPerRow = kColumns / 4;
-    for (int i = static_cast<int>(threadIdx.x); i < kRows * kPerRow; i += kThreads) {
-      const int64_t row = tile.row + i / kPerRow;
-      const int column = tile.column + i % kPerRow * 4;
-      if (row >= p.rows || column >= p.n) continue;
-      const float4 four = *reinterpret_cast<const float4*>(sums + i / kPerRow * kPitch + i % kPerRow * 4);
-      float values[4] = {four.x, four.y, four.z, four.w};
-      if (p.gate) {
-        values[0] = gemm_finish_gate(values[0], values[1]);
-        values[1] = gemm_finish_gate(values[2], values[3]);
-        store_outputs<2>(p, row, column / 2, values);
-      } else {
+    constexpr int kTogether = 4;  // whose old values are on their way at once
+    static_assert(kRows * kPerRow % (kTogether * kThreads) == 0);
+    for (int first = static_cast<int>(threadIdx.x); first < kRows * kPerRow; first += kTogether * kThreads) {
+      float4 old[kTogether] = {};
+      if (p.add && p.aligned_output) {
         HEARTMULA_UNROLL
-        for (int j = 0; j < 4; ++j) values[j] = gemm_finish(p, values[j], gemm_column(p, column + j));
-        store_outputs<4>(p, row, column, values);
+        for (int i = 0; i < kTogether; ++i) {
+          const int64_t row = tile.row + (first + i * kThreads) / kPerRow;
+          const int column = tile.column + (first + i * kThreads) % kPerRow * 4;
+          if (row >= p.rows || !in_fours(p, column, 4)) continue;
+          old[i] =
+              *reinterpret_cast<const float4*>(static_cast<const float*>(p.out.data) + row * p.out.stride + column);
+        }
       }
+      HEARTMULA_UNROLL
+      for (int i = 0; i < kTogether; ++i) {
+        const int place = first + i * kThreads;
+        finish_four(p, tile.row + place / kPerRow, tile.column + place % kPerRow * 4,
+                    sums + place / kPerRow * kPitch + place % kPerRow * 4, old[i]);
+      }
+    }
+  }
+
+ private:
+  __device__ static void finish_four(const GemmProduct& p, int64_t row, int column, const float* sums,
+                                     const float4& old) {
+    if (row >= p.rows || column >= p.n) return;
+    const float4 four = *reinterpret_cast<const float4*>(sums);
+    float values[4] = {four.x, four.y, four.z, four.w};
+    if (p.gate) {
+      values[0] = gemm_finish_gate(values[0], values[1]);
+      values[1] = gemm_finish_gate(values[2], values[3]);
+      store_outputs<2>(p, row, column / 2, values, old);
+    } else {
+      HEARTMULA_UNROLL
+      for (int j = 0; j < 4; ++j) values[j] = gemm_finish(p, values[j], gemm_column(p, column + j));
+      store_outputs<4>(p, row, column, values, old);
     }
   }
 };

@@ -59,6 +59,8 @@ double gemm_time(const GemmProduct& product, double rate, const GpuLimits& gpu) 
 }
 
 void gemm_bf16(cudaStream_t stream, const GemmProduct& product, const GpuLimits& gpu);
+/// residual_unit_gemm where its channels, alignment and shared memory suit the one kernel; else false.
+bool residual_unit_bf16(cudaStream_t stream, const GemmProduct& first, const GemmProduct& second, const GpuLimits& gpu);
 void gemm_f32(cudaStream_t stream, const GemmProduct& product, const GpuLimits& gpu);
 
 }  // namespace heartmula::cuda

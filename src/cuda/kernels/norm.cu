@@ -26,7 +26,43 @@ struct NormRow {
   const float* shift;
   float eps;
   int columns;
+  bool fours;  // four of gain, scale, shift and out stand at aligned addresses
 };
+
+/// out = (x - mean) * factor * gain * (1 + scale) + shift of `kCount` columns; there may be no gain, or no scale and
+/// shift.
+template <int kCount>
+__device__ inline void finish_columns(const NormRow& p, int64_t row, int first, const float* x, float mean,
+                                      float factor) {
+  float values[kCount];
+  load_floats(values, x + first);
+  HEARTMULA_UNROLL
+  for (float& value : values) value = (value - mean) * factor;
+  if (p.gain != nullptr) {
+    float gain[kCount];
+    load_floats(gain, p.gain + first);
+    HEARTMULA_UNROLL
+    for (int i = 0; i < kCount; ++i) values[i] *= gain[i];
+  }
+  if (p.scale != nullptr) {
+    float scale[kCount];
+    float shift[kCount];
+    load_floats(scale, p.scale + first);
+    load_floats(shift, p.shift + first);
+    HEARTMULA_UNROLL
+    for (int i = 0; i < kCount; ++i) values[i] = fmaf(values[i], 1.0f + scale[i], shift[i]);
+  }
+  p.out.store(row, first, values);
+}
+
+__device__ inline void finish_row(const NormRow& p, int64_t row, const float* x, float mean, float factor) {
+  const int thread = static_cast<int>(threadIdx.x);
+  if (p.fours && in_fours(x, p.columns)) {
+    for (int i = 4 * thread; i < p.columns; i += 4 * kRowThreads) finish_columns<4>(p, row, i, x, mean, factor);
+  } else {
+    for (int i = thread; i < p.columns; i += kRowThreads) finish_columns<1>(p, row, i, x, mean, factor);
+  }
+}
 
 __global__ void __launch_bounds__(kRowThreads) rms_norm_kernel(NormRow p) {
   __shared__ float sums[kWarps];
@@ -37,11 +73,7 @@ __global__ void __launch_bounds__(kRowThreads) rms_norm_kernel(NormRow p) {
   const float* x = static_cast<const float*>(p.x.data) + row * p.x.stride;
   const float sum = sum_of_shares(share_of_row(x, p.columns, thread, Square{}), sums);
   const float factor = 1.0f / sqrtf(sum / static_cast<float>(p.columns) + p.eps);
-  for (int i = thread; i < p.columns; i += kRowThreads) {
-    float value = x[i] * factor * p.gain[i];
-    if (p.scale != nullptr) value = value * (1.0f + p.scale[i]) + p.shift[i];
-    p.out.store(row, i, value);
-  }
+  finish_row(p, row, x, 0.0f, factor);
 }
 
 __global__ void __launch_bounds__(kRowThreads) layer_norm_kernel(NormRow p) {
@@ -56,16 +88,17 @@ __global__ void __launch_bounds__(kRowThreads) layer_norm_kernel(NormRow p) {
   const auto square = [mean](float v) { return (v - mean) * (v - mean); };
   const float variance = sum_of_shares(share_of_row(x, p.columns, thread, square), sums[1]) / columns;
   const float factor = 1.0f / sqrtf(variance + p.eps);
-  for (int i = thread; i < p.columns; i += kRowThreads) {
-    p.out.store(row, i, (x[i] - mean) * factor * (1.0f + p.scale[i]) + p.shift[i]);
-  }
+  finish_row(p, row, x, mean, factor);
 }
 
 void launch_norm(cudaStream_t stream, void (*kernel)(NormRow), View out, ConstView x, ConstView gain, ConstView scale,
                  ConstView shift, float eps) {
   const auto floats = [](ConstView v) { return static_cast<const float*>(v.data); };
+  const auto aligned = [](const void* data) { return reinterpret_cast<uintptr_t>(data) % 16 == 0; };
+  const bool fours =
+      aligned(gain.data) && aligned(scale.data) && aligned(shift.data) && aligned(out.data) && out.stride % 4 == 0;
   launch(stream, {dim3(static_cast<unsigned>(out.rows)), dim3(kRowThreads)}, kernel,
-         NormRow{x, out, floats(gain), floats(scale), floats(shift), eps, static_cast<int>(out.cols)});
+         NormRow{x, out, floats(gain), floats(scale), floats(shift), eps, static_cast<int>(out.cols), fours});
 }
 
 }  // namespace
