@@ -226,7 +226,8 @@ std::string describe(const MemoryPlan& plan, const AvailableMemory& available) {
   };
   add("language model", plan.lm);
   add("codec", plan.codec);
-  const char* both = plan.lm && plan.codec && !plan.lazy_load ? " (both models at once)" : "";
+  const bool together = plan.lm && plan.codec && !plan.lazy_load && plan.lm->device == plan.codec->device;
+  const char* both = together ? " (both models at once)" : "";
   for (const Device& device : plan.cards()) {
     const CudaDevice* card = find_card(available.cuda, device.index);
     text += fmt::format("  {} peak {:.3f} GB{}, available {}\n", device.name(), gigabytes(plan.card_peak(device)), both,
