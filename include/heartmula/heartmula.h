@@ -39,12 +39,12 @@ struct ModelSettings {
   std::string codec_path = {};         ///< the codec's folder, likewise
   std::string tokenizer = {};          ///< tokenizer.json, likewise
   std::vector<std::string> lora = {};  ///< folders of PEFT adapters that are merged into the language model
-  /// "cpu", "cuda", "cuda:1", or "auto": a card if there is one with enough memory. One that was asked for and cannot be
-  /// used is an error.
+  /// "cpu", "cuda", "cuda:1", or "auto": a card if there is one with enough memory. One that was asked for and cannot
+  /// be used is an error.
   std::string device = "auto";
-  std::string mula_device = {};        ///< of the language model alone, instead of `device`
-  std::string codec_device = {};       ///< of the codec alone, likewise
-  bool mlock = false;                  ///< weights are locked in memory; an error if the system does not allow it
+  std::string mula_device = {};   ///< of the language model alone, instead of `device`
+  std::string codec_device = {};  ///< of the codec alone, likewise
+  bool mlock = false;             ///< weights are locked in memory; an error if the system does not allow it
 };
 
 /// What the codec makes of codes. Defaults are the reference's.

@@ -108,7 +108,7 @@ std::unique_ptr<Ops> Models::make_ops(Profile::Track track) {
   if (device.is_cuda) {
     ops = make_cuda_ops({.device = device.index,
                          .rows = is_lm ? CudaOptions::Rows::kFew : CudaOptions::Rows::kMany,
-                         .background = !is_lm && devices_.lm == devices_.codec});
+                         .background = is_lm && devices_.lm == devices_.codec});
   } else {
     ops = make_cpu_ops({.threads = machine.threads,
                         .cpus = machine.cpus,

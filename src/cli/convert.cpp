@@ -30,7 +30,8 @@ void add_convert(CLI::App& app, Run& run) {
       check_settings(request);
       if (request.machine.device.kind == DeviceWish::Kind::kCuda) {
         throw user_error(
-            "--device {}: convert packs for CPUs alone so far; a card needs no packed checkpoint, and packs the stock one "
+            "--device {}: convert packs for CPUs alone so far; a card needs no packed checkpoint, and packs the stock "
+            "one "
             "as it loads",
             device_name(request.machine.device));
       }

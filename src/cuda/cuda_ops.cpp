@@ -263,8 +263,8 @@ class CudaOps final : public Ops {
       Ops::append_and_attend(out, queries, keys, values, rope, cache, rows);
     }
   }
-  void attend_all(View out, ConstView queries, ConstView keys, ConstView values, const Rope& rope,
-                  int64_t heads, int64_t windows) override {
+  void attend_all(View out, ConstView queries, ConstView keys, ConstView values, const Rope& rope, int64_t heads,
+                  int64_t windows) override {
     check_cancelled();
     const int64_t bytes =
         attend_all_scratch_bytes(out.dtype, keys.rows / windows, heads, queries.cols / heads, windows);
@@ -384,7 +384,8 @@ class CudaOps final : public Ops {
     const int64_t floats = attention_workspace_floats(view.shape, rows.count, heads);
     auto* workspace = static_cast<float*>(state_.scratch(DeviceState::Scratch::kAttention, floats * 4));
     auto* counter_memory = static_cast<int32_t*>(state_.zeroed_scratch(counters * 4));
-    cuda::attend(state_.stream(), out, queries, keys, values, rope, view, rows, workspace, counter_memory);
+    cuda::attend(state_.stream(), out, queries, keys, values, rope, view, rows, workspace, counter_memory,
+                 static_cast<int>(state_.properties().sharedMemPerBlockOptin));
   }
 
   DeviceState state_;

@@ -10,6 +10,7 @@ set(HEARTMULA_CUDA_SOURCES
   kernels/attend_all_f32.cu
   kernels/attend_all_prepare.cu
   kernels/attention.cu
+  kernels/attention_mma.cu
   kernels/elementwise.cu
   kernels/embed.cu
   kernels/few_product.cu

@@ -10,6 +10,7 @@
 
 #include "cuda/kernels/attention.h"
 #include "cuda/kernels/attention_chunk.h"
+#include "cuda/kernels/attention_join.h"
 #include "cuda/kernels/device.h"
 #include "cuda/kernels/elements.h"
 #include "cuda/launch.h"
@@ -27,49 +28,7 @@ __global__ void __launch_bounds__(kThreads) append_kernel(Attention a) {
   }
 }
 
-// Joins the chunks of a row and its heads in ascending order.
-__device__ void join_chunks(const Attention& a, int row, int block, int chunks, int thread) {
-  const int64_t stride = a.shared * (a.head_dim + 2);
-  for (int i = thread; i < a.shared * a.head_dim; i += kThreads) {
-    const float* memory = chunk_memory(a, row, block, 0);
-    const int h = i / a.head_dim;
-    float greatest = -INFINITY;
-    for (int first = 0; first < chunks; first += kAtOnce) {
-      float scores[kAtOnce];
-      HEARTMULA_UNROLL
-      for (int c = 0; c < kAtOnce; ++c) {
-        scores[c] = first + c < chunks ? load_fresh(memory + (first + c) * stride + h) : -INFINITY;
-      }
-      HEARTMULA_UNROLL
-      for (int c = 0; c < kAtOnce; ++c) greatest = fmaxf(greatest, scores[c]);
-    }
-    float sum = 0.0f;
-    float value = 0.0f;
-    for (int first = 0; first < chunks; first += kAtOnce) {
-      float scores[kAtOnce];
-      float weights[kAtOnce];
-      float values[kAtOnce];
-      HEARTMULA_UNROLL
-      for (int c = 0; c < kAtOnce; ++c) {
-        const float* chunk = memory + (first + c) * stride;
-        const bool valid = first + c < chunks;
-        scores[c] = valid ? load_fresh(chunk + h) : 0.0f;
-        weights[c] = valid ? load_fresh(chunk + a.shared + h) : 0.0f;
-        values[c] = valid ? load_fresh(chunk + 2 * a.shared + i) : 0.0f;
-      }
-      HEARTMULA_UNROLL
-      for (int c = 0; c < kAtOnce; ++c) {
-        if (first + c >= chunks) break;
-        const float factor = expf(scores[c] - greatest);
-        sum = fmaf(factor, weights[c], sum);
-        value = fmaf(factor, values[c], value);
-      }
-    }
-    a.out.store(row, static_cast<int64_t>(block) * a.shared * a.head_dim + i, value / sum);
-  }
-}
-
-template <bool kBf16, int kShared>
+template <bool kBf16, bool kEven, int kShared>
 __global__ void __launch_bounds__(kThreads) attend_kernel(Attention a) {
   __shared__ bool last_block;
   __shared__ float totals[2 * kShared];  // greatest scores, sums of weights
@@ -88,9 +47,11 @@ __global__ void __launch_bounds__(kThreads) attend_kernel(Attention a) {
   const bool brings = a.keys != nullptr && chunk + 1 == chunks;
   const int count = row.position + 1 - first < kChunk ? row.position + 1 - first : kChunk;
   const int cached = brings ? count - 1 : count;
-  const int64_t first_row = (static_cast<int64_t>(row.stream) * a.kv_heads + kv_head) * a.capacity + first;
-  KeyReads<kBf16> keys;
-  keys.load(a, first_row, thread / kKeyLanes, thread % kKeyLanes, cached);
+  const int64_t first_byte = 2 * pair_of(a, row.stream, kv_head, first) * (kBf16 ? 2 : 4);
+  const void* key_rows = static_cast<const unsigned char*>(a.cached_keys) + first_byte;
+  const void* value_rows = static_cast<const unsigned char*>(a.cached_values) + first_byte;
+  KeyReads<kBf16, kEven> keys;
+  keys.load(a, key_rows, thread / kKeyLanes, thread % kKeyLanes, cached);
 
   const int padded = groups_of(a.head_dim) * kGroup;
   auto* queries = reinterpret_cast<float*>(dynamic_shared());
@@ -98,6 +59,7 @@ __global__ void __launch_bounds__(kThreads) attend_kernel(Attention a) {
   float* parts = scores + kShared * kChunk;
   float* brought = parts + parts_of(a.head_dim) * kShared * padded;  // key and value
   const float* query = a.queries + row_index * a.query_stride + static_cast<int64_t>(block) * kShared * a.head_dim;
+  HEARTMULA_KEEP_LOOP
   for (int i = thread; i < kShared * padded / 2; i += kThreads) {
     const int h = i / (padded / 2);
     const int pair = i % (padded / 2);
@@ -110,41 +72,22 @@ __global__ void __launch_bounds__(kThreads) attend_kernel(Attention a) {
   }
   const Fresh fresh = {brought, brought + padded, brings ? row.position - first : -1};
   sync_block();
-  scores_of_chunk<kBf16, kShared>(a, keys, queries, fresh, scores, first_row, count, thread);
-  ValueReads<kBf16> values;
+  scores_of_chunk<kBf16, kEven, kShared>(a, keys, queries, fresh, scores, key_rows, count, thread);
+  ValueReads<kBf16, kEven> values;
   const ValueItem item(thread, a.head_dim, cached);
-  if (thread < parts_of(a.head_dim) * groups_of(a.head_dim)) values.load(a, first_row, item.first, item);
+  if (thread < parts_of(a.head_dim) * groups_of(a.head_dim)) values.load(a, value_rows, item.first, item);
   sync_block();
-  weigh_scores(a, scores, totals, thread);
+  weigh_scores<kShared>(scores, totals, thread);
   sync_block();
-  sum_values<kBf16, kShared>(a, values, scores, fresh, parts, first_row, count, thread);
+  sum_values<kBf16, kEven, kShared>(a, values, scores, fresh, parts, value_rows, count, thread);
   sync_block();
-  if (chunks == 1) {
-    for (int i = thread; i < kShared * a.head_dim; i += kThreads) {
-      a.out.store(row_index, static_cast<int64_t>(block) * kShared * a.head_dim + i,
-                  sum_of_parts(a, parts, i) / totals[kShared + i / a.head_dim]);
-    }
-    return;
-  }
-  float* memory = chunk_memory(a, row_index, block, chunk);
-  if (thread < 2 * kShared) memory[thread] = totals[thread];
-  for (int i = thread; i < kShared * a.head_dim; i += kThreads) memory[2 * kShared + i] = sum_of_parts(a, parts, i);
-  fence_device();
-  sync_block();
-  if (thread == 0) {
-    int32_t* counter = a.counters + row_index * a.blocks + block;
-    last_block = add_and_get(counter, 1) == chunks - 1;
-    if (last_block) *counter = 0;  // for the next launch
-  }
-  sync_block();
-  if (last_block) {
-    fence_device();
-    join_chunks(a, row_index, block, chunks, thread);
-  }
+  finish_chunk(a, row_index, block, chunk, chunks, totals, last_block, thread,
+               [&](int i) { return sum_of_parts(a, parts, i); });
 }
 
 /// Query heads of one key head that a block takes.
-int heads_at_once(int shared) {
+int heads_at_once(int shared, bool even) {
+  if (!even) return 1;
   for (const int count : {4, 3, 2}) {
     if (shared % count == 0) return count;
   }
@@ -154,10 +97,10 @@ int heads_at_once(int shared) {
 using AttendKernel = void (*)(Attention);
 
 template <bool kBf16>
-AttendKernel kernel_for(int heads) {
-  constexpr AttendKernel kKernels[] = {attend_kernel<kBf16, 1>, attend_kernel<kBf16, 2>, attend_kernel<kBf16, 3>,
-                                       attend_kernel<kBf16, 4>};
-  return kKernels[heads - 1];
+AttendKernel kernel_for(int heads, bool even) {
+  constexpr AttendKernel kKernels[] = {attend_kernel<kBf16, true, 1>, attend_kernel<kBf16, true, 2>,
+                                       attend_kernel<kBf16, true, 3>, attend_kernel<kBf16, true, 4>};
+  return even ? kKernels[heads - 1] : attend_kernel<kBf16, false, 1>;
 }
 
 Attention describe(const CacheView& cache, ConstView keys, ConstView values, const Rope& rope, const Row* rows) {
@@ -195,21 +138,23 @@ void append_kv(cudaStream_t stream, const CacheView& cache, ConstView keys, Cons
 }
 
 void attend(cudaStream_t stream, View out, ConstView queries, ConstView keys, ConstView values, const Rope& rope,
-            const CacheView& cache, const AttentionRows& rows, float* workspace, int32_t* counters) {
+            const CacheView& cache, const AttentionRows& rows, float* workspace, int32_t* counters, int most_shared) {
   Attention a = describe(cache, keys, values, rope, rows.rows);
   a.out = out;
   a.queries = static_cast<const float*>(queries.data);
   a.query_stride = queries.stride;
   const auto heads = static_cast<int>(queries.cols / cache.shape.head_dim);
-  a.shared = heads_at_once(heads / a.kv_heads);
-  a.blocks = heads / a.shared;
   a.workspace = workspace;
   a.counters = counters;
+  if (attend_by_matrices(stream, a, heads, rows.count, most_shared)) return;
+  const bool even = a.head_dim % kGroup == 0;
+  a.shared = heads_at_once(heads / a.kv_heads, even);
+  a.blocks = heads / a.shared;
+  const AttendKernel kernel = a.bf16 ? kernel_for<true>(a.shared, even) : kernel_for<false>(a.shared, even);
   const dim3 blocks(static_cast<unsigned>(rows.count), static_cast<unsigned>(a.blocks),
                     static_cast<unsigned>(a.chunks));
   const auto shared = static_cast<size_t>(shared_floats(a.shared, a.head_dim)) * sizeof(float);
-  launch(stream, {blocks, dim3(kThreads), shared}, a.bf16 ? kernel_for<true>(a.shared) : kernel_for<false>(a.shared),
-         a);
+  launch(stream, {blocks, dim3(kThreads), shared}, kernel, a);
 }
 
 }  // namespace heartmula::cuda

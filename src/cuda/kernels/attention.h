@@ -25,8 +25,9 @@ void append_kv(cudaStream_t stream, const CacheView& cache, ConstView keys, Cons
 
 /// `keys` and `values` may be empty, or those of the rows, each of a stream of its own: then they are appended first.
 /// `workspace` [attention_workspace_floats] and `counters` [rows * heads], zero before the first call.
+/// `most_shared`: bytes of shared memory that a block may have.
 void attend(cudaStream_t stream, View out, ConstView queries, ConstView keys, ConstView values, const Rope& rope,
-            const CacheView& cache, const AttentionRows& rows, float* workspace, int32_t* counters);
+            const CacheView& cache, const AttentionRows& rows, float* workspace, int32_t* counters, int most_shared);
 int64_t attention_workspace_floats(const KvShape& shape, int64_t rows, int64_t heads);
 
 }  // namespace heartmula::cuda

@@ -68,6 +68,7 @@ __device__ inline void append(const Attention& a, int row, int stream, int kv_he
   const int64_t first = pair_of(a, stream, kv_head, position);
   const float* key = a.keys + row * a.kv_stride + kv_head * a.head_dim;
   const float* value = a.values + row * a.kv_stride + kv_head * a.head_dim;
+  HEARTMULA_KEEP_LOOP
   for (int pair = thread; pair < a.head_dim / 2; pair += kThreads) {
     const float2 k = rotated(a, key, pair, position);
     const float2 v = {value[2 * pair], value[2 * pair + 1]};
@@ -110,43 +111,48 @@ struct Fresh {
 };
 
 /// What a thread reads of a chunk's keys before it does anything else: groups `lane` and `lane` + 8 of every 32nd key.
-template <bool kBf16>
+template <bool kBf16, bool kEven>
 struct KeyReads {
-  static constexpr int kKeys = kBf16 ? 8 : 4;
+  static constexpr int kKeys = !kEven ? 1 : kBf16 ? 8 : 4;
   static constexpr int kStep = kThreads / kKeyLanes;
-  Group<kBf16> groups[kKeys][2];
+  Group<kBf16, kEven> groups[kKeys][2];
 
-  __device__ void load(const Attention& a, int64_t first_row, int key, int group, int count) {
+  __device__ void load(const Attention& a, const void* rows, int key, int group, int count) {
     HEARTMULA_UNROLL
     for (int i = 0; i < kKeys; ++i) {
       HEARTMULA_UNROLL
       for (int j = 0; j < 2; ++j) {
         groups[i][j].clear();
         if (key + i * kStep < count && group + j * kKeyLanes < groups_of(a.head_dim)) {
-          groups[i][j].load(a.cached_keys, first_row + key + i * kStep, group + j * kKeyLanes, a.head_dim);
+          groups[i][j].load(rows, key + i * kStep, group + j * kKeyLanes, a.head_dim);
         }
       }
     }
   }
 };
 
-template <bool kBf16, int kShared>
-__device__ void scores_of_chunk(const Attention& a, KeyReads<kBf16>& reads, const float* queries, const Fresh& fresh,
-                                float* scores, int64_t first_row, int count, int thread) {
-  constexpr int kKeys = KeyReads<kBf16>::kKeys;
-  constexpr int kStep = KeyReads<kBf16>::kStep;
+template <bool kBf16, bool kEven, int kShared>
+__device__ void scores_of_chunk(const Attention& a, KeyReads<kBf16, kEven>& reads, const float* queries,
+                                const Fresh& fresh, float* scores, const void* rows, int count, int thread) {
+  constexpr int kKeys = KeyReads<kBf16, kEven>::kKeys;
+  constexpr int kStep = KeyReads<kBf16, kEven>::kStep;
   const int lane = thread % kKeyLanes;
   const int groups = groups_of(a.head_dim);
   const int padded = groups * kGroup;
   const float scale = 1.0f / sqrtf(static_cast<float>(a.head_dim));
-  for (int key = thread / kKeyLanes; key < kChunk; key += kKeys * kStep) {
+  // Conditions that all lanes share, for shuffles among lanes that might part are slow.
+  HEARTMULA_KEEP_LOOP
+  for (int first = 0; first < kChunk; first += kKeys * kStep) {
+    const int key = first + thread / kKeyLanes;
     float sums[kKeys][kShared] = {};
-    for (int group = lane; group < groups; group += 2 * kKeyLanes) {
-      if (key >= kStep || group >= 2 * kKeyLanes) reads.load(a, first_row, key, group, count);
+    HEARTMULA_KEEP_LOOP
+    for (int first_group = 0; first_group < groups; first_group += 2 * kKeyLanes) {
+      const int group = first_group + lane;
+      if (first > 0 || first_group > 0) reads.load(a, rows, key, group, count);
       HEARTMULA_UNROLL
       for (int j = 0; j < 2; ++j) {
-        const int at_group = group + j * kKeyLanes;
-        if (at_group >= groups) break;
+        // Groups beyond the head are zero, and so may be any number that they are multiplied with.
+        const int at_group = group + j * kKeyLanes < groups ? group + j * kKeyLanes : 0;
         float q[kShared][kGroup];
         HEARTMULA_UNROLL
         for (int h = 0; h < kShared; ++h) load_group(q[h], queries + h * padded + at_group * kGroup);
@@ -154,7 +160,8 @@ __device__ void scores_of_chunk(const Attention& a, KeyReads<kBf16>& reads, cons
         for (int i = 0; i < kKeys; ++i) {
           float k[kGroup];
           reads.groups[i][j].get(k);
-          if (key + i * kStep == fresh.at) load_group(k, fresh.key + at_group * kGroup);
+          if (key + i * kStep == fresh.at && group + j * kKeyLanes < groups)
+            load_group(k, fresh.key + at_group * kGroup);
           HEARTMULA_UNROLL
           for (int h = 0; h < kShared; ++h) {
             HEARTMULA_UNROLL
@@ -176,24 +183,33 @@ __device__ void scores_of_chunk(const Attention& a, KeyReads<kBf16>& reads, cons
   }
 }
 
-// Scores to weights; a warp a query head. Leaves greatest score and sum in totals[h], totals[shared + h].
-__device__ void weigh_scores(const Attention& a, float* scores, float* totals, int thread) {
+// Scores to weights; a warp a query head. Leaves greatest score and sum in totals[h], totals[shared + h]. The other
+// warps go along and leave nothing, for shuffles among lanes that might part are slow.
+template <int kShared>
+__device__ void weigh_scores(float* scores, float* totals, int thread) {
+  constexpr int kEach = kChunk / kWarp;
   const int lane = thread % kWarp;
-  for (int h = thread / kWarp; h < a.shared; h += kThreads / kWarp) {
-    float* mine = scores + h * kChunk;
-    float greatest = -INFINITY;
-    for (int i = lane; i < kChunk; i += kWarp) greatest = fmaxf(greatest, mine[i]);
-    for (int mask = kWarp / 2; mask > 0; mask /= 2) greatest = fmaxf(greatest, shuffle_xor(greatest, mask));
-    float sum = 0.0f;
-    for (int i = lane; i < kChunk; i += kWarp) {
-      mine[i] = expf(mine[i] - greatest);
-      sum += mine[i];
-    }
-    for (int mask = kWarp / 2; mask > 0; mask /= 2) sum += shuffle_xor(sum, mask);
-    if (lane == 0) {
-      totals[h] = greatest;
-      totals[a.shared + h] = sum;
-    }
+  const int h = thread / kWarp < kShared ? thread / kWarp : 0;
+  const bool mine = thread / kWarp < kShared;
+  float values[kEach];
+  float greatest = -INFINITY;
+  HEARTMULA_UNROLL
+  for (int i = 0; i < kEach; ++i) {
+    values[i] = scores[h * kChunk + lane + i * kWarp];
+    greatest = fmaxf(greatest, values[i]);
+  }
+  for (int mask = kWarp / 2; mask > 0; mask /= 2) greatest = fmaxf(greatest, shuffle_xor(greatest, mask));
+  float sum = 0.0f;
+  HEARTMULA_UNROLL
+  for (int i = 0; i < kEach; ++i) {
+    values[i] = expf(values[i] - greatest);
+    sum += values[i];
+    if (mine) scores[h * kChunk + lane + i * kWarp] = values[i];
+  }
+  for (int mask = kWarp / 2; mask > 0; mask /= 2) sum += shuffle_xor(sum, mask);
+  if (mine && lane == 0) {
+    totals[h] = greatest;
+    totals[kShared + h] = sum;
   }
 }
 
@@ -214,33 +230,35 @@ struct ValueItem {
 };
 
 /// What a thread reads of values before the scores are known.
-template <bool kBf16>
+template <bool kBf16, bool kEven>
 struct ValueReads {
-  static constexpr int kKeys = kBf16 ? 16 : 8;
-  Group<kBf16> groups[kKeys];
+  static constexpr int kKeys = !kEven ? 1 : kBf16 ? 16 : 8;
+  Group<kBf16, kEven> groups[kKeys];
 
-  __device__ void load(const Attention& a, int64_t first_row, int key, const ValueItem& item) {
+  __device__ void load(const Attention& a, const void* rows, int key, const ValueItem& item) {
     HEARTMULA_UNROLL
     for (int i = 0; i < kKeys; ++i) {
       groups[i].clear();
-      if (key + i < item.last) groups[i].load(a.cached_values, first_row + key + i, item.group, a.head_dim);
+      if (key + i < item.last) groups[i].load(rows, key + i, item.group, a.head_dim);
     }
   }
 };
 
 // Weighted values of the chunk in parts, [parts][shared][groups * 8].
-template <bool kBf16, int kShared>
-__device__ void sum_values(const Attention& a, ValueReads<kBf16>& reads, const float* scores, const Fresh& fresh,
-                           float* parts, int64_t first_row, int count, int thread) {
+template <bool kBf16, bool kEven, int kShared>
+__device__ void sum_values(const Attention& a, ValueReads<kBf16, kEven>& reads, const float* scores, const Fresh& fresh,
+                           float* parts, const void* rows, int count, int thread) {
   const int groups = groups_of(a.head_dim);
   const int padded = groups * kGroup;
+  HEARTMULA_KEEP_LOOP
   for (int index = thread; index < parts_of(a.head_dim) * groups; index += kThreads) {
     const ValueItem item(index, a.head_dim, count);
     float sums[kShared][kGroup] = {};
-    for (int key = item.first; key < item.last; key += ValueReads<kBf16>::kKeys) {
-      if (index != thread || key != item.first) reads.load(a, first_row, key, item);
+    HEARTMULA_KEEP_LOOP
+    for (int key = item.first; key < item.last; key += ValueReads<kBf16, kEven>::kKeys) {
+      if (index != thread || key != item.first) reads.load(a, rows, key, item);
       HEARTMULA_UNROLL
-      for (int i = 0; i < ValueReads<kBf16>::kKeys; ++i) {
+      for (int i = 0; i < ValueReads<kBf16, kEven>::kKeys; ++i) {
         if (key + i >= item.last) break;
         float values[kGroup];
         reads.groups[i].get(values);

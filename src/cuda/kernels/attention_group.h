@@ -22,29 +22,32 @@ __device__ inline void store_group(float* place, const float (&v)[kGroup]) {
   reinterpret_cast<float4*>(place)[1] = {v[4], v[5], v[6], v[7]};
 }
 
-/// Elements [8 group, 8 group + 8) of a row of a cache, zero from head_dim on.
-template <bool kBf16>
+/// Elements [8 group, 8 group + 8) of a row of a cache. kEven: rows are whole groups, 16 bytes at a time; else what is
+/// beyond `head_dim` is zero.
+template <bool kBf16, bool kEven>
 struct Group {
   uint4 words[kBf16 ? 1 : 2];
 
-  __device__ void load(const void* data, int64_t row, int group, int head_dim) {
-    const int64_t first = row * head_dim + group * kGroup;
-    if (head_dim % kGroup == 0) {
-      if (kBf16) {
-        words[0] = *reinterpret_cast<const uint4*>(static_cast<const uint16_t*>(data) + first);
-      } else {
-        const auto* values = reinterpret_cast<const uint4*>(static_cast<const float*>(data) + first);
-        words[0] = values[0];
-        words[kBf16 ? 0 : 1] = values[1];
-      }
+  __device__ void load(const void* rows, int row, int group, int head_dim) {
+    const int first = row * head_dim + group * kGroup;
+    if (kEven && kBf16) {
+      words[0] = *reinterpret_cast<const uint4*>(static_cast<const uint16_t*>(rows) + first);
+      return;
+    }
+    if (kEven) {
+      const auto* values = reinterpret_cast<const uint4*>(static_cast<const float*>(rows) + first);
+      words[0] = values[0];
+      words[kBf16 ? 0 : 1] = values[1];
       return;
     }
     uint32_t w[kGroup] = {};
-    for (int i = 0; i < kGroup && group * kGroup + i < head_dim; ++i) {
+    HEARTMULA_UNROLL
+    for (int i = 0; i < kGroup; ++i) {
+      if (group * kGroup + i >= head_dim) break;
       if (kBf16) {
-        w[i / 2] |= static_cast<uint32_t>(static_cast<const uint16_t*>(data)[first + i]) << (16 * (i % 2));
+        w[i / 2] |= static_cast<uint32_t>(static_cast<const uint16_t*>(rows)[first + i]) << (16 * (i % 2));
       } else {
-        w[i] = static_cast<const uint32_t*>(data)[first + i];
+        w[i] = static_cast<const uint32_t*>(rows)[first + i];
       }
     }
     words[0] = {w[0], w[1], w[2], w[3]};

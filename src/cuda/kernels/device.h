@@ -14,6 +14,8 @@ constexpr int kWarp = 32;
 #define HEARTMULA_UNROLL _Pragma("unroll")
 /// Before a loop whose turns would need too many registers if they overlapped.
 #define HEARTMULA_KEEP_LOOP _Pragma("unroll 1")
+/// A function that stays one, so that the code around it is short.
+#define HEARTMULA_APART __noinline__
 
 /// The shared memory that the launch asked for, at a multiple of 128 bytes.
 __device__ inline unsigned char* dynamic_shared() {
@@ -176,6 +178,11 @@ __device__ inline uint4 load_streaming(const void* pointer) {
                : "=r"(value.x), "=r"(value.y), "=r"(value.z), "=r"(value.w)
                : "l"(pointer));
   return value;
+}
+
+/// The 128 bytes around `pointer` come into the second cache.
+__device__ inline void prefetch(const void* pointer) {
+  asm volatile("prefetch.global.L2 [%0];" ::"l"(pointer));
 }
 
 // ---- numbers

@@ -29,24 +29,26 @@ __device__ inline void finish_output(const FewProduct& p, int row, int output, f
 }
 
 /// One output of a unit, or one pair of gate and up, in one row: `index` counts them through all rows.
+template <int kUnitOutputs>
 struct FewItem {
   int row;
   int first;   // output of the unit
   int column;  // of the product's output
   bool valid;
 
-  __device__ FewItem(const FewProduct& p, int unit, int unit_outputs, int index) {
-    const int items = p.gate ? unit_outputs / 2 : unit_outputs;
-    row = index / items;
-    column = unit * items + index % items;
-    first = p.gate ? 2 * (index % items) : index % items;
+  __device__ FewItem(const FewProduct& p, int unit, int index) {
+    constexpr int kPairs = kUnitOutputs / 2;
+    row = p.gate ? index / kPairs : index / kUnitOutputs;
+    const int in_unit = p.gate ? index % kPairs : index % kUnitOutputs;
+    column = unit * (p.gate ? kPairs : kUnitOutputs) + in_unit;
+    first = p.gate ? 2 * in_unit : in_unit;
     valid = row < p.rows && column < (p.gate ? p.n / 2 : p.n);
   }
 };
 
 /// part(slice, row, output of the unit) are the partial sums.
-template <typename Part>
-__device__ inline void finish_item(const FewProduct& p, const FewItem& item, float before, Part part) {
+template <int kUnitOutputs, typename Part>
+__device__ inline void finish_item(const FewProduct& p, const FewItem<kUnitOutputs>& item, float before, Part part) {
   if (!item.valid) return;
   const auto sum_of = [&](int output) {
     float sum = part(0, item.row, output);

@@ -19,6 +19,7 @@ constexpr int kThreads = kWarps * kWarp;
 constexpr int kMostRows = 16;
 constexpr int kUnit = 8;
 constexpr int kStageBytes = 16 << 10;
+constexpr int kStageSteps = static_cast<int>(kStage / kStep);
 constexpr int kMostStages = 10;
 constexpr int kOutstanding = 3;
 constexpr int kPad = 32;  // values between rows, so that rows lie in different banks
@@ -63,21 +64,45 @@ __device__ inline int steps_of(int slice, int stage) {
   return (left < kStage ? left : static_cast<int>(kStage)) / static_cast<int>(kStep);
 }
 
+/// A place in the ring, and how often the ring was gone through: code small enough for the instruction cache has no
+/// divisions in its loops.
+struct RingPlace {
+  int slot = 0;
+  int parity = 0;
+
+  __device__ void advance(int ring) {
+    if (++slot == ring) {
+      slot = 0;
+      parity ^= 1;
+    }
+  }
+};
+
 // Streams the block's stages; the thread is alone in its warp.
 __device__ void produce(const FewProduct& p, const Shared& s, int ring, int first_unit, int last_unit) {
   const int stages = stages_of(p.slice);
   const auto* from =
       static_cast<const unsigned char*>(p.weights) + static_cast<int64_t>(first_unit) * kUnit * kWarps * p.slice * 2;
-  const int total = (last_unit - first_unit) * stages;
   const int window = ring < kOutstanding ? ring : kOutstanding;
-  for (int i = 0; i < total; ++i) {
-    const int slot = i % ring;
-    if (i >= ring) wait_mbarrier(&s.empty[slot], (i / ring - 1) & 1);
-    if (i >= window) wait_mbarrier(&s.full[(i - window) % ring], ((i - window) / ring) & 1);
-    const int bytes = steps_of(p.slice, i % stages) * kWarps * kWarp * 16;
-    expect_bytes(&s.full[slot], bytes);
-    copy_bulk(s.stages + slot * kStageBytes, from, bytes, &s.full[slot]);
-    from += bytes;
+  RingPlace next;
+  RingPlace oldest;  // copy that may be under way
+  int begun = 0;
+  HEARTMULA_KEEP_LOOP
+  for (int unit = first_unit; unit < last_unit; ++unit) {
+    HEARTMULA_KEEP_LOOP
+    for (int stage = 0; stage < stages; ++stage) {
+      if (begun >= ring) wait_mbarrier(&s.empty[next.slot], next.parity ^ 1);
+      if (begun >= window) {
+        wait_mbarrier(&s.full[oldest.slot], oldest.parity);
+        oldest.advance(ring);
+      }
+      const int bytes = steps_of(p.slice, stage) * kWarps * kWarp * 16;
+      expect_bytes(&s.full[next.slot], bytes);
+      copy_bulk(s.stages + next.slot * kStageBytes, from, bytes, &s.full[next.slot]);
+      from += bytes;
+      next.advance(ring);
+      ++begun;
+    }
   }
 }
 
@@ -135,7 +160,7 @@ struct NormRows {
       float share = 0.0f;
       HEARTMULA_UNROLL
       for (int j = 0; j < kRowVectors; ++j) {
-        if (4 * (thread + j * kThreads) < p.k) share = add_four(share, values[r][j], Square{});
+        share = add_four(share, values[r][j], Square{});  // zeros beyond the row
       }
       share = warp_sum(share);
       if (thread % kWarp == 0 && first_row + r < p.rows) s.sums[(first_row + r) * kWarps + thread / kWarp] = share;
@@ -168,11 +193,13 @@ struct NormRows {
 template <int kGroup>
 __device__ void norm_rows(const FewProduct& p, const Shared& s, const float4 (&gain)[kRowVectors], int thread) {
   NormRows<kGroup> rows;
+  HEARTMULA_KEEP_LOOP
   for (int first = 0; first < p.rows; first += kGroup) {
     rows.load(p, first, thread);
     rows.add_squares(p, s, first, thread);
   }
   sync_some(kBarrier, kThreads);
+  HEARTMULA_KEEP_LOOP
   for (int first = 0; first < p.rows; first += kGroup) {
     if (p.rows > kGroup) rows.load(p, first, thread);
     rows.store(p, s, gain, first, thread);
@@ -184,14 +211,17 @@ __device__ void load_odd_rows(const FewProduct& p, const Shared& s, int thread) 
   const auto* floats = static_cast<const float*>(p.x);
   const auto* halves = static_cast<const uint16_t*>(p.x);
   if (p.norm_gain != nullptr) {
+    HEARTMULA_KEEP_LOOP
     for (int row = 0; row < p.rows; ++row) {
       const float share = warp_sum(share_of_row(floats + row * p.x_stride, p.k, thread, Square{}));
       if (thread % kWarp == 0) s.sums[row * kWarps + thread / kWarp] = share;
     }
     sync_some(kBarrier, kThreads);
   }
+  HEARTMULA_KEEP_LOOP
   for (int row = 0; row < p.rows; ++row) {
     const float factor = p.norm_gain != nullptr ? NormRows<1>::norm_factor(p, s, row) : 1.0f;
+    HEARTMULA_KEEP_LOOP
     for (int i = thread; i < kWarps * p.slice; i += kThreads) {
       uint16_t value = 0;
       if (i < p.k) {
@@ -229,6 +259,7 @@ __device__ void load_rows(const FewProduct& p, const Shared& s, int thread) {
   } else if (p.rows <= 2) {
     copy_rows<2>(p, s, 0, thread);
   } else {
+    HEARTMULA_KEEP_LOOP
     for (int first = 0; first < p.rows; first += 4) copy_rows<4>(p, s, first, thread);
   }
 }
@@ -251,8 +282,8 @@ __global__ void __launch_bounds__(kThreads + (kRing ? kWarp : 0), 1) few_kernel(
   const int lane = thread % kWarp;
   const int blocks = static_cast<int>(gridDim.x);
   const int block = static_cast<int>(blockIdx.x);
-  const int first_unit = static_cast<int>(static_cast<int64_t>(p.units) * block / blocks);
-  const int last_unit = static_cast<int>(static_cast<int64_t>(p.units) * (block + 1) / blocks);
+  const int first_unit = p.units * block / blocks;
+  const int last_unit = p.units * (block + 1) / blocks;
   start_next();
   if (kRing) {
     if (thread == 0) {
@@ -275,39 +306,41 @@ __global__ void __launch_bounds__(kThreads + (kRing ? kWarp : 0), 1) few_kernel(
   const int pitch = pitch_of(p.slice);
   const int row = lane / 4;
   const uint16_t* x = s.x + warp * p.slice + lane % 4 * 8;
-  int i = 0;  // stages so far
+  RingPlace place;
+  HEARTMULA_KEEP_LOOP
   for (int unit = first_unit; unit < last_unit; ++unit) {
     float sums[4] = {};
     // Another warp finishes each unit, so that none holds up the stream.
-    const FewItem item(p, unit, kUnit, (thread + kThreads - (unit - first_unit) % kWarps * kWarp) % kThreads);
+    const FewItem<kUnit> item(p, unit, (thread + kThreads - (unit - first_unit) % kWarps * kWarp) % kThreads);
     const float before = item.valid ? value_before(p, item.row, item.column) : 0.0f;
-    for (int stage = 0; stage < stages; ++stage, ++i) {
+    HEARTMULA_KEEP_LOOP
+    for (int stage = 0; stage < stages; ++stage) {
       const int steps = steps_of(p.slice, stage);
       const uint16_t* stage_x = x + stage * static_cast<int>(kStage);
+      const uint4* weights;
       if (kRing) {
-        const int slot = i % ring;
-        wait_mbarrier(&s.full[slot], (i / ring) & 1);
-        const auto* weights =
-            reinterpret_cast<const uint4*>(s.stages + slot * kStageBytes) + warp * steps * kWarp + lane;
-        for (int step = 0; step < steps; ++step) {
-          multiply_step(sums, weights[step * kWarp], stage_x + step * static_cast<int>(kStep), p.rows, row, pitch);
-        }
-        sync_warp();
-        if (lane == 0) arrive(&s.empty[slot]);
+        wait_mbarrier(&s.full[place.slot], place.parity);
+        weights = reinterpret_cast<const uint4*>(s.stages + place.slot * kStageBytes);
       } else {
-        const auto* weights = static_cast<const uint4*>(p.weights) + static_cast<int64_t>(unit) * kWarps * p.slice +
-                              stage * static_cast<int>(kStage) * kWarps + warp * steps * kWarp + lane;
-        uint4 w[4];
-        HEARTMULA_UNROLL
-        for (int step = 0; step < 4; ++step) {
-          if (step < steps) w[step] = load_streaming(weights + step * kWarp);
+        weights = static_cast<const uint4*>(p.weights) + static_cast<int64_t>(unit) * kWarps * p.slice +
+                  stage * static_cast<int>(kStage) * kWarps;
+      }
+      weights += warp * steps * kWarp + lane;
+      uint4 w[kStageSteps] = {};
+      HEARTMULA_UNROLL
+      for (int step = 0; step < kStageSteps; ++step) {
+        if (step < steps) w[step] = kRing ? weights[step * kWarp] : load_streaming(weights + step * kWarp);
+      }
+      HEARTMULA_UNROLL
+      for (int step = 0; step < kStageSteps; ++step) {
+        if (step < steps) {
+          multiply_step(sums, w[step], stage_x + step * static_cast<int>(kStep), p.rows, row, pitch);
         }
-        HEARTMULA_UNROLL
-        for (int step = 0; step < 4; ++step) {
-          if (step < steps) {
-            multiply_step(sums, w[step], stage_x + step * static_cast<int>(kStep), p.rows, row, pitch);
-          }
-        }
+      }
+      if (kRing) {
+        sync_warp();
+        if (lane == 0) arrive(&s.empty[place.slot]);
+        place.advance(ring);
       }
     }
     float* parts = s.parts + (unit - first_unit) % 2 * kPartFloats;

@@ -80,7 +80,7 @@ __global__ void __launch_bounds__(kThreads) few_f32_kernel(FewProduct p) {
   block.rows = p.rows - first < kRows ? p.rows - first : kRows;
   block.out = p.out_bf16 ? static_cast<void*>(static_cast<uint16_t*>(p.out) + first * p.out_stride)
                          : static_cast<void*>(static_cast<float*>(p.out) + first * p.out_stride);
-  const FewItem item(block, unit, kUnit, thread);
+  const FewItem<kUnit> item(block, unit, thread);
   if (!item.valid) return;
   finish_item(block, item, value_before(block, item.row, item.column),
               [&](int slice, int row, int output) { return parts[(slice * kRows + row) * kUnit + output]; });

@@ -51,6 +51,7 @@ __global__ void __launch_bounds__(T::kThreads, T::kBlocks) multiply(const GemmPr
   wait_for_previous();
   unsigned char* shared = dynamic_shared();
   const GemmTileAt tile = gemm_tile_at<T>(p);
+  T::Sums::prefetch_old(p, tile);
   const int lane = static_cast<int>(threadIdx.x) % kWarp;
   const int warp = static_cast<int>(threadIdx.x) / kWarp;
   constexpr int kWarpsBeside = T::kColumns / T::kWarpColumns;

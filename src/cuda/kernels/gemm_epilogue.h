@@ -6,23 +6,26 @@
 
 namespace heartmula::cuda {
 
-/// What an output's column adds to its sum.
-struct GemmColumn {
-  float bias;
-  float gain;
+/// What four columns do to their sums.
+struct GemmColumns {
+  float bias[4] = {};
+  float gain[4] = {1.0F, 1.0F, 1.0F, 1.0F};
+
+  GemmColumns() = default;
+  __device__ GemmColumns(const GemmProduct& p, int column) {
+    HEARTMULA_UNROLL
+    for (int i = 0; i < 4; ++i) {
+      if (column + i >= p.n) continue;
+      if (p.bias != nullptr) bias[i] = p.bias[column + i];
+      if (p.gain != nullptr) gain[i] = p.gain[column + i];
+    }
+  }
 };
-__device__ inline GemmColumn gemm_column(const GemmProduct& p, int column) {
-  GemmColumn result = {0.0F, 1.0F};
-  if (column >= p.n) return result;
-  if (p.bias != nullptr) result.bias = p.bias[column];
-  if (p.gain != nullptr) result.gain = p.gain[column];
-  return result;
-}
 
 /// gain * prelu(sum + bias), each step rounded.
-__device__ inline float gemm_finish(const GemmProduct& p, float sum, const GemmColumn& column) {
-  const float biased = __fadd_rn(sum, column.bias);
-  return __fmul_rn(biased < 0.0F ? __fmul_rn(biased, p.prelu) : biased, column.gain);
+__device__ inline float gemm_finish(const GemmProduct& p, float sum, float bias, float gain) {
+  const float biased = __fadd_rn(sum, bias);
+  return __fmul_rn(biased < 0.0F ? __fmul_rn(biased, p.prelu) : biased, gain);
 }
 __device__ inline float gemm_finish_gate(float gate, float up) {
   return __fmul_rn(__fdiv_rn(gate, __fadd_rn(1.0F, expf(-gate))), up);
@@ -108,12 +111,25 @@ struct GemmSums {
     }
   }
 
+  /// What the tile is added to is on its way to the second cache while the sums are made.
+  __device__ static void prefetch_old(const GemmProduct& p, const GemmTileAt& tile) {
+    constexpr int kLine = 32;  // values
+    if (!p.add || p.out.bf16) return;
+    for (int i = static_cast<int>(threadIdx.x); i < kRows * (kColumns / kLine); i += kThreads) {
+      const int64_t row = tile.row + i / (kColumns / kLine);
+      const int column = tile.column + i % (kColumns / kLine) * kLine;
+      if (row < p.rows && column < p.n) prefetch(static_cast<const float*>(p.out.data) + row * p.out.stride + column);
+    }
+  }
+
   /// By all threads of the block, after a barrier.
   __device__ static void finish(const GemmProduct& p, const float* sums, const GemmTileAt& tile) {
-    constexpr int kPerRow = kColumns / 4;
-    constexpr int kTogether = 4;  // whose old values are on their way at once
     static_assert(kRows * kPerRow % (kTogether * kThreads) == 0);
-    for (int first = static_cast<int>(threadIdx.x); first < kRows * kPerRow; first += kTogether * kThreads) {
+    constexpr bool kSameColumns = kThreads % kPerRow == 0;
+    const int thread = static_cast<int>(threadIdx.x);
+    GemmColumns columns;
+    if (kSameColumns) columns = GemmColumns(p, tile.column + thread % kPerRow * 4);
+    for (int first = thread; first < kRows * kPerRow; first += kTogether * kThreads) {
       float4 old[kTogether] = {};
       if (p.add && p.aligned_output) {
         HEARTMULA_UNROLL
@@ -128,16 +144,21 @@ struct GemmSums {
       HEARTMULA_UNROLL
       for (int i = 0; i < kTogether; ++i) {
         const int place = first + i * kThreads;
-        finish_four(p, tile.row + place / kPerRow, tile.column + place % kPerRow * 4,
-                    sums + place / kPerRow * kPitch + place % kPerRow * 4, old[i]);
+        const int64_t row = tile.row + place / kPerRow;
+        const int column = tile.column + place % kPerRow * 4;
+        if (row >= p.rows || column >= p.n) continue;
+        if (!kSameColumns) columns = GemmColumns(p, column);
+        finish_four(p, row, column, sums + place / kPerRow * kPitch + place % kPerRow * 4, columns, old[i]);
       }
     }
   }
 
  private:
+  static constexpr int kPerRow = kColumns / 4;
+  static constexpr int kTogether = 4;  // whose old values are read at once
+
   __device__ static void finish_four(const GemmProduct& p, int64_t row, int column, const float* sums,
-                                     const float4& old) {
-    if (row >= p.rows || column >= p.n) return;
+                                     const GemmColumns& columns, const float4& old) {
     const float4 four = *reinterpret_cast<const float4*>(sums);
     float values[4] = {four.x, four.y, four.z, four.w};
     if (p.gate) {
@@ -146,7 +167,7 @@ struct GemmSums {
       store_outputs<2>(p, row, column / 2, values, old);
     } else {
       HEARTMULA_UNROLL
-      for (int j = 0; j < 4; ++j) values[j] = gemm_finish(p, values[j], gemm_column(p, column + j));
+      for (int j = 0; j < 4; ++j) values[j] = gemm_finish(p, values[j], columns.bias[j], columns.gain[j]);
       store_outputs<4>(p, row, column, values, old);
     }
   }

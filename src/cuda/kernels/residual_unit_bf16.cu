@@ -86,6 +86,7 @@ struct Tile {
 template <typename T>
 __global__ void __launch_bounds__(T::kThreads, T::kBlocks)
     residual_unit(const GemmProduct first, const GemmProduct second) {
+  __shared__ float bias[T::kChannels];
   start_next();
   const int dilation = static_cast<int>(first.tap_step / first.x_stride);
   const int taps = first.k / T::kChannels;
@@ -102,6 +103,10 @@ __global__ void __launch_bounds__(T::kThreads, T::kBlocks)
   wait_for_previous();
   T::load_x(x, first, tile_row, halo);
   commit_copies();
+  T::Sums::prefetch_old(second, {tile_row, 0});
+  for (int i = static_cast<int>(threadIdx.x); i < T::kChannels; i += T::kThreads) {
+    bias[i] = first.bias == nullptr ? 0.0F : first.bias[i];
+  }
   wait_copies<0>();
   // Waits for a step's weights and starts the copies of a later one, in the stage that everyone has read.
   const auto weights_of = [&](int step) -> const unsigned char* {
@@ -129,14 +134,13 @@ __global__ void __launch_bounds__(T::kThreads, T::kBlocks)
     }
     HEARTMULA_UNROLL
     for (int j = 0; j < T::kFragments; ++j) {
-      const int column = j * 8 + lane % 4 * 2;
-      const GemmColumn columns[2] = {gemm_column(first, column), gemm_column(first, column + 1)};
+      const float2 two = *reinterpret_cast<const float2*>(bias + j * 8 + lane % 4 * 2);
       HEARTMULA_UNROLL
       for (int m = 0; m < kRowFragments; ++m) {
         HEARTMULA_UNROLL
         for (int half = 0; half < 2; ++half) {
-          between[m][j][half] = to_bf16_pair(gemm_finish(first, sums[m][j][2 * half], columns[0]),
-                                             gemm_finish(first, sums[m][j][2 * half + 1], columns[1]));
+          between[m][j][half] = to_bf16_pair(gemm_finish(first, sums[m][j][2 * half], two.x, 1.0F),
+                                             gemm_finish(first, sums[m][j][2 * half + 1], two.y, 1.0F));
         }
       }
     }

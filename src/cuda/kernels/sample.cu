@@ -48,7 +48,7 @@ __device__ inline float scaled_logit(const Sampling& p, float guided, float unco
   return guided / p.temperature;
 }
 
-__device__ inline double log_exponential(const Sampling& p, uint32_t frame, uint32_t token) {
+__device__ HEARTMULA_APART double log_exponential(const Sampling& p, uint32_t frame, uint32_t token) {
   if (p.noise.tape != nullptr) {
     return p.noise.tape[(static_cast<int64_t>(frame) * p.noise.codebooks + p.codebook) * p.vocabulary + token];
   }
@@ -62,9 +62,11 @@ __device__ inline double log_exponential(const Sampling& p, uint32_t frame, uint
 template <typename Key>
 __device__ inline uint32_t threshold_of(int keep, int count, int last_bit, Key key) {
   uint32_t threshold = 0;
+  HEARTMULA_KEEP_LOOP
   for (int bit = 31; bit >= last_bit; --bit) {
     const uint32_t trial = threshold | (1u << bit);
     int reached = 0;
+    HEARTMULA_KEEP_LOOP
     for (int i = 0; i < count; ++i) reached += count_block(key(i) >= trial);
     if (reached >= keep) threshold = trial;
   }
@@ -100,6 +102,7 @@ __global__ void __launch_bounds__(kThreads) sample_kernel(Sampling p) {
   bool broken =
       p.noise.tape != nullptr && static_cast<int64_t>(frame) * p.noise.codebooks + p.codebook >= p.noise.tape_draws;
   uint32_t greatest = 0;
+  HEARTMULA_KEEP_LOOP
   for (int first = thread; first < p.vocabulary; first += kAtOnce * kThreads) {
     float conditional[kAtOnce];
     float unconditional[kAtOnce];
@@ -129,6 +132,7 @@ __global__ void __launch_bounds__(kThreads) sample_kernel(Sampling p) {
     return v < tokens ? key_of(scaled[v]) : 0u;  // no value has the key 0
   };
   uint32_t threshold = keep <= kThreads ? threshold_of(keep, 1, kBoundBits, [&](int) { return greatest; }) : 0u;
+  HEARTMULA_KEEP_LOOP
   for (int i = 0; i < per_thread; ++i) {
     const uint32_t key = token_key(i);
     if (key < threshold || key == 0) continue;
@@ -153,6 +157,7 @@ __global__ void __launch_bounds__(kThreads) sample_kernel(Sampling p) {
     }
   } else {
     threshold = threshold_of(keep, per_thread, 0, token_key);
+    HEARTMULA_KEEP_LOOP
     for (int i = 0; i < per_thread; ++i) {
       const uint32_t key = token_key(i);
       if (key >= threshold && key > 0) consider(thread + i * kThreads);

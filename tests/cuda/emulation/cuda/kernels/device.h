@@ -18,6 +18,7 @@ constexpr int kWarp = 32;
 
 #define HEARTMULA_UNROLL
 #define HEARTMULA_KEEP_LOOP
+#define HEARTMULA_APART
 
 inline unsigned char* dynamic_shared() {
   return emulated::current_block->shared();
@@ -112,6 +113,8 @@ inline void store_for_host(int32_t* pointer, int32_t value) {
 inline uint4 load_streaming(const void* pointer) {
   return *static_cast<const uint4*>(pointer);
 }
+
+inline void prefetch(const void*) {}
 
 // ---- numbers
 inline float exp2_fast(float x) {
