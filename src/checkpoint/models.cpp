@@ -120,7 +120,7 @@ std::unique_ptr<Ops> Models::make_ops(Profile::Track track) {
   if (options_.profile != nullptr) {
     if (!limits_ || device != limits_device_) limits_ = DeviceLimits::measure(device, machine);
     limits_device_ = device;
-    options_.profile->set_device(track, ops->description(), *limits_);
+    options_.profile->set_device(track, ops->description(), *limits_, ops->works_ahead());
   }
   ops = make_metered_ops(std::move(ops), is_lm ? lm_totals_ : codec_totals_);
   ops->set_cancel_token(cancel_);
@@ -128,7 +128,7 @@ std::unique_ptr<Ops> Models::make_ops(Profile::Track track) {
 }
 
 std::string Models::device() const {
-  const std::string codec = codec_ops_->description();
+  std::string codec = codec_ops_->description();
   if (!lm_ops_) return codec;
   const std::string lm = lm_ops_->description();
   return devices_.lm == devices_.codec ? lm : fmt::format("{}; codec on {}", lm, codec);

@@ -79,8 +79,9 @@ Profile::~Profile() {
   if (std::fclose(file_) != 0 || failed) spdlog::warn("--profile: the disk is full, and the trace is cut short");
 }
 
-void Profile::set_device(Track track, const std::string& device, const DeviceLimits& limits) {
+void Profile::set_device(Track track, const std::string& device, const DeviceLimits& limits, bool works_ahead) {
   limits_[static_cast<size_t>(track)] = limits;
+  works_ahead_[static_cast<size_t>(track)] = works_ahead;
   const std::lock_guard lock(mutex_);
   write(
       fmt::format("{{\"ph\": \"M\", \"pid\": 1, \"tid\": {}, \"name\": \"device\", \"args\": {{\"name\": {}, "
@@ -102,13 +103,17 @@ void Profile::span(std::string_view name, int thread, Clock::time_point begin, C
 }
 
 void Profile::operation(Track track, const OpRecord& r, Clock::time_point begin, Clock::time_point end) {
-  const double seconds = std::max(1e-9, std::chrono::duration<double>(end - begin).count());
+  std::string reached;
+  if (!works_ahead_[static_cast<size_t>(track)]) {
+    const double seconds = std::max(1e-9, std::chrono::duration<double>(end - begin).count());
+    const double limit = limits_[static_cast<size_t>(track)].seconds(r.stored_bytes, r.flop, r.arithmetic);
+    reached = fmt::format(", \"fraction_of_limit\": {:.4g}", limit / seconds);
+  }
   span(r.name, static_cast<int>(track) + 1, begin, end,
        fmt::format(", \"args\": {{\"rows\": {}, \"n\": {}, \"k\": {}, \"dtype\": \"{}\", \"stored_mb\": {:.6g}, "
-                   "\"activation_mb\": {:.6g}, \"mflop\": {:.6g}, \"fraction_of_limit\": {:.4g}}}",
+                   "\"activation_mb\": {:.6g}, \"mflop\": {:.6g}{}}}",
                    r.rows, r.n, r.k, dtype_name(r.arithmetic), r.stored_bytes * 1e-6, r.activation_bytes * 1e-6,
-                   r.flop * 1e-6,
-                   limits_[static_cast<size_t>(track)].seconds(r.stored_bytes, r.flop, r.arithmetic) / seconds));
+                   r.flop * 1e-6, reached));
 }
 
 void Profile::part_done(Track track, const std::string& name) {

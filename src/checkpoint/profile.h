@@ -43,8 +43,9 @@ class Profile {
   Profile(const Profile&) = delete;
   Profile& operator=(const Profile&) = delete;
 
-  /// Before its first operation: what computes here, and how fast it can at most.
-  void set_device(Track track, const std::string& device, const DeviceLimits& limits);
+  /// Before its first operation: what computes here, and how fast it can at most. `works_ahead`: spans are those of
+  /// asking for operations, which says nothing of how long they take.
+  void set_device(Track track, const std::string& device, const DeviceLimits& limits, bool works_ahead = false);
   OpListener& operations(Track track) { return listeners_[static_cast<size_t>(track)]; }
   /// A part of the work ("frame 12") from the end of the one before on this track until now.
   void part_done(Track track, const std::string& name);
@@ -65,6 +66,7 @@ class Profile {
 
   std::FILE* file_;
   std::array<DeviceLimits, 2> limits_;
+  std::array<bool, 2> works_ahead_ = {};
   Clock::time_point start_ = Clock::now();
   std::mutex mutex_;
   std::array<Listener, 2> listeners_;

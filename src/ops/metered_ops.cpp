@@ -68,6 +68,18 @@ class MeteredRows final : public Rows {
   std::vector<Row> rows_;
 };
 
+/// What it does each time that it is started; nothing if it calls the operations themselves, which tell of it.
+class MeteredProgram final : public Program {
+ public:
+  MeteredProgram(std::unique_ptr<Program> inner, const OpRecord& work) : inner_(std::move(inner)), work_(work) {}
+  Program& inner() const { return *inner_; }
+  const OpRecord& work() const { return work_; }
+
+ private:
+  std::unique_ptr<Program> inner_;
+  OpRecord work_;
+};
+
 class MeteredOps final : public Ops {
  public:
   using Ops::append_kv;
@@ -112,8 +124,19 @@ class MeteredOps final : public Ops {
     metered.advance();
     inner_->advance(metered.inner());
   }
-  std::unique_ptr<Program> record(std::function<void()> work) override { return inner_->record(std::move(work)); }
-  void start(Program& program) override { inner_->start(program); }
+  std::unique_ptr<Program> record(std::function<void()> work) override {
+    recorded_ = {.name = "program"};
+    std::unique_ptr<Program> program = inner_->record(std::move(work));
+    return std::make_unique<MeteredProgram>(std::move(program), recorded_);
+  }
+  void start(Program& program) override {
+    auto& metered = static_cast<MeteredProgram&>(program);
+    if (metered.work().stored_bytes > 0) {
+      timed(metered.work(), [&] { inner_->start(metered.inner()); });
+    } else {
+      inner_->start(metered.inner());
+    }
+  }
   bool works_ahead() const override { return inner_->works_ahead(); }
   Tensor make_mailbox(int64_t rows, int64_t cols) override { return inner_->make_mailbox(rows, cols); }
   void post(View mailbox, ConstView values, ConstView number) override { inner_->post(mailbox, values, number); }
@@ -241,6 +264,10 @@ class MeteredOps final : public Ops {
     const OpListener::Clock::time_point begin = OpListener::Clock::now();
     work();
     listener_.finished(record, begin, OpListener::Clock::now());
+    recorded_.stored_bytes += record.stored_bytes;
+    recorded_.activation_bytes += record.activation_bytes;
+    recorded_.flop += record.flop;
+    if (record.flop > 0) recorded_.arithmetic = record.arithmetic;
   }
 
   static double appended_bytes(const MeteredCache& cache, const MeteredRows& rows) {
@@ -265,6 +292,7 @@ class MeteredOps final : public Ops {
 
   std::unique_ptr<Ops> inner_;
   OpListener& listener_;
+  OpRecord recorded_;             // of all operations since the last program was begun
   std::vector<int32_t> longest_;  // positions of each stream, whose keys and values are read once
 };
 
