@@ -266,9 +266,10 @@ TEST(WrongFlags, words_out_of_the_list_are_told_with_the_list) {
 
 TEST(WrongFlags, other_devices_are_refused_with_those_of_this_build) {
   EXPECT_THAT(complaint_about_flags({"--mula_device", "cuda"}),
-              AllOf(HasSubstr("--mula_device cuda"), HasSubstr("built without CUDA"), HasSubstr("--mula_device cpu")));
+              AllOf(HasSubstr("--mula_device cuda"), AnyOf(HasSubstr("built without CUDA"), HasSubstr("no NVIDIA")),
+                    HasSubstr("device cpu")));
   EXPECT_THAT(complaint_about_flags({"--codec_device", "cuda:0"}),
-              AllOf(HasSubstr("--codec_device cuda:0"), HasSubstr("--codec_device cpu")));
+              AllOf(HasSubstr("--codec_device cuda:0"), HasSubstr("device cpu")));
   EXPECT_THAT(complaint_about_flags({"--device", "gpu"}), AllOf(HasSubstr("--device gpu"), HasSubstr("cuda:N")));
 }
 

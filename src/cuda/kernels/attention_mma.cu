@@ -194,11 +194,12 @@ __global__ void __launch_bounds__(kThreads) matrix_kernel(Attention a) {
 
   Keys keys;
   keys.load(cached_keys, a.head_dim, warp * kWarpKeys, 0, count, fresh, lane);
+  // Threads share out dimensions first: no divisions in the loops.
   const int groups = a.head_dim / 8;
+  const int keys_at_once = kThreads / groups;
+  const int dim = thread % groups * 8;
   HEARTMULA_KEEP_LOOP
-  for (int i = thread; i < value_rows(a.capacity) * groups; i += kThreads) {
-    const int key = i / groups;
-    const int dim = i % groups * 8;
+  for (int key = thread / groups; key < value_rows(a.capacity) && thread < keys_at_once * groups; key += keys_at_once) {
     if (key == fresh) continue;
     copy_async(s.values + key * pitch + dim, cached_values + (key < count ? key * a.head_dim + dim : 0),
                key < count ? 16 : 0);
@@ -206,10 +207,11 @@ __global__ void __launch_bounds__(kThreads) matrix_kernel(Attention a) {
   commit_copies();
 
   const float* query = a.queries + row_index * a.query_stride + static_cast<int64_t>(block) * a.shared * a.head_dim;
+  const int pairs = a.head_dim / 2;
+  const int heads_at_once = kThreads / pairs;
   HEARTMULA_KEEP_LOOP
-  for (int i = thread; i < kMostHeads * a.head_dim / 2; i += kThreads) {
-    const int h = i / (a.head_dim / 2);
-    const int pair = i % (a.head_dim / 2);
+  for (int h = thread / pairs; h < kMostHeads && thread < heads_at_once * pairs; h += heads_at_once) {
+    const int pair = thread % pairs;
     uint32_t word = 0;
     if (h < a.shared) {
       const float2 q = rotated(a, query + h * a.head_dim, pair, row.position);
@@ -266,7 +268,7 @@ __global__ void __launch_bounds__(kThreads) matrix_kernel(Attention a) {
 bool attend_by_matrices(cudaStream_t stream, Attention a, int heads, int64_t rows, int most_shared) {
   a.shared = heads / a.kv_heads;
   a.blocks = a.kv_heads;
-  if (!a.bf16 || a.head_dim % kStepDims != 0 || a.shared > kMostHeads) return false;
+  if (!a.bf16 || a.head_dim % kStepDims != 0 || a.head_dim > 2 * kThreads || a.shared > kMostHeads) return false;
   const int shared = shared_bytes(a.head_dim, a.shared, a.capacity);
   if (shared > most_shared) return false;
   const dim3 blocks(static_cast<unsigned>(rows), static_cast<unsigned>(a.blocks), static_cast<unsigned>(a.chunks));

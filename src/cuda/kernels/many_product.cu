@@ -1,11 +1,7 @@
-// bf16 weights, more rows: a prompt, or many songs. A block multiplies 128 outputs and 64 rows; here the weights, out
-// of the same packed copy, are the first operand of mma.m16n8k16 and go straight into registers, 16 outputs a warp,
-// some stages of 128 inputs before they are needed, while the rows come through a ring in shared memory, a stage at a
-// time.
-//
-// Where there are enough outputs for every multiprocessor, a block walks through all slices of the inputs and adds
-// their sums in registers. Where there are not, it takes one slice; partial sums go to a workspace, and a second kernel
-// adds them. Either way in the order of few_product.h.
+// bf16 weights, more rows: a prompt, or many songs. A block multiplies one slice of the inputs for 128 outputs and 64
+// rows; here the weights, out of the same packed copy, are the first operand of mma.m16n8k16 and go straight into
+// registers, and the slice of the rows stands in shared memory. Partial sums go to a workspace, and a second kernel
+// adds them in the order of few_product.h.
 #include <algorithm>
 
 #include "cuda/kernels/device.h"
@@ -19,155 +15,103 @@ namespace {
 
 constexpr int kSliceCount = 8;
 constexpr int kUnit = 8;
-constexpr int kWarps = 8;
+constexpr int kWarps = 4;
 constexpr int kThreads = kWarps * kWarp;
-constexpr int kBlockUnits = kWarps * 2;  // 128 outputs
-constexpr int kInputs = static_cast<int>(kStage);
-constexpr int kSteps = kInputs / static_cast<int>(kStep);  // of a whole stage
-constexpr int kPitch = kInputs + 32;  // of a row of a stage: quarters of a warp meet every bank once
-constexpr int kRing = 4;              // stages of the rows
+constexpr int kTiles = 2;                         // of 16 outputs, a warp
+constexpr int kBlockUnits = kWarps * kTiles * 2;  // 128 outputs
+constexpr int kPad = 32;
 constexpr int kMostRows = 64;
 constexpr int kFinishThreads = 256;
 
-/// The stages that a block walks through, counted from 0: all of one slice, then all of the next.
-struct Walk {
-  int slice;      // inputs
-  int per_slice;  // stages
-  int first;      // slice
-  int count;      // of stages
-
-  __device__ Walk(int slice_inputs, int first_slice, int slices)
-      : slice(slice_inputs),
-        per_slice((slice_inputs + kInputs - 1) / kInputs),
-        first(first_slice),
-        count(slices * per_slice) {}
-  __device__ int slice_of(int stage) const { return first + stage / per_slice; }
-  /// The first input of a stage within its slice, and its steps.
-  __device__ int input_of(int stage) const { return stage % per_slice * kInputs; }
-  __device__ int steps_of(int stage) const {
-    const int left = slice - input_of(stage);
-    return (left < kInputs ? left : kInputs) / static_cast<int>(kStep);
-  }
-  __device__ bool ends_slice(int stage) const { return stage % per_slice == per_slice - 1; }
-};
-
-/// Starts the copies of a stage of all rows; zeros beyond the last row and input.
-template <int kRows>
-__device__ inline void load_rows(uint16_t* ring, const FewProduct& p, const Walk& walk, int stage, bool in_eights) {
-  uint16_t* to = ring + stage % kRing * kRows * kPitch;
-  for (int item = static_cast<int>(threadIdx.x); item < kRows * kInputs / 8; item += kThreads) {
-    const int row = item / (kInputs / 8);
-    const int in_stage = item % (kInputs / 8) * 8;
-    const int in_slice = walk.input_of(stage) + in_stage;
-    const int input = walk.slice_of(stage) * walk.slice + in_slice;
-    const bool inside = row < p.rows && in_slice < walk.slice && input < p.k;
-    const uint16_t* from = static_cast<const uint16_t*>(p.x) + (inside ? row * p.x_stride + input : 0);
-    uint16_t* place = to + row * kPitch + in_stage;
-    if (in_eights) {
-      copy_async(place, from, inside ? 16 : 0);
-    } else {
-      for (int i = 0; i < 8; ++i) place[i] = inside && input + i < p.k ? from[i] : uint16_t{0};
-    }
-  }
-}
-
-/// kAll: all slices, and the results; else slice blockIdx.y, and partial sums to the workspace. Either has its weights
-/// some stages ahead: of one block a multiprocessor twice as many as of two.
-template <int kRowTiles, bool kAll>
-__global__ void __launch_bounds__(kThreads, kAll ? 1 : 2) many_kernel(FewProduct p, float* workspace) {
-  constexpr int kRows = kRowTiles * 8;
-  constexpr int kAhead = kAll ? 2 : 1;
-  auto* x = reinterpret_cast<uint16_t*>(dynamic_shared());
-  const int lane = static_cast<int>(threadIdx.x) % kWarp;
-  const int group = lane / 4;
-  const Walk walk(p.slice, kAll ? 0 : static_cast<int>(blockIdx.y), kAll ? kSliceCount : 1);
-  const int first_unit =
-      static_cast<int>(blockIdx.x) * kBlockUnits + static_cast<int>(threadIdx.x) / kWarp * 2;  // and the next
+template <int kRowTiles>  // of 8 rows
+__global__ void __launch_bounds__(kThreads) many_kernel(FewProduct p, float* workspace) {
+  auto* x = reinterpret_cast<uint16_t*>(dynamic_shared());  // [8 kRowTiles][pitch]
+  const int thread = static_cast<int>(threadIdx.x);
+  const int warp = thread / kWarp;
+  const int lane = thread % kWarp;
+  const int slice = static_cast<int>(blockIdx.y);
+  const int pitch = p.slice + kPad;
   start_next();
-
-  uint4 weights[kAhead][kSteps][2];
-  const auto load_weights = [&](uint4(&to)[2], int stage, int step) {
-    if (stage >= walk.count || step >= walk.steps_of(stage) || first_unit >= p.units) return;
-    const int64_t in_unit =
-        walk.input_of(stage) * kSliceCount + (walk.slice_of(stage) * walk.steps_of(stage) + step) * kWarp + lane;
-    const int64_t unit_size = int64_t{kSliceCount} * p.slice;
-    const uint4* from = static_cast<const uint4*>(p.weights) + first_unit * unit_size + in_unit;
-    to[0] = load_streaming(from);
-    to[1] = load_streaming(from + unit_size);
-  };
-  HEARTMULA_UNROLL
-  for (int ahead = 0; ahead < kAhead; ++ahead) {
-    HEARTMULA_UNROLL
-    for (int step = 0; step < kSteps; ++step) {
-      weights[ahead][step][0] = weights[ahead][step][1] = {0, 0, 0, 0};
-      load_weights(weights[ahead][step], ahead, step);
-    }
-  }
   wait_for_previous();
-  const bool in_eights = p.k % 8 == 0 && p.x_stride % 8 == 0 && reinterpret_cast<uintptr_t>(p.x) % 16 == 0;
-  for (int stage = 0; stage < kRing - 1; ++stage) {
-    if (stage < walk.count) load_rows<kRows>(x, p, walk, stage, in_eights);
-    commit_copies();
-  }
-
-  float sums[kRowTiles][4] = {};
-  float totals[kAll ? kRowTiles : 1][4] = {};
-  for (int first = 0; first < walk.count; first += kAhead) {
-    HEARTMULA_UNROLL
-    for (int ahead = 0; ahead < kAhead; ++ahead) {
-      const int stage = first + ahead;
-      if (stage >= walk.count) continue;
-      wait_copies<kRing - 2>();
-      sync_block();  // the stage is there, and everyone has read the one before it
-      if (stage + kRing - 1 < walk.count) load_rows<kRows>(x, p, walk, stage + kRing - 1, in_eights);
-      commit_copies();
-      const uint16_t* lane_x = x + (stage % kRing * kRows + group) * kPitch + lane % 4 * 8;
-      HEARTMULA_UNROLL
-      for (int step = 0; step < kSteps; ++step) {
-        if (step >= walk.steps_of(stage)) continue;
-        const uint4 low = weights[ahead][step][0];
-        const uint4 high = weights[ahead][step][1];
-        load_weights(weights[ahead][step], stage + kAhead, step);
-        HEARTMULA_UNROLL
-        for (int rows = 0; rows < kRowTiles; ++rows) {
-          const uint4 v = *reinterpret_cast<const uint4*>(lane_x + rows * 8 * kPitch + step * static_cast<int>(kStep));
-          mma_bf16(sums[rows], {low.x, high.x, low.y, high.y}, {v.x, v.y});
-          mma_bf16(sums[rows], {low.z, high.z, low.w, high.w}, {v.z, v.w});
+  const auto* from = static_cast<const uint16_t*>(p.x);
+  const bool wide = p.k % 8 == 0 && p.x_stride % 8 == 0 && reinterpret_cast<uintptr_t>(from) % 16 == 0;
+  for (int item = thread; item < kRowTiles * 8 * (p.slice / 8); item += kThreads) {
+    const int row = item / (p.slice / 8);
+    const int in_slice = item % (p.slice / 8) * 8;
+    const int input = slice * p.slice + in_slice;
+    uint4 values = {0, 0, 0, 0};
+    if (row < p.rows && input < p.k) {
+      const uint16_t* source = from + row * p.x_stride + input;
+      if (wide) {
+        values = *reinterpret_cast<const uint4*>(source);
+      } else {
+        uint32_t words[4] = {};
+        for (int j = 0; j < 8 && input + j < p.k; ++j) {
+          words[j / 2] |= static_cast<uint32_t>(source[j]) << (16 * (j % 2));
         }
+        values = {words[0], words[1], words[2], words[3]};
       }
-      if (kAll && walk.ends_slice(stage)) {
-        const bool begins = walk.slice_of(stage) == 0;
-        HEARTMULA_UNROLL
-        for (int rows = 0; rows < kRowTiles; ++rows) {
-          HEARTMULA_UNROLL
-          for (int i = 0; i < 4; ++i) {
-            float& total = totals[kAll ? rows : 0][i];
-            total = begins ? sums[rows][i] : total + sums[rows][i];
-            sums[rows][i] = 0.0f;
-          }
-        }
+    }
+    *reinterpret_cast<uint4*>(x + row * pitch + in_slice) = values;
+  }
+  sync_block();
+
+  const int first_unit = static_cast<int>(blockIdx.x) * kBlockUnits + warp * kTiles * 2;
+  float sums[kTiles][kRowTiles][4] = {};
+  const int group = lane / 4;
+  const uint16_t* lane_x = x + group * pitch + lane % 4 * 8;
+  const auto weights_at = [&](int unit, int step) -> const uint4* {
+    const int stage = step / 4;
+    const int left = p.slice - stage * static_cast<int>(kStage);
+    const int steps = (left < kStage ? left : static_cast<int>(kStage)) / static_cast<int>(kStep);
+    return static_cast<const uint4*>(p.weights) + static_cast<int64_t>(unit) * kSliceCount * p.slice +
+           stage * static_cast<int>(kStage) * kSliceCount + (slice * steps + step % 4) * kWarp + lane;
+  };
+  const int steps = p.slice / static_cast<int>(kStep);
+  uint4 next[kTiles][2];
+  const auto load = [&](int step) {
+    HEARTMULA_UNROLL
+    for (int tile = 0; tile < kTiles; ++tile) {
+      HEARTMULA_UNROLL
+      for (int half = 0; half < 2; ++half) {
+        const int unit = first_unit + 2 * tile + half;
+        if (unit < p.units) next[tile][half] = load_streaming(weights_at(unit, step));
+      }
+    }
+  };
+  const uint4 zero = {0, 0, 0, 0};
+  for (int tile = 0; tile < kTiles; ++tile) next[tile][0] = next[tile][1] = zero;
+  load(0);
+  for (int step = 0; step < steps; ++step) {
+    uint4 w[kTiles][2];
+    HEARTMULA_UNROLL
+    for (int tile = 0; tile < kTiles; ++tile) {
+      w[tile][0] = next[tile][0];
+      w[tile][1] = next[tile][1];
+    }
+    if (step + 1 < steps) load(step + 1);
+    HEARTMULA_UNROLL
+    for (int rows = 0; rows < kRowTiles; ++rows) {
+      const uint4 v = *reinterpret_cast<const uint4*>(lane_x + rows * 8 * pitch + step * static_cast<int>(kStep));
+      HEARTMULA_UNROLL
+      for (int tile = 0; tile < kTiles; ++tile) {
+        mma_bf16(sums[tile][rows], {w[tile][0].x, w[tile][1].x, w[tile][0].y, w[tile][1].y}, {v.x, v.y});
+        mma_bf16(sums[tile][rows], {w[tile][0].z, w[tile][1].z, w[tile][0].w, w[tile][1].w}, {v.z, v.w});
       }
     }
   }
-
   const int outputs = p.units * kUnit;
   HEARTMULA_UNROLL
-  for (int rows = 0; rows < kRowTiles; ++rows) {
+  for (int tile = 0; tile < kTiles; ++tile) {
     HEARTMULA_UNROLL
-    for (int i = 0; i < 4; ++i) {
-      const int row = rows * 8 + lane % 4 * 2 + i % 2;
-      const int output = (first_unit + i / 2) * kUnit + group;
-      if (kAll) {
-        const float total = totals[kAll ? rows : 0][i];
-        const float next = shuffle_xor(total, 4);  // of the next output: a gate's up
-        if (row >= p.rows || output >= p.n) continue;
-        if (!p.gate) {
-          finish_output(p, row, output, total, value_before(p, row, output));
-        } else if (group % 2 == 0) {
-          store_few(p, row, output / 2, silu_of(total) * next, 0.0f);
+    for (int rows = 0; rows < kRowTiles; ++rows) {
+      HEARTMULA_UNROLL
+      for (int i = 0; i < 4; ++i) {
+        const int row = rows * 8 + lane % 4 * 2 + i % 2;
+        const int output = (first_unit + 2 * tile + i / 2) * kUnit + group;
+        if (row < p.rows && output < outputs) {
+          workspace[(static_cast<int64_t>(slice) * kMostRows + row) * outputs + output] = sums[tile][rows][i];
         }
-      } else if (row < p.rows && output < outputs) {
-        workspace[(static_cast<int64_t>(blockIdx.y) * kMostRows + row) * outputs + output] = sums[rows][i];
       }
     }
   }
@@ -192,27 +136,11 @@ __global__ void __launch_bounds__(kFinishThreads) finish_kernel(FewProduct p, co
   }
 }
 
-/// Whether blocks that walk through all slices leave few multiprocessors idle.
-bool takes_all_slices(const FewProduct& p, const FewResources& resources) {
-  const int blocks = (p.units + kBlockUnits - 1) / kBlockUnits;
-  const int waves = (blocks + resources.multiprocessors - 1) / resources.multiprocessors;
-  return 4 * blocks >= 3 * waves * resources.multiprocessors;
-}
-
 template <int kRowTiles>
-void multiply(cudaStream_t stream, const FewProduct& p, const FewResources& resources) {
-  const auto blocks = static_cast<unsigned>((p.units + kBlockUnits - 1) / kBlockUnits);
-  const size_t shared = size_t{kRing} * kRowTiles * 8 * kPitch * sizeof(uint16_t);
-  if (takes_all_slices(p, resources)) {
-    launch(stream, {dim3(blocks), dim3(kThreads), shared}, many_kernel<kRowTiles, true>, p, nullptr);
-    return;
-  }
-  launch(stream, {dim3(blocks, kSliceCount), dim3(kThreads), shared}, many_kernel<kRowTiles, false>, p,
-         resources.workspace);
-  const int items = p.gate ? p.n / 2 : p.n;
-  const dim3 finish_blocks(static_cast<unsigned>((items + kFinishThreads - 1) / kFinishThreads),
-                           static_cast<unsigned>(p.rows));
-  launch(stream, {finish_blocks, dim3(kFinishThreads)}, finish_kernel, p, resources.workspace);
+void multiply(cudaStream_t stream, const FewProduct& p, float* workspace) {
+  const dim3 blocks(static_cast<unsigned>((p.units + kBlockUnits - 1) / kBlockUnits), kSliceCount);
+  const size_t shared = static_cast<size_t>(kRowTiles * 8 * (p.slice + kPad)) * sizeof(uint16_t);
+  launch(stream, {blocks, dim3(kThreads), shared}, many_kernel<kRowTiles>, p, workspace);
 }
 
 }  // namespace
@@ -222,19 +150,25 @@ int64_t many_workspace_floats(int64_t n) {
 }
 
 void many_product(cudaStream_t stream, const FewProduct& product, const FewResources& resources) {
-  for (int first = 0; first < product.rows; first += kMostRows) {
+  const bool small = (kMostRows * (product.slice + kPad)) * 2 > resources.shared_bytes;
+  const int at_once = small ? kMostRows / 2 : kMostRows;
+  for (int first = 0; first < product.rows; first += at_once) {
     FewProduct p = product;
-    p.rows = std::min(kMostRows, product.rows - first);
+    p.rows = std::min(at_once, product.rows - first);
     p.x = static_cast<const uint16_t*>(product.x) + first * product.x_stride;
     p.out = p.out_bf16 ? static_cast<void*>(static_cast<uint16_t*>(product.out) + first * product.out_stride)
                        : static_cast<void*>(static_cast<float*>(product.out) + first * product.out_stride);
     if (p.rows > 32) {
-      multiply<8>(stream, p, resources);
+      multiply<8>(stream, p, resources.workspace);
     } else if (p.rows > 16) {
-      multiply<4>(stream, p, resources);
+      multiply<4>(stream, p, resources.workspace);
     } else {
-      multiply<2>(stream, p, resources);
+      multiply<2>(stream, p, resources.workspace);
     }
+    const int items = p.gate ? p.n / 2 : p.n;
+    const dim3 blocks(static_cast<unsigned>((items + kFinishThreads - 1) / kFinishThreads),
+                      static_cast<unsigned>(p.rows));
+    launch(stream, {blocks, dim3(kFinishThreads)}, finish_kernel, p, resources.workspace);
   }
 }
 
