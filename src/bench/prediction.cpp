@@ -21,6 +21,13 @@ namespace {
 constexpr double kGiga = 1e9;
 constexpr int64_t kGuidanceStreams = 2;
 
+/// Of the stages "frame" and "frame_4_songs"; 0 of all others.
+double songs_of(const std::string& stage) {
+  if (stage == "frame") return 1;
+  int songs = 0;
+  return std::sscanf(stage.c_str(), "frame_%d_songs", &songs) == 1 && songs > 0 ? songs : 0;
+}
+
 /// How much matrices take on a card.
 class CardLayout final : public DryOps {
  public:
@@ -64,16 +71,16 @@ class Predictor {
 
  private:
   /// Puts the time that the machine would take in the place of that of the dry run.
-  void time(Stage& stage, double efficiency) const {
-    stage.seconds.values = {stage.limit(machine_.limits) / efficiency +
-                            stage.work.operations * machine_.operation_seconds};
-    for (Stage& part : stage.parts) time(part, efficiency);
+  void time(Stage& stage, double efficiency, double operation_seconds) const {
+    stage.seconds.values = {stage.limit(machine_.limits) / efficiency + stage.work.operations * operation_seconds};
+    for (Stage& part : stage.parts) time(part, efficiency, operation_seconds);
     // What is not counted, as sampling, takes no time that matters.
     std::erase_if(stage.parts, [](const Stage& part) { return part.work.bytes == 0 && part.work.flop == 0; });
   }
 
   void add(Stage stage, std::vector<Stage>& stages) const {
-    time(stage, machine_.efficiency_of(stage));
+    // Only in a frame do operations wait for one another longer than they work.
+    time(stage, machine_.efficiency_of(stage), songs_of(stage.name) > 0 ? machine_.operation_seconds : 0);
     stages.push_back(std::move(stage));
   }
 
@@ -118,13 +125,6 @@ class Predictor {
   CardLayout lm_card_{*device_, cuda::few_layout};
   CardLayout codec_card_{*device_, cuda::many_layout};
 };
-
-/// Of the stages "frame" and "frame_4_songs"; 0 of all others.
-double songs_of(const std::string& stage) {
-  if (stage == "frame") return 1;
-  int songs = 0;
-  return std::sscanf(stage.c_str(), "frame_%d_songs", &songs) == 1 && songs > 0 ? songs : 0;
-}
 
 }  // namespace
 

@@ -19,7 +19,7 @@ struct MachineDescription {
   int64_t threads = 0;
   double memory_bytes = 0;
   bool shares_memory = false;    // of a card: with the host
-  double operation_seconds = 0;  // what each operation takes beside its work: to be started, and to wait for another
+  double operation_seconds = 0;  // what each operation of a frame takes beside its work, to wait for another
   DeviceLimits limits;
   std::string source;  // where the figures come from
   /// Of each stage, by the dtype of its weights: its limit over its time, as `bench` prints it.

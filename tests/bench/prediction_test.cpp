@@ -104,6 +104,41 @@ TEST(Prediction, a_stage_takes_its_limit_over_its_efficiency) {
   EXPECT_NEAR(stage("song").seconds.median(), song, 0.05 * song);
 }
 
+nlohmann::json card_description() {
+  nlohmann::json json = description();
+  json.erase("threads");
+  json["isa"] = "cuda";
+  json["operation_us"] = 4;
+  return json;
+}
+
+TEST(Prediction, operations_of_a_frame_wait_for_one_another_on_a_card) {
+  const bench::Prediction prediction = bench::predict(read(card_description()), short_plan());
+  for (const Stage& stage : prediction.stages) {
+    if (stage.name != "frame" && stage.name != "prefill") continue;
+    const double work = 2 * std::max(stage.work.bytes / 40e9, stage.work.flop / 600e9);
+    const double waiting = stage.name == "frame" ? 4e-6 * stage.work.operations : 0;
+    EXPECT_GT(stage.work.operations, 10);
+    EXPECT_DOUBLE_EQ(stage.seconds.median(), work + waiting) << stage.name;
+  }
+  const nlohmann::json json = bench::to_json(prediction);
+  EXPECT_EQ(json["machine"]["device"], "cuda");
+  EXPECT_EQ(json["memory"][0]["peak_bytes"], json["memory"][0]["cards"]["cuda:0"]["peak_bytes"]);
+  EXPECT_THAT(bench::to_table(json), HasSubstr("a machine, cuda: reads 40.0 GB/s"));
+}
+
+TEST(Prediction, a_card_that_does_not_hold_both_models_holds_one_at_a_time) {
+  nlohmann::json json = card_description();
+  const int64_t both = bench::predict(read(json), short_plan()).memory[0].peak;
+  json["memory_gb"] = static_cast<double>(both - 1) * 1e-9;
+  const bench::Prediction::Memory less = bench::predict(read(json), short_plan()).memory[0];
+  EXPECT_TRUE(less.plan.lazy_load);
+  EXPECT_LT(less.peak, both);
+  json["shares_memory"] = true;  // then the host's side counts, too
+  json["memory_gb"] = 100;
+  EXPECT_GT(bench::predict(read(json), short_plan()).memory[0].peak, both);
+}
+
 TEST(Prediction, other_numbers_of_songs_take_the_nearest_efficiency) {
   nlohmann::json json = description();
   json["efficiency"]["frame_8_songs"] = {{"bf16", 0.25}};
