@@ -212,8 +212,9 @@ class MeteredOps final : public Ops {
     OpRecord record = elementwise("attend_all", out, queries, keys);
     record.activation_bytes += bytes_of(values);
     record.arithmetic = out.dtype;
-    record.flop = 4.0 * static_cast<double>(queries.rows) * static_cast<double>(queries.cols) *
-                  static_cast<double>(keys.rows / windows);
+    const int64_t seen = keys.rows / windows;
+    record.flop =
+        4.0 * static_cast<double>(queries.rows) * static_cast<double>(queries.cols) * static_cast<double>(seen);
     timed(record, [&] { inner_->attend_all(out, queries, keys, values, rope, heads, windows); });
   }
 
