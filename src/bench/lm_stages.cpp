@@ -1,6 +1,5 @@
 #include <fmt/format.h>
 
-#include <algorithm>
 #include <random>
 
 #include "bench/stages.h"
@@ -119,14 +118,9 @@ void time_programs(WorkMeter& meter, LmSession& session, int64_t repeats, Stage&
   stage.work = work_of(meter.take());
   stage.parts.clear();
   const int64_t frames = repeats + kWarmUpFrames;
-  int64_t started = 0;
   Clock::time_point begin = Clock::now();
   for (int64_t i = 0; i < frames; ++i) {
-    for (; started < std::min(i + session.most_started(), frames); ++started) {
-      if (started > 0) session.start_feed();
-      session.start_frame();
-    }
-    session.collect_frame();
+    session.next_frame(frames);
     if (i >= kWarmUpFrames) stage.seconds.values.push_back(seconds_since(begin));
     begin = Clock::now();
   }

@@ -53,13 +53,8 @@ StopReason generate_frames(LmSession& session, const Prompt& prompt, std::span<c
   if (begin_frames >= settings.max_frames()) return StopReason::kLength;
   session.prefill(prompt.text_ids, prompt.reference_index, begin, prompt.muq_embed);
   session.begin_sampling({settings.sampling, settings.min_frames(), settings.audio_eos_id}, noise, begin_frames);
-  int64_t started = begin_frames;
   for (int64_t index = begin_frames;; ++index) {
-    for (; started < std::min(index + session.most_started(), settings.max_frames()); ++started) {
-      if (started > begin_frames) session.start_feed();
-      session.start_frame();
-    }
-    const Frame frame = session.collect_frame();
+    const Frame frame = session.next_frame(settings.max_frames());
     const bool ends = std::any_of(frame.begin(), frame.end(), [&](int32_t c) { return c >= settings.audio_eos_id; });
     if (index > 0 && ends) return StopReason::kEos;
     sink(index, frame);

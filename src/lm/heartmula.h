@@ -39,9 +39,8 @@ struct LmTaps {
 
 /// One song on its way through the model. Stream 0 is conditional, stream 1 (with guidance) unconditional.
 ///
-/// prefill, then the device makes frame after frame: begin_sampling; then for each frame start_frame, collect_frame
-/// and, before the next one, start_feed. Where the device works ahead, frames may be started before earlier ones are
-/// collected. Or step by step, with codes from elsewhere: first_logits, next_logits seven times, feed.
+/// prefill, then the device makes frame after frame: begin_sampling, next_frame, next_frame, ...
+/// Or step by step, with codes from elsewhere: first_logits, next_logits seven times, feed.
 class LmSession {
  public:
   /// `capacity` is the longest sequence: prompt and frames. `piece` is the most rows of a prompt, or of frames to go
@@ -60,14 +59,9 @@ class LmSession {
 
   /// The next frame is number `first` of its song. `noise` must outlive the session.
   void begin_sampling(const SamplingRule& rule, const SamplingNoise& noise, int64_t first);
-  /// Samples the next frame from the last position.
-  void start_frame();
-  /// Moves on by one position, which takes the frame that was started last.
-  void start_feed();
-  /// Waits for the oldest frame that was not collected yet. Throws Error(kFailure) if its logits were not numbers.
-  Frame collect_frame();
-  /// How many frames may have been started and not collected.
-  int64_t most_started() const { return ops_.works_ahead() ? kMostStarted : 1; }
+  /// The next frame, of a song with no more than `end` of them. Where the device works ahead, it goes on with those
+  /// that follow meanwhile. Throws Error(kFailure) if logits were not numbers.
+  Frame next_frame(int64_t end);
 
   /// Logits of codebook 0 of the next frame, [streams, V] on the host.
   std::span<const float> first_logits();
@@ -85,13 +79,13 @@ class LmSession {
   void set_taps(LmTaps taps) { taps_ = std::move(taps); }
 
   static constexpr int64_t kDefaultPiece = 256;
-  static constexpr int64_t kMostStarted = 3;
 
  private:
   void write_reference(View x, std::span<const float> muq_embed);
   void take(std::span<const Frame> frames, bool last);
   void pass(bool last);
   void run_backbone(const Rows& rows, int64_t count, bool last);
+  void start_frames(int64_t end);
   void sample_frame();
   void feed_codes();
   View depth_input(int64_t codebook);
@@ -127,10 +121,12 @@ class LmSession {
   std::unique_ptr<Rows> frame_rows_;  // the next position of each stream
   Tensor codes_;                      // [streams, 8], I32: of the frame that was started last
   Tensor number_;                     // [1, 1], I32: of the next frame
-  Tensor mailbox_;                    // [kMostStarted, 8], I32
+  Tensor mailbox_;                    // [frames under way, 8], I32
   std::unique_ptr<Program> sample_program_;
   std::unique_ptr<Program> feed_program_;
-  int64_t collected_ = 0;  // number of the next frame to be collected
+  int64_t first_ = 0;      // number of the first frame that is sampled
+  int64_t started_ = 0;    // number of the next frame to be started
+  int64_t collected_ = 0;  // and collected
 };
 
 }  // namespace heartmula

@@ -11,6 +11,9 @@ int64_t first_depth_position(int64_t codebook) {
   return codebook == 1 ? 0 : codebook;
 }
 
+// Frames under way at most, where the device works ahead.
+constexpr int64_t kMostStarted = 3;
+
 // Of a pass: a piece of the prompt and the row that stands for the other one, or a frame for each stream.
 int64_t most_rows(int64_t piece, int64_t streams) {
   return std::max(piece + 1, streams);
@@ -146,7 +149,7 @@ void LmSession::run_backbone(const Rows& rows, int64_t count, bool last) {
 
 void LmSession::begin_sampling(const SamplingRule& rule, const SamplingNoise& noise, int64_t first) {
   sampler_ = ops_.make_sampler(rule, noise);
-  collected_ = first;
+  first_ = started_ = collected_ = first;
   const auto number = static_cast<int32_t>(first);
   ops_.upload(number_, std::span(&number, 1));
   host_rows_.clear();
@@ -158,16 +161,20 @@ void LmSession::begin_sampling(const SamplingRule& rule, const SamplingNoise& no
   feed_program_ = ops_.record([this] { feed_codes(); });
 }
 
-void LmSession::start_frame() {
-  ops_.start(*sample_program_);
+// A frame that was started is taken by the backbone before the next one.
+void LmSession::start_frames(int64_t end) {
+  const int64_t most = ops_.works_ahead() ? kMostStarted : 1;
+  for (; started_ < std::min(collected_ + most, end); ++started_) {
+    if (started_ > first_) {
+      ops_.start(*feed_program_);
+      ++position_;
+    }
+    ops_.start(*sample_program_);
+  }
 }
 
-void LmSession::start_feed() {
-  ops_.start(*feed_program_);
-  ++position_;
-}
-
-Frame LmSession::collect_frame() {
+Frame LmSession::next_frame(int64_t end) {
+  start_frames(end);
   Frame frame;
   ops_.collect(frame, mailbox_, static_cast<int32_t>(collected_));
   for (size_t q = 0; q < frame.size(); ++q) {
