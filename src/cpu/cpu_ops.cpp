@@ -7,6 +7,7 @@
 #include "cpu/products.h"
 #include "cpu/residual_unit.h"
 #include "cpu/stream_threads.h"
+#include "ops/table.h"
 
 namespace heartmula {
 namespace cpu {
@@ -257,19 +258,12 @@ class CpuOps final : public Ops {
     const int64_t width = out.cols;
     device_.reserve_scratch(static_cast<size_t>(2 * width) * sizeof(float));
     device_.for_each(out.rows, 4 * width * per_row, [&](int64_t row, int worker) {
-      float* sum = static_cast<float*>(device_.scratch(worker));
-      float* entry = sum + width;
-      std::fill_n(sum, width, 0.0F);
-      for (int64_t i = 0; i < per_row; ++i) {
-        const int32_t id = id_of(row, i);
-        if (id < 0) continue;
-        convert_to_f32(entry, table.rows.data, table.rows.dtype, id * table.rows.stride, width);
-        if (table.round_to == DType::kBF16) {
-          for (int64_t j = 0; j < width; ++j) entry[j] = bf16_to_f32(f32_to_bf16(entry[j]));
-        }
-        for (int64_t j = 0; j < width; ++j) sum[j] += entry[j];
-      }
-      device_.kernels.copy(row_of(out, row), {sum}, width);
+      auto* scratch = static_cast<float*>(device_.scratch(worker));
+      const std::span<float> sum(scratch, static_cast<size_t>(width));
+      const std::span<float> entry(scratch + width, static_cast<size_t>(width));
+      std::ranges::fill(sum, 0.0F);
+      for (int64_t i = 0; i < per_row; ++i) add_row(sum, table, id_of(row, i), entry);
+      device_.kernels.copy(row_of(out, row), {scratch}, width);
     });
   }
 

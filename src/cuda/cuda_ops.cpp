@@ -17,6 +17,7 @@
 #include "cuda/kernels/sample.h"
 #include "cuda/packing.h"
 #include "cuda/products.h"
+#include "ops/table.h"
 #include "sampling/portable_log.h"
 
 namespace heartmula {
@@ -275,19 +276,11 @@ class CudaOps final : public Ops {
   // ---- element by element
   void embed_sum(View out, const Table& table, std::span<const int32_t> ids, int64_t per_row) override {
     // The host gathers: rows of the text's table are read once a song, and the table stays in its file.
-    std::vector<float> sums(static_cast<size_t>(out.rows * out.cols), 0.0F);
-    std::vector<float> entry(static_cast<size_t>(out.cols));
-    for (int64_t row = 0; row < out.rows; ++row) {
-      for (int64_t i = 0; i < per_row; ++i) {
-        const int32_t id = ids[static_cast<size_t>(row * per_row + i)];
-        if (id < 0) continue;
-        convert_to_f32(entry.data(), table.rows.data, table.rows.dtype, id * table.rows.stride, out.cols);
-        for (int64_t j = 0; j < out.cols; ++j) {
-          const float value = entry[static_cast<size_t>(j)];
-          sums[static_cast<size_t>(row * out.cols + j)] +=
-              table.round_to == DType::kBF16 ? bf16_to_f32(f32_to_bf16(value)) : value;
-        }
-      }
+    const auto width = static_cast<size_t>(out.cols);
+    std::vector<float> sums(static_cast<size_t>(out.rows) * width, 0.0F);
+    std::vector<float> entry(width);
+    for (size_t i = 0; i < ids.size(); ++i) {
+      add_row(std::span(sums).subspan(i / static_cast<size_t>(per_row) * width, width), table, ids[i], entry);
     }
     upload(out, sums);
   }
