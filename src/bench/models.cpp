@@ -24,26 +24,20 @@ std::shared_ptr<const MappedFile> random_memory(size_t bytes) {
   return MappedFile::repeating(std::as_bytes(std::span(pattern)), bytes);
 }
 
-int64_t elements(const ExpectedTensor& tensor) {
-  int64_t product = 1;
-  for (const int64_t size : tensor.shape) product *= size;
-  return product;
-}
-
 int64_t elements(const std::vector<ExpectedTensor>& tensors) {
   int64_t sum = 0;
-  for (const ExpectedTensor& tensor : tensors) sum += elements(tensor);
+  for (const ExpectedTensor& tensor : tensors) sum += tensor.elements();
   return sum;
 }
 
 // Every tensor begins where the memory does, so no more of it is touched than the largest one has.
 WeightStore random_store(const std::vector<ExpectedTensor>& expected) {
   size_t largest = 0;
-  for (const ExpectedTensor& tensor : expected) largest = std::max(largest, static_cast<size_t>(elements(tensor)));
+  for (const ExpectedTensor& tensor : expected) largest = std::max(largest, static_cast<size_t>(tensor.elements()));
   const std::shared_ptr<const MappedFile> memory = random_memory(largest * sizeof(uint16_t));
   std::vector<StoredTensor> tensors;
   for (const ExpectedTensor& tensor : expected) {
-    const size_t bytes = static_cast<size_t>(elements(tensor)) * sizeof(uint16_t);
+    const size_t bytes = static_cast<size_t>(tensor.elements()) * sizeof(uint16_t);
     tensors.push_back({tensor.name, DType::kBF16, tensor.shape, memory->bytes().first(bytes)});
   }
   return WeightStore::of(SafetensorsFile::in_memory(memory, std::move(tensors), "random weights"));

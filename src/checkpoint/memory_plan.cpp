@@ -6,6 +6,7 @@
 #include "base/cpu_info.h"
 #include "base/error.h"
 #include "checkpoint/counting_ops.h"
+#include "cuda/packed.h"
 
 namespace heartmula {
 namespace {
@@ -15,8 +16,8 @@ constexpr int64_t kTokenizerFactor = 6;
 constexpr int64_t kFaultBytes = 64 << 10;  // what the system maps around a row that is read
 // A weight that is stored as direction and magnitude is put together in memory, beside what is stored.
 constexpr int64_t kCodecCopies = 2;
-// Beside a card: two buffers through which weights pass, in memory that the system cannot take away.
-constexpr int64_t kPinnedBytes = 2 * (int64_t{32} << 20);
+// Beside a card, in memory that the system cannot take away.
+constexpr int64_t kPinnedBytes = cuda::kPackBuffers * cuda::kPackBufferBytes;
 // Of a card: what its library takes, and programs that were recorded.
 constexpr int64_t kCardBytes = 250'000'000;
 constexpr int64_t kScratchBytes = 50'000'000;        // partial sums of products and attention
@@ -56,15 +57,28 @@ Share on_card(const std::optional<StageMemory>& stage, const Device& card) {
   return {stage->weights, stage->working(), stage->working()};
 }
 
-bool fits(const MemoryPlan& plan, const AvailableMemory& available) {
-  int64_t host = plan.peak();
+// The first card that holds less than the plan needs there; null if there is none.
+const CudaDevice* overfull_card(const MemoryPlan& plan, const AvailableMemory& available) {
   for (const Device& device : plan.cards()) {
     const CudaDevice* card = find_card(available.cuda, device.index);
-    if (card == nullptr) continue;
-    if (plan.card_peak(device) > card->free_bytes) return false;
-    if (card->shares_memory) host += plan.card_peak(device);
+    if (card != nullptr && plan.card_peak(device) > card->free_bytes) return card;
   }
-  return !available.host || host <= static_cast<int64_t>(*available.host);
+  return nullptr;
+}
+
+// Of the machine's memory, with what cards take that share it.
+int64_t host_peak(const MemoryPlan& plan, const AvailableMemory& available) {
+  int64_t bytes = plan.peak();
+  for (const Device& device : plan.cards()) {
+    const CudaDevice* card = find_card(available.cuda, device.index);
+    if (card != nullptr && card->shares_memory) bytes += plan.card_peak(device);
+  }
+  return bytes;
+}
+
+bool fits(const MemoryPlan& plan, const AvailableMemory& available) {
+  if (overfull_card(plan, available) != nullptr) return false;
+  return !available.host || host_peak(plan, available) <= static_cast<int64_t>(*available.host);
 }
 
 // Of everything that the plan takes.
@@ -198,21 +212,14 @@ MemoryPlan plan_memory(Models& models, const SongSize& song) {
 
 void check_memory(const MemoryPlan& plan, const CheckpointSettings& checkpoint, const AvailableMemory& available) {
   if (fits(plan, available)) return;
-  int64_t host = plan.peak();
-  for (const Device& device : plan.cards()) {
-    const CudaDevice* card = find_card(available.cuda, device.index);
-    if (card == nullptr) continue;
-    const int64_t needed = plan.card_peak(device);
-    if (needed > card->free_bytes) {
-      throw user_error(
-          "not enough memory on {}: the plan needs {:.2f} GB, but {:.2f} of its {:.2f} GB are free; use {}",
-          describe(*card), gigabytes(needed), gigabytes(card->free_bytes), gigabytes(card->memory_bytes),
-          advice(plan, checkpoint, available));
-    }
-    if (card->shares_memory) host += needed;
+  if (const CudaDevice* card = overfull_card(plan, available)) {
+    throw user_error("not enough memory on {}: the plan needs {:.2f} GB, but {:.2f} of its {:.2f} GB are free; use {}",
+                     describe(*card), gigabytes(plan.card_peak({.is_cuda = true, .index = card->index})),
+                     gigabytes(card->free_bytes), gigabytes(card->memory_bytes), advice(plan, checkpoint, available));
   }
-  throw user_error("not enough memory: the plan needs {:.2f} GB, but {:.2f} GB are available; use {}", gigabytes(host),
-                   gigabytes(static_cast<int64_t>(*available.host)), advice(plan, checkpoint, available));
+  throw user_error("not enough memory: the plan needs {:.2f} GB, but {:.2f} GB are available; use {}",
+                   gigabytes(host_peak(plan, available)), gigabytes(static_cast<int64_t>(*available.host)),
+                   advice(plan, checkpoint, available));
 }
 
 std::string describe(const MemoryPlan& plan, const AvailableMemory& available) {

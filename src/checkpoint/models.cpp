@@ -3,9 +3,7 @@
 #include <spdlog/spdlog.h>
 
 #include <algorithm>
-#include <functional>
 #include <nlohmann/json.hpp>
-#include <numeric>
 
 #include "base/error.h"
 #include "base/file.h"
@@ -22,10 +20,6 @@ constexpr int64_t kManyBytes = 200'000'000;
 
 OpListener* listener(const ModelOptions& options, Profile::Track track) {
   return options.profile == nullptr ? nullptr : &options.profile->operations(track);
-}
-
-int64_t elements(const ExpectedTensor& tensor) {
-  return std::accumulate(tensor.shape.begin(), tensor.shape.end(), int64_t{1}, std::multiplies<>());
 }
 
 void log_unused(const WeightStore& store) {
@@ -82,7 +76,7 @@ DeviceNeeds Models::device_needs(CheckpointParts parts) const {
     int64_t bytes = 0;
     for (const ExpectedTensor& tensor : tensors) {
       if (tensor.name == "text_embeddings.weight") continue;  // stays with the host
-      bytes += elements(tensor) * static_cast<int64_t>(dtype_size(tensor.is_table ? DType::kBF16 : dtype));
+      bytes += tensor.elements() * static_cast<int64_t>(dtype_size(tensor.is_table ? DType::kBF16 : dtype));
     }
     return bytes;
   };

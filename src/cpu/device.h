@@ -97,9 +97,5 @@ inline Strip row_of(View x, int64_t row) {
 inline ConstStrip row_of(ConstView x, int64_t row) {
   return {x.slice_rows(row, 1).data, element_of(x.dtype)};
 }
-/// The floats of a view [1, n], or null for an empty one.
-inline const float* floats_of(ConstView x) {
-  return static_cast<const float*>(x.data);
-}
 
 }  // namespace heartmula::cpu

@@ -33,10 +33,6 @@ int64_t row_stride(DType dtype, int64_t cols) {
   return (cols + line - 1) / line * line;
 }
 
-const float* floats_of(ConstView x) {
-  return static_cast<const float*>(x.data);
-}
-
 struct CudaKvCache final : KvCache {
   std::shared_ptr<void> memory;
   CacheView view;
@@ -72,10 +68,7 @@ class CudaOps final : public Ops {
   using Ops::attend;
 
   explicit CudaOps(const CudaOptions& options)
-      : state_(options),
-        products_(state_, options.rows),
-        packer_(state_.stream()),
-        few_(options.rows == CudaOptions::Rows::kFew) {}
+      : state_(options), products_(state_), packer_(state_.stream()), few_(options.rows == CudaOptions::Rows::kFew) {}
   ~CudaOps() override { static_cast<void>(cudaStreamSynchronize(state_.stream())); }
   CudaOps(const CudaOps&) = delete;
   CudaOps& operator=(const CudaOps&) = delete;
@@ -156,7 +149,7 @@ class CudaOps final : public Ops {
     r.apart = true;
     for (size_t i = 0; i < values.size(); ++i) {
       r.view.most_repeats = std::max<int64_t>(r.view.most_repeats, values[i].repeat);
-      for (size_t j = 0; j < i; ++j) r.apart = r.apart && values[i].stream != values[j].stream;
+      for (size_t j = 0; r.apart && j < i; ++j) r.apart = values[i].stream != values[j].stream;
     }
     r.apart = r.apart && r.view.most_repeats == 1;
     check(cudaMemcpyAsync(r.memory.get(), values.data(), values.size_bytes(), cudaMemcpyHostToDevice, state_.stream()),

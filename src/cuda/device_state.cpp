@@ -12,9 +12,9 @@ DeviceState::DeviceState(const CudaOptions& options) : device_(options.device) {
   }
   check(cudaSetDevice(device_), "choosing a GPU");
   check(cudaGetDeviceProperties(&properties_, device_), "asking a GPU what it is");
-  if (properties_.major < 8) {
-    throw user_error("{} has compute capability {}.{}, and 8.0 is the least: use --device cpu", properties_.name,
-                     properties_.major, properties_.minor);
+  if (properties_.major < kLeastMajor) {
+    throw user_error("{} has compute capability {}.{}, and {}.0 is the least: use --device cpu", properties_.name,
+                     properties_.major, properties_.minor, kLeastMajor);
   }
   int least = 0;
   int greatest = 0;

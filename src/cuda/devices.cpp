@@ -11,14 +11,9 @@
 namespace heartmula {
 namespace {
 
-constexpr int kLeastMajor = 8;
 constexpr int64_t kLeastProbe = int64_t{256} << 20;
 constexpr int64_t kCachesRead = 8;  // as many times the second cache as a read goes through
 constexpr int kReads = 7;
-
-std::string version_text(int version) {
-  return fmt::format("{}.{}", version / 1000, version % 1000 / 10);
-}
 
 std::string problem_of(cudaError_t status) {
   try {
@@ -41,9 +36,9 @@ CudaDevice describe(int index) {
   device.memory_bytes = static_cast<int64_t>(properties.totalGlobalMem);
   device.multiprocessors = properties.multiProcessorCount;
   device.shares_memory = properties.integrated != 0;
-  if (device.major < kLeastMajor) {
-    device.problem =
-        fmt::format("its compute capability is {}.{}, and {}.0 is the least", device.major, device.minor, kLeastMajor);
+  if (device.major < cuda::kLeastMajor) {
+    device.problem = fmt::format("its compute capability is {}.{}, and {}.0 is the least", device.major, device.minor,
+                                 cuda::kLeastMajor);
     return device;
   }
   size_t free_bytes = 0;
@@ -60,9 +55,9 @@ CudaDevices find_cuda_devices() {
   CudaDevices found;
   found.built = true;
   int version = 0;
-  if (cudaRuntimeGetVersion(&version) == cudaSuccess && version > 0) found.runtime = version_text(version);
+  if (cudaRuntimeGetVersion(&version) == cudaSuccess && version > 0) found.runtime = cuda::version_text(version);
   version = 0;
-  if (cudaDriverGetVersion(&version) == cudaSuccess && version > 0) found.driver = version_text(version);
+  if (cudaDriverGetVersion(&version) == cudaSuccess && version > 0) found.driver = cuda::version_text(version);
   int count = 0;
   found.problem = problem_of(cudaGetDeviceCount(&count));
   if (!found.problem.empty()) return found;

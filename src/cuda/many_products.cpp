@@ -15,7 +15,7 @@ constexpr int64_t kFloats = 4;  // of 16 bytes
 
 void ManyProducts::multiply(cudaStream_t stream, View out, const GemmInput& input, const GemmWeight& weight,
                             const GemmEpilogue& epilogue) {
-  if (!by_library(stream, out, input, weight, epilogue)) gemm(stream, out, input, weight, epilogue);
+  if (!by_library(stream, out, input, weight, epilogue)) gemm(stream, out, input, weight, epilogue, limits_);
 }
 
 // The library has no epilogue for a gate or for a gain of each output: its sums, which the second cache holds in part,

@@ -21,6 +21,8 @@ class ManyProducts {
   void multiply(cudaStream_t stream, View out, const GemmInput& input, const GemmWeight& weight,
                 const GemmEpilogue& epilogue);
 
+  /// Of the device: other products on it need not ask again.
+  const GpuLimits& limits() const { return limits_; }
   /// The library in use, or "".
   std::string description() const { return library_ == nullptr ? "" : library_->description(); }
 
@@ -30,6 +32,7 @@ class ManyProducts {
   View scratch_for(int64_t rows, int64_t cols);
 
   std::unique_ptr<CublasLt> library_;  // or null
+  GpuLimits limits_ = gpu_limits();
   std::shared_ptr<void> scratch_;
   int64_t scratch_bytes_ = 0;
 };

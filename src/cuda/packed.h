@@ -22,6 +22,10 @@ constexpr int64_t kSlices = 8;
 constexpr int64_t kStep = 32;    // inputs of a bf16 unit that a warp loads at once
 constexpr int64_t kStage = 128;  // inputs of each slice that are copied at once
 
+/// Host memory through which weights pass on their way to a device.
+constexpr int64_t kPackBuffers = 2;
+constexpr int64_t kPackBufferBytes = int64_t{32} << 20;
+
 struct FewLayout {
   DType dtype = DType::kBF16;
   int64_t n = 0;  // outputs, those of gate and up both

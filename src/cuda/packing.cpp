@@ -9,8 +9,6 @@
 namespace heartmula::cuda {
 namespace {
 
-constexpr int64_t kBufferBytes = int64_t{32} << 20;
-
 int64_t divide_up(int64_t a, int64_t b) {
   return (a + b - 1) / b;
 }
@@ -41,15 +39,15 @@ Packer::~Packer() {
 
 template <typename Fill>
 void Packer::send(void* destination, int64_t items, int64_t bytes, const Fill& fill) {
-  const int64_t at_once = std::max<int64_t>(1, kBufferBytes / bytes);
+  const int64_t at_once = std::max<int64_t>(1, kPackBufferBytes / bytes);
   for (int64_t first = 0; first < items; first += at_once) {
     const int64_t count = std::min(at_once, items - first);
     Buffer& buffer = buffers_[next_];
     next_ = (next_ + 1) % buffers_.size();
     check(cudaEventSynchronize(buffer.copied), "copying weights");
     // One item may be larger than a buffer.
-    if (buffer.memory == nullptr || bytes > kBufferBytes) {
-      buffer.memory = allocate_pinned(static_cast<size_t>(std::max(kBufferBytes, bytes)));
+    if (buffer.memory == nullptr || bytes > kPackBufferBytes) {
+      buffer.memory = allocate_pinned(static_cast<size_t>(std::max(kPackBufferBytes, bytes)));
     }
     auto* memory = static_cast<std::byte*>(buffer.memory.get());
     pool_.parallel_for(count, [&](int64_t item, int worker) { fill(first + item, memory + item * bytes, worker); });

@@ -43,7 +43,7 @@ class Packer {
 
   cudaStream_t stream_;
   ThreadPool pool_;
-  std::array<Buffer, 2> buffers_;
+  std::array<Buffer, kPackBuffers> buffers_;
   size_t next_ = 0;
   std::vector<std::vector<float>> rows_;  // of each worker
 };

@@ -21,13 +21,9 @@ GemmWeight gemm_weight(const Matrix& weight, bool gate) {
   return {matrix.data.get(), weight.dtype(), gate ? 2 * weight.n() : weight.n(), weight.k(), matrix.stride};
 }
 
-const float* floats_of(ConstView x) {
-  return static_cast<const float*>(x.data);
-}
-
 }  // namespace
 
-Products::Products(DeviceState& state, CudaOptions::Rows) : state_(state) {
+Products::Products(DeviceState& state) : state_(state) {
   const cudaDeviceProp& p = state.properties();
   resources_.multiprocessors = p.multiProcessorCount;
   resources_.shared_bytes = static_cast<int>(p.sharedMemPerBlockOptin);
@@ -107,7 +103,7 @@ void Products::run_residual_unit(View out, View copy, ConstView x, const Residua
                       .second = gemm_weight(unit.conv2, false),
                       .bias2 = floats_of(unit.bias2),
                       .slope2 = unit.slope2},
-                     between);
+                     between, many_.limits());
 }
 
 }  // namespace heartmula::cuda

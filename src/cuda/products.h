@@ -11,7 +11,7 @@ namespace heartmula::cuda {
 
 class Products {
  public:
-  Products(DeviceState& state, CudaOptions::Rows rows);
+  explicit Products(DeviceState& state);
 
   /// Before the first product with a matrix of `n` outputs, gate and up both counted.
   void prepare(const DeviceMatrix& matrix, int64_t n);

@@ -1,15 +1,9 @@
 #include "cuda/runtime.h"
 
-#include <string>
-
 #include "base/error.h"
 
 namespace heartmula::cuda {
 namespace {
-
-std::string version_text(int version) {
-  return fmt::format("{}.{}", version / 1000, version % 1000 / 10);
-}
 
 double gigabytes(size_t bytes) {
   return static_cast<double>(bytes) * 1e-9;
@@ -39,6 +33,10 @@ Error memory_error(const char* what, size_t bytes) {
 }
 
 }  // namespace
+
+std::string version_text(int version) {
+  return fmt::format("{}.{}", version / 1000, version % 1000 / 10);
+}
 
 void check(cudaError_t status, const char* what) {
   if (status == cudaSuccess) return;

@@ -49,6 +49,11 @@ struct ConstView : detail::BasicView<const std::byte, const void> {
   ConstView(const void* d, DType t, int64_t r, int64_t c, int64_t s) : Base{d, t, r, c, s} {}
 };
 
+/// The values of a view of f32, or null for an empty one.
+inline const float* floats_of(const ConstView& x) {
+  return static_cast<const float*>(x.data);
+}
+
 /// Owns one matrix on the device of the Ops that made it (Ops::allocate).
 class Tensor {
  public:

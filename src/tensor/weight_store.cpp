@@ -1,8 +1,10 @@
 #include "tensor/weight_store.h"
 
 #include <algorithm>
+#include <functional>
 #include <map>
 #include <nlohmann/json.hpp>
+#include <numeric>
 #include <utility>
 
 #include "base/error.h"
@@ -243,6 +245,10 @@ int64_t WeightStore::total_bytes() const {
     for (const auto& [name, matrix] : packed_->matrices) bytes += static_cast<int64_t>(matrix.data.size());
   }
   return bytes;
+}
+
+int64_t ExpectedTensor::elements() const {
+  return std::accumulate(shape.begin(), shape.end(), int64_t{1}, std::multiplies<>());
 }
 
 int64_t WeightStore::total_elements() const {

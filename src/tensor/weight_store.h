@@ -18,6 +18,8 @@ struct ExpectedTensor {
   std::vector<int64_t> shape;
   bool is_table = false;     // read row by row where it lies (Ops' Table): a packed checkpoint keeps it in its dtype
   bool may_be_zero = false;  // as a whole, although it is no bias
+
+  int64_t elements() const;
 };
 
 class WeightStore {

@@ -60,9 +60,8 @@ void attend_all(cudaStream_t stream, View out, ConstView queries, ConstView keys
   work.queries = scratch;
   work.keys = static_cast<unsigned char*>(scratch) + size;
   work.values = static_cast<unsigned char*>(scratch) + 2 * size;
-  const auto floats = [](ConstView x) { return static_cast<const float*>(x.data); };
-  AttendInput in = {floats(queries), floats(keys), floats(values), queries.stride, keys.stride,
-                    values.stride,   floats(cos),  floats(sin),    cos.stride,     sin.stride};
+  AttendInput in = {floats_of(queries), floats_of(keys), floats_of(values), queries.stride, keys.stride,
+                    values.stride,      floats_of(cos),  floats_of(sin),    cos.stride,     sin.stride};
   in.eights = head_dim % 8 == 0 && std::ranges::all_of(std::array{queries, keys, values, cos, sin}, is_aligned);
   const bool bf16 = out.dtype == DType::kBF16;
   prepare_attend_all(stream, work, in, bf16);

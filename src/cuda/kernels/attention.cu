@@ -107,11 +107,11 @@ Attention describe(const CacheView& cache, ConstView keys, ConstView values, con
   const ConstView cosines = rope.cos;
   const ConstView sines = rope.sin;
   Attention a = {};
-  a.keys = static_cast<const float*>(keys.data);
-  a.values = static_cast<const float*>(values.data);
+  a.keys = floats_of(keys);
+  a.values = floats_of(values);
   a.kv_stride = keys.stride;
-  a.cosines = static_cast<const float*>(cosines.data);
-  a.sines = static_cast<const float*>(sines.data);
+  a.cosines = floats_of(cosines);
+  a.sines = floats_of(sines);
   a.rope_stride = cosines.stride;
   a.cached_keys = cache.keys;
   a.cached_values = cache.values;
@@ -141,7 +141,7 @@ void attend(cudaStream_t stream, View out, ConstView queries, ConstView keys, Co
             const CacheView& cache, const AttentionRows& rows, float* workspace, int32_t* counters, int most_shared) {
   Attention a = describe(cache, keys, values, rope, rows.rows);
   a.out = out;
-  a.queries = static_cast<const float*>(queries.data);
+  a.queries = floats_of(queries);
   a.query_stride = queries.stride;
   const auto heads = static_cast<int>(queries.cols / cache.shape.head_dim);
   a.workspace = workspace;

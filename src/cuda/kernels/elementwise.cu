@@ -144,7 +144,7 @@ void round_levels(cudaStream_t stream, View out, ConstView x, float levels) {
 void diagonal_sum(cudaStream_t stream, View out, ConstView x, ConstView bias) {
   const dim3 blocks(static_cast<unsigned>((out.cols + kThreads - 1) / kThreads));
   launch(stream, {blocks, dim3(kThreads)}, diagonal_kernel, static_cast<float*>(out.data), In(x), out.cols, x.cols,
-         static_cast<const float*>(bias.data));
+         floats_of(bias));
 }
 
 }  // namespace heartmula::cuda

@@ -102,13 +102,8 @@ void gemm(cudaStream_t stream, View out, const GemmInput& input, const GemmWeigh
   run(stream, product_of(out, input, weight, epilogue), weight.dtype, gpu);
 }
 
-void gemm(cudaStream_t stream, View out, const GemmInput& input, const GemmWeight& weight,
-          const GemmEpilogue& epilogue) {
-  gemm(stream, out, input, weight, epilogue, gpu_limits());
-}
-
-void residual_unit_gemm(cudaStream_t stream, View out, View copy, const GemmResidualUnit& unit, View between) {
-  const GpuLimits gpu = gpu_limits();
+void residual_unit_gemm(cudaStream_t stream, View out, View copy, const GemmResidualUnit& unit, View between,
+                        const GpuLimits& gpu) {
   const DType dtype = unit.first.dtype;
   const GemmProduct first =
       product_of(between, unit.input, unit.first, {.bias = unit.bias1, .has_prelu = true, .prelu = unit.slope1});

@@ -48,9 +48,7 @@ GpuLimits gpu_limits();  // of the current device
 /// out [rows, n], or [rows, n / 2] with a gate; f32 or bf16, as is copy. Sums are f32, one chain in ascending k: an
 /// output's bits depend on its row of the left side and its row of W alone.
 void gemm(cudaStream_t stream, View out, const GemmInput& input, const GemmWeight& weight, const GemmEpilogue& epilogue,
-          const GpuLimits& gpu);
-void gemm(cudaStream_t stream, View out, const GemmInput& input, const GemmWeight& weight,
-          const GemmEpilogue& epilogue);
+          const GpuLimits& gpu = gpu_limits());
 
 /// Two products in a row, each with bias and prelu: out += second(between), copy = out, where between = first(input),
 /// rounded to the weights' dtype. `between` [out.rows, first.n] is scratch of the weights' dtype.
@@ -63,6 +61,7 @@ struct GemmResidualUnit {
   const float* bias2 = nullptr;
   float slope2 = 0;
 };
-void residual_unit_gemm(cudaStream_t stream, View out, View copy, const GemmResidualUnit& unit, View between);
+void residual_unit_gemm(cudaStream_t stream, View out, View copy, const GemmResidualUnit& unit, View between,
+                        const GpuLimits& gpu = gpu_limits());
 
 }  // namespace heartmula::cuda

@@ -93,12 +93,11 @@ __global__ void __launch_bounds__(kRowThreads) layer_norm_kernel(NormRow p) {
 
 void launch_norm(cudaStream_t stream, void (*kernel)(NormRow), View out, ConstView x, ConstView gain, ConstView scale,
                  ConstView shift, float eps) {
-  const auto floats = [](ConstView v) { return static_cast<const float*>(v.data); };
   const auto aligned = [](const void* data) { return reinterpret_cast<uintptr_t>(data) % 16 == 0; };
   const bool fours =
       aligned(gain.data) && aligned(scale.data) && aligned(shift.data) && aligned(out.data) && out.stride % 4 == 0;
   launch(stream, {dim3(static_cast<unsigned>(out.rows)), dim3(kRowThreads)}, kernel,
-         NormRow{x, out, floats(gain), floats(scale), floats(shift), eps, static_cast<int>(out.cols), fours});
+         NormRow{x, out, floats_of(gain), floats_of(scale), floats_of(shift), eps, static_cast<int>(out.cols), fours});
 }
 
 }  // namespace

@@ -181,7 +181,7 @@ __global__ void __launch_bounds__(kThreads) sample_kernel(Sampling p) {
 void sample(cudaStream_t stream, View codes, ConstView logits, ConstView frame, const SamplingRule& rule,
             const DeviceNoise& noise, uint32_t codebook) {
   Sampling p = {};
-  p.logits = static_cast<const float*>(logits.data);
+  p.logits = floats_of(logits);
   p.stride = logits.stride;
   p.vocabulary = static_cast<int>(logits.cols);
   p.frame = static_cast<const int32_t*>(frame.data);
