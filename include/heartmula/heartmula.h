@@ -49,9 +49,11 @@ struct ModelSettings {
 
 /// What the codec makes of codes. Defaults are the reference's.
 struct CodecRequest {
-  int64_t steps = 10;            ///< Euler steps
-  double guidance_scale = 1.25;  ///< 1 and below: off
-  bool compat = false;           ///< lose the last 4.16 s of some lengths as the reference does
+  std::string quality = "reference";     ///< or "balanced", "fast": less work
+  std::optional<int64_t> steps;          ///< of the solver; by quality if not given
+  std::optional<double> guidance_scale;  ///< 1 and below: off; by quality if not given
+  std::string windows = "reference";     ///< or "early": the first samples come after 93 frames instead of 372
+  bool compat = false;                   ///< join windows as the reference does
 };
 
 /// Same request, same seed, same song: on one machine and build, for any number of threads.

@@ -110,6 +110,16 @@ std::optional<uint64_t> JsonFields::unsigned_integer_or_minus_one(const char* fi
   return value.get<uint64_t>();
 }
 
+std::vector<int64_t> JsonFields::integers(const char* field, int64_t min, int64_t max) const {
+  const nlohmann::json& value = at(field);
+  if (!value.is_array() || value.empty()) {
+    throw user_error("{} must be a list of integers, not {}", where(field), value.dump());
+  }
+  std::vector<int64_t> integers;
+  for (const nlohmann::json& element : value) integers.push_back(checked_integer(element, field, min, max));
+  return integers;
+}
+
 std::vector<int64_t> JsonFields::integers_or(const char* field, size_t count, int64_t min, int64_t max,
                                              std::vector<int64_t> fallback) const {
   if (!has(field)) return fallback;

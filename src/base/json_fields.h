@@ -33,6 +33,8 @@ class JsonFields {
   bool flag(const char* field) const;
   /// From 0 to 2^64 - 1; -1 is nothing.
   std::optional<uint64_t> unsigned_integer_or_minus_one(const char* field) const;
+  /// A list of integers, at least one.
+  std::vector<int64_t> integers(const char* field, int64_t min, int64_t max) const;
   /// A list of exactly `count` integers.
   std::vector<int64_t> integers_or(const char* field, size_t count, int64_t min, int64_t max,
                                    std::vector<int64_t> fallback) const;

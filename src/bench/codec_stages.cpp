@@ -9,7 +9,7 @@ constexpr int64_t kWaveLatents = 93;  // a tenth of a window's time: enough for 
 
 Tensor noise_tensor(Ops& ops, int64_t rows, int64_t cols) {
   std::vector<float> values(static_cast<size_t>(rows * cols));
-  PhiloxCodecNoise(1).fill(0, values, cols);
+  PhiloxCodecNoise(1).fill(0, 0, values, cols);
   Tensor tensor = ops.allocate(DType::kF32, rows, cols);
   ops.upload(tensor, values);
   return tensor;
@@ -19,13 +19,15 @@ Tensor noise_tensor(Ops& ops, int64_t rows, int64_t cols) {
 
 Stage measure_flow_step(Ops& ops, WorkMeter& meter, const HeartCodec& codec, int64_t repeats) {
   const FlowSettings settings{.steps = repeats + 1};  // the first one warms up
-  Stage stage = stage_of("flow_step", codec.dtype, fmt::format("{} x {} positions", settings.batch(), kWindowLatents));
+  Stage stage =
+      stage_of("flow_step", codec.dtype, fmt::format("{} x {} positions", settings.guided() ? 2 : 1, kWindowLatents));
   FlowSampler sampler(ops, codec.transformer, codec.config, kWindowLatents, settings);
   const Tensor noise = noise_tensor(ops, kWindowLatents, codec.config.out_channels);
   const Tensor conditioning = noise_tensor(ops, kWindowCodes, codec.config.dim);
   const Tensor latents = ops.allocate(DType::kF32, kWindowLatents, codec.config.out_channels);
   Clock::time_point begin = Clock::now();
-  sampler.sample(latents, noise, conditioning, {}, [&](int64_t done, int64_t) {
+  const FlowWindow window{latents, noise, conditioning};
+  sampler.sample({&window, 1}, [&](int64_t done, int64_t) {
     settle(ops, latents);
     const double seconds = seconds_since(begin);
     const Work work = work_of(meter.take());
@@ -41,15 +43,18 @@ Stage measure_flow_step(Ops& ops, WorkMeter& meter, const HeartCodec& codec, int
 Stage measure_wave_decoder(Ops& ops, WorkMeter& meter, const HeartCodec& codec, int64_t repeats) {
   Stage stage = stage_of("wave_decoder", codec.dtype, "a second of music");
   const int64_t rows = ops.works_ahead() ? kWindowLatents : kWaveLatents;
-  const auto state = codec.wave.make_state(ops, rows);
+  const auto buffers = codec.wave.make_buffers(ops, rows);
+  const auto history = codec.wave.make_history(ops);
   const Tensor latents = noise_tensor(ops, rows, codec.config.latent_dim);
-  std::vector<float> samples(static_cast<size_t>(rows * codec.config.samples_per_latent()));
-  const double seconds_of_channel = static_cast<double>(samples.size()) / static_cast<double>(kSampleRate);
+  std::vector<float> samples;
+  const double seconds_of_channel =
+      static_cast<double>(rows * codec.config.samples_per_latent()) / static_cast<double>(kSampleRate);
   const double factor = 2.0 / seconds_of_channel;
   for (int64_t i = 0; i <= repeats; ++i) {
     meter.take();
+    samples.clear();
     const Clock::time_point begin = Clock::now();
-    codec.wave.forward(ops, samples, latents, *state);
+    codec.wave.push(ops, samples, latents, *buffers, *history);
     const double seconds = seconds_since(begin);
     if (i == 0) continue;  // warms up
     stage.seconds.values.push_back(seconds * factor);

@@ -26,7 +26,7 @@ struct SongShape {
 
   /// Up to the first samples that can be heard: one window.
   SongShape first_window() const;
-  int64_t windows() const { return plan_windows(frames, false).windows; }
+  int64_t windows() const { return std::ssize(song_windows(WindowScheme::kReference, false, frames)); }
 };
 
 struct SongSeconds {

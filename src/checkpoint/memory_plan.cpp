@@ -206,7 +206,8 @@ MemoryPlan plan_memory(Models& models, const SongSize& song) {
     if (!error) plan.program += kTokenizerFactor * static_cast<int64_t>(bytes);
   }
   plan.codec = plan_codec_memory({models.codec_ops(), models.devices().codec}, models.codec_store(),
-                                 models.codec_config(), options.checkpoint.codec_dtype, song.codec);
+                                 models.codec_config(), options.checkpoint.codec_dtype,
+                                 resolve_codec_settings(song.codec, models.codec_config()));
   return plan;
 }
 

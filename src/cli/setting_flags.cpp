@@ -64,8 +64,10 @@ std::optional<std::string> SettingFlags::word(const std::string& name) const {
 }
 
 void SettingFlags::apply(Request& request) const {
-  for (const auto& [name, words] : words_) {
-    const Setting& setting = *find_setting(name);
+  for (const Setting& setting : settings_table()) {
+    const auto found = words_.find(setting.name);
+    if (found == words_.end()) continue;
+    const Words& words = found->second;
     if (!words.list.empty()) {
       setting.type->set(request, words.list, setting.flag());
     } else if (words.one) {

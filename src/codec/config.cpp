@@ -46,8 +46,16 @@ constexpr std::array kFields = {"num_quantizers"sv,
                                 "dtype"sv,
                                 "torch_dtype"sv,
                                 "transformers_version"sv,
+                                "student"sv,
                                 "_name_or_path"sv,
                                 "auto_map"sv};
+
+CodecStudent parse_student(const JsonFields& fields) {
+  CodecStudent student;
+  student.steps = fields.integers("steps", 1, 1000);
+  if (fields.has("base")) student.base = fields.text("base");
+  return student;
+}
 
 }  // namespace
 
@@ -88,6 +96,7 @@ CodecConfig parse_codec_config(std::string_view text, const std::string& name) {
   fields.require_if_there("norm_type", "ada_norm_single");
   fields.require_if_there("use_cosine_sim", false);
   fields.warn_of_unknown(kFields);
+  if (fields.has("student")) c.student = parse_student(fields.object("student"));
 
   std::vector<int64_t> kernels;
   for (const int64_t factor : c.upsample_factors) kernels.push_back(2 * factor);

@@ -3,11 +3,18 @@
 
 #include <cstdint>
 #include <filesystem>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
 
 namespace heartmula {
+
+/// What a flow was made into by distillation (codec_speed.md C3): it solves in few steps, without guidance.
+struct CodecStudent {
+  std::vector<int64_t> steps;  // that it was trained for, on uniform grids; the first is the default
+  std::string base;            // the folder of the codec that the tensors come from which this one lacks, or empty
+};
 
 struct CodecConfig {
   std::string source;  // the file, for messages
@@ -33,6 +40,8 @@ struct CodecConfig {
   int64_t res_kernel = 7;
   std::vector<int64_t> upsample_factors = {5, 4, 4, 4, 3};
   int64_t num_samples = 2;  // repeats of each sample at the end
+
+  std::optional<CodecStudent> student = {};
 
   int64_t width() const { return num_heads * head_dim; }
   int64_t width_2() const { return 2 * width(); }

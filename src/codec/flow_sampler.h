@@ -1,46 +1,59 @@
-// Euler steps from noise to latents with guidance and in-context continuation (codec.md A5).
+// From noise to latents with guidance and in-context continuation (codec.md A5): runs a schedule of evaluations
+// (flow_schedule.h).
 #pragma once
 
 #include <functional>
 #include <memory>
+#include <span>
 #include <vector>
 
+#include "codec/flow_schedule.h"
 #include "codec/velocity_transformer.h"
 
 namespace heartmula {
 
-struct FlowSettings {
-  int64_t steps = 10;
-  double guidance = 1.25;  // applied above 1
-
-  int64_t batch() const { return guidance > 1.0 ? 2 : 1; }
-};
-
-/// The f32 times 0 = t_0 < ... < t_N = 1, made from both ends as torch.linspace does.
-std::vector<float> flow_times(int64_t steps);
-
-/// Called after each Euler step.
+/// Called after each evaluation.
 using StepCallback = std::function<void(int64_t done, int64_t total)>;
+
+/// A window on its way through the flow; all f32.
+struct FlowWindow {
+  View latents;            // [frames, C], the result
+  ConstView noise;         // [frames, C]
+  ConstView conditioning;  // [frames / 2, dim]
+  ConstView context = {};  // [rows, C]: what the window begins with, or nothing
+};
 
 class FlowSampler {
  public:
+  /// For up to `windows` windows at a time, of up to `frames` latents each. Throws Error(kUser) if settings do not go
+  /// together.
   FlowSampler(Ops& ops, const VelocityTransformer& transformer, const CodecConfig& config, int64_t frames,
-              const FlowSettings& settings);
+              const FlowSettings& settings, int64_t windows = 1);
 
-  /// latents [frames, C], f32, from noise [frames, C] and conditioning [frames / 2, dim]. The first rows of the window
-  /// repeat the `context` [rows, C] (none in the first window).
-  void sample(View latents, ConstView noise, ConstView conditioning, ConstView context, const StepCallback& step_done);
+  int64_t evaluations() const { return static_cast<int64_t>(schedule_.size()); }
+  /// Windows of the same length; each gets the latents that it gets alone.
+  void sample(std::span<const FlowWindow> windows, const StepCallback& step_done);
 
  private:
+  void put_inputs(std::span<const FlowWindow> windows);
+  /// `velocity` [2 * rows, C] or [rows, C]: its first rows become that of the evaluation, with guidance.
+  void evaluate(const FlowEvaluation& evaluation, const VelocityTransformer::Modulation& modulation,
+                std::span<const FlowWindow> windows, View velocity);
+
   Ops& ops_;
   const VelocityTransformer& transformer_;
   CodecConfig config_;
-  int64_t frames_;
   FlowSettings settings_;
+  std::vector<FlowEvaluation> schedule_;
   std::shared_ptr<VelocityTransformer::Buffers> buffers_;
-  Tensor velocity_;    // [batch * frames, C]
-  Tensor in_context_;  // [frames, C]: the context, then zeros
-  Tensor zeros_;       // [frames, dim]
+  std::vector<VelocityTransformer::Modulation> modulations_;  // of the schedule's evaluations
+  bool is_modulated_ = false;
+  // Of all windows, below each other; what no evaluation of the schedule needs is empty.
+  Tensor state_;            // [windows * frames, C]
+  Tensor state_before_;     // of the evaluation before
+  Tensor velocity_;         // [windows * frames, C], then those without condition
+  Tensor velocity_before_;  // of the evaluation before
+  Tensor difference_;       // [windows * frames, C]: what guidance adds to, as it was taken last
 };
 
 }  // namespace heartmula

@@ -1,6 +1,9 @@
 #include "codec/heartcodec.h"
 
+#include <fmt/ranges.h>
+
 #include <algorithm>
+#include <iterator>
 
 #include "base/error.h"
 #include "tensor/tensor_check.h"
@@ -23,32 +26,106 @@ HeartCodec HeartCodec::load(Ops& ops, const WeightStore& store, const CodecConfi
           WaveDecoder::load(ops, store, config, dtype)};
 }
 
+CodecQuality parse_codec_quality(const std::string& flag, const std::string& word) {
+  for (const CodecQuality quality : {CodecQuality::kReference, CodecQuality::kBalanced, CodecQuality::kFast}) {
+    if (word == codec_quality_name(quality)) return quality;
+  }
+  throw user_error("{} {}: must be reference, balanced or fast", flag, word);
+}
+
+std::string codec_quality_name(CodecQuality quality) {
+  switch (quality) {
+    case CodecQuality::kReference:
+      return "reference";
+    case CodecQuality::kBalanced:
+      return "balanced";
+    case CodecQuality::kFast:
+      return "fast";
+  }
+  return {};
+}
+
+// What `heartmula steps` measured on the demo (docs/codec.md).
+CodecSettings CodecSettings::of(CodecQuality quality) {
+  CodecSettings settings{.quality = quality, .flow = {}};
+  if (quality == CodecQuality::kReference) return settings;
+  settings.short_last_window = true;
+  settings.flow.solver = FlowSolver::kAb2;
+  if (quality == CodecQuality::kBalanced) {
+    settings.flow.steps = 6;
+    settings.flow.guidance_steps = {0, 2, 4};
+  } else {
+    settings.flow.steps = 4;
+    settings.flow.guidance_steps = {0, 2};
+  }
+  return settings;
+}
+
+void check_codec_settings(const CodecSettings& settings) {
+  flow_schedule(settings.flow);
+  if (settings.compat && (settings.windows != WindowScheme::kReference || settings.short_last_window)) {
+    throw user_error(
+        "--compat decodes as the reference does: it goes with --windows reference and without "
+        "--codec_short_last_window");
+  }
+}
+
+CodecSettings resolve_codec_settings(const CodecSettings& settings, const CodecConfig& config) {
+  check_codec_settings(settings);
+  if (!config.student) return settings;
+  const FlowSettings& flow = settings.flow;
+  const CodecSettings untouched = CodecSettings::of(settings.quality);
+  const auto refuse = [&](const char* flag) {
+    return user_error(
+        "{}: {} is a student, which solves in its own way and without guidance: leave {} out, or use the "
+        "codec that it learned from",
+        flag, config.source, flag);
+  };
+  if (flow.solver != untouched.flow.solver) throw refuse("--codec_solver");
+  if (flow.grid != untouched.flow.grid) throw refuse("--codec_grid");
+  if (flow.guidance != untouched.flow.guidance) throw refuse("--codec_guidance_scale");
+  if (flow.guidance_steps != untouched.flow.guidance_steps) throw refuse("--codec_guidance_steps");
+  if (flow.first_stack_steps != untouched.flow.first_stack_steps) throw refuse("--codec_first_stack_steps");
+  CodecSettings resolved = settings;
+  resolved.flow = {.steps = config.student->steps.front(), .guidance = 1.0, .flow_map = true};
+  if (flow.steps == untouched.flow.steps) return resolved;
+  if (std::ranges::find(config.student->steps, flow.steps) == config.student->steps.end()) {
+    throw user_error("--codec_steps is {}, but {} was trained for {}", flow.steps, config.source,
+                     fmt::join(config.student->steps, ", "));
+  }
+  resolved.flow.steps = flow.steps;
+  return resolved;
+}
+
 SongDecoder::SongDecoder(Ops& ops, const HeartCodec& codec, const CodecSettings& settings, const CodecNoise& noise,
                          AudioSink sink)
     : ops_(ops),
       codec_(codec),
       settings_(settings),
       noise_(noise),
-      joiner_(std::move(sink)),
+      sink_(std::move(sink)),
       flow_(ops, codec.transformer, codec.config, kWindowLatents, settings.flow),
-      wave_state_(codec.wave.make_state(ops, kWindowLatents)),
+      wave_buffers_(codec.wave.make_buffers(ops, kWindowLatents)),
       conditioning_(ops.allocate(DType::kF32, kWindowCodes, codec.config.dim)),
       noise_tensor_(ops.allocate(DType::kF32, kWindowLatents, codec.config.out_channels)),
       latents_(ops.allocate(DType::kF32, kWindowLatents, codec.config.out_channels)),
-      context_(ops.allocate(DType::kF32, kContextLatents, codec.config.out_channels)),
-      host_latents_(static_cast<size_t>(kWindowLatents * codec.config.out_channels)) {
-  for (std::vector<float>& samples : samples_) samples.resize(static_cast<size_t>(kWindowSamples));
+      context_(ops.allocate(DType::kF32, kContextLatents, codec.config.out_channels)) {
+  for (auto& history : wave_history_) history = codec.wave.make_history(ops);
+  host_latents_.reserve(static_cast<size_t>(kWindowLatents * codec.config.out_channels));
+  for (std::vector<float>& samples : samples_) samples.reserve(static_cast<size_t>(kWindowSamples));
+  if (settings.compat) joiner_.emplace(sink_);
 }
 
 SongDecoder::~SongDecoder() = default;
 
 int64_t SongDecoder::host_bytes() const {
-  const auto floats = 2 * (kWindowSamples + kFadeSamples) + static_cast<int64_t>(host_latents_.size());
+  const int64_t tails = settings_.compat ? kFadeSamples : 0;
+  const auto floats = 2 * (kWindowSamples + tails) + static_cast<int64_t>(host_latents_.capacity());
   return floats * static_cast<int64_t>(sizeof(float));
 }
 
 bool SongDecoder::fills_window(int64_t more) const {
-  return static_cast<int64_t>(frames_.size()) + more >= window_ * kWindowHop + kWindowCodes;
+  return static_cast<int64_t>(frames_.size()) + more >= window_at(settings_.windows, window_).end();
 }
 
 void SongDecoder::push(std::span<const Frame> frames) {
@@ -57,22 +134,35 @@ void SongDecoder::push(std::span<const Frame> frames) {
     dropped_codes_ += std::count_if(frame.begin(), frame.end(),
                                     [&](int32_t code) { return code < 0 || code >= codec_.config.codebook_size; });
   }
-  while (fills_window(0)) decode_window();
+  while (fills_window(0)) decode_window(window_at(settings_.windows, window_), false);
 }
 
 void SongDecoder::finish() {
   if (frames_.empty()) throw user_error("there are no codes to decode");
-  const WindowPlan plan = plan_windows(static_cast<int64_t>(frames_.size()), settings_.compat);
-  joiner_.set_end(plan.samples);
-  while (window_ < plan.windows) decode_window();
-  joiner_.finish();
+  const auto song = static_cast<int64_t>(frames_.size());
+  if (joiner_) {
+    const WindowPlan plan = reference_windows(song);
+    joiner_->set_end(plan.samples);
+    while (window_ < plan.windows) decode_window(window_at(settings_.windows, window_), false);
+    joiner_->finish();
+    return;
+  }
+  const std::vector<Window> windows = song_windows(settings_.windows, settings_.short_last_window, song);
+  if (window_ < std::ssize(windows)) {
+    decode_window(windows.back(), true);
+  } else {
+    make_samples({.begin = song}, true);  // the last window was full, and only its last samples are left
+  }
 }
 
-void SongDecoder::decode_window() {
-  make_latents();
-  for (int64_t channel = 0; channel < 2; ++channel) make_samples(channel, samples_[channel]);
-  joiner_.add(samples_[0], samples_[1]);
-  const int64_t parts = settings_.flow.steps + 1;
+void SongDecoder::decode_window(const Window& window, bool is_last) {
+  make_latents(window);
+  if (joiner_) {
+    join_samples(window);
+  } else {
+    make_samples(window, is_last);
+  }
+  const int64_t parts = flow_.evaluations() + 1;
   if (progress_) progress_(window_, parts, parts);
   ++window_;
 }
@@ -82,37 +172,69 @@ void SongDecoder::check_finite(std::span<const float> values, const char* what) 
   throw failure("{} are not all numbers: are the weights beside {} whole?", what, codec_.config.source);
 }
 
-void SongDecoder::make_latents() {
-  const int64_t song = static_cast<int64_t>(frames_.size());
+void SongDecoder::make_latents(const Window& window) {
+  const auto song = static_cast<int64_t>(frames_.size());
+  const int64_t channels = codec_.config.out_channels;
   std::vector<int32_t> ids;
-  for (int64_t i = 0; i < kWindowCodes; ++i) {
+  for (int64_t i = window.begin; i < window.end(); ++i) {
     // Past its end a song is padded with its own beginning.
-    for (const int32_t code : frames_[static_cast<size_t>((window_ * kWindowHop + i) % song)]) {
+    for (const int32_t code : frames_[static_cast<size_t>(i % song)]) {
       ids.push_back(code >= 0 && code < codec_.config.codebook_size ? code : -1);
     }
   }
-  codec_.vq.forward(ops_, conditioning_, ids);
-  noise_.fill(window_, host_latents_, codec_.config.out_channels);
-  ops_.upload(noise_tensor_, host_latents_);
+  const View conditioning = conditioning_.slice_rows(0, window.codes);
+  const View noise = noise_tensor_.slice_rows(0, window.latents());
+  const View latents = latents_.slice_rows(0, window.latents());
+  codec_.vq.forward(ops_, conditioning, ids);
+  host_latents_.resize(static_cast<size_t>(window.latents() * channels));
+  noise_.fill(window_, 2 * window.begin, host_latents_, channels);
+  ops_.upload(noise, host_latents_);
 
-  const int64_t known = window_ == 0 ? 0 : kContextLatents;
-  flow_.sample(latents_, noise_tensor_, conditioning_, context_.slice_rows(0, known),
-               [this](int64_t done, int64_t steps) {
-                 if (progress_) progress_(window_, done, steps + 1);
-               });
-  ops_.copy(context_, latents_.slice_rows(kWindowLatents - kContextLatents, kContextLatents));
-  ops_.download(host_latents_, latents_);
+  const FlowWindow in_flow{latents, noise, conditioning, context_.slice_rows(0, window.context_latents())};
+  flow_.sample({&in_flow, 1}, [this](int64_t done, int64_t evaluations) {
+    if (progress_) progress_(window_, done, evaluations + 1);
+  });
+  const Window next = window_at(settings_.windows, window_ + 1);
+  if (next.begin + next.context <= window.end()) {
+    ops_.copy(context_.slice_rows(0, next.context_latents()),
+              latents.slice_rows(2 * (next.begin - window.begin), next.context_latents()));
+  }
+  ops_.download(host_latents_, latents);
   check_finite(host_latents_, "the flow's latents");
   if (tap_) {
     tap_(window_, host_latents_);
-    ops_.upload(latents_, host_latents_);
+    ops_.upload(latents, host_latents_);
   }
 }
 
-void SongDecoder::make_samples(int64_t channel, std::span<float> samples) {
+// Of the latents that are new in the window and in the song.
+void SongDecoder::make_samples(const Window& window, bool is_last) {
   const int64_t width = codec_.config.latent_dim;
-  codec_.wave.forward(ops_, samples, latents_.slice_cols(channel * width, width), *wave_state_);
-  check_finite(samples, "the wave decoder's samples");
+  const int64_t end = std::min(window.end(), static_cast<int64_t>(frames_.size()));
+  const int64_t count = 2 * (end - window.begin) - window.context_latents();
+  for (int64_t channel = 0; channel < 2; ++channel) {
+    std::vector<float>& samples = samples_[channel];
+    samples.clear();
+    const ConstView latents = latents_.slice_rows(window.context_latents(), count).slice_cols(channel * width, width);
+    if (is_last) {
+      codec_.wave.finish(ops_, samples, latents, *wave_buffers_, *wave_history_[channel]);
+    } else {
+      codec_.wave.push(ops_, samples, latents, *wave_buffers_, *wave_history_[channel]);
+    }
+    check_finite(samples, "the wave decoder's samples");
+  }
+  if (!samples_[0].empty()) sink_(samples_[0], samples_[1]);
+}
+
+void SongDecoder::join_samples(const Window& window) {
+  const int64_t width = codec_.config.latent_dim;
+  for (int64_t channel = 0; channel < 2; ++channel) {
+    samples_[channel].clear();
+    const ConstView latents = latents_.slice_rows(0, window.latents()).slice_cols(channel * width, width);
+    codec_.wave.finish(ops_, samples_[channel], latents, *wave_buffers_, *wave_history_[channel]);
+    check_finite(samples_[channel], "the wave decoder's samples");
+  }
+  joiner_->add(samples_[0], samples_[1]);
 }
 
 }  // namespace heartmula

@@ -3,7 +3,9 @@
 
 #include <functional>
 #include <memory>
+#include <optional>
 #include <span>
+#include <string>
 #include <vector>
 
 #include "codec/flow_sampler.h"
@@ -28,21 +30,44 @@ struct HeartCodec {
   static HeartCodec load(Ops& ops, const WeightStore& store, const CodecConfig& config, DType dtype);
 };
 
-struct CodecSettings {
-  FlowSettings flow;
-  bool compat = false;  // reproduce the reference's fault of losing the end of some songs (windows.h)
+/// Sets of settings that people may want, by name.
+enum class CodecQuality : uint8_t {
+  kReference,  // as the reference: 10 Euler steps, all guided
+  kBalanced,   // as near to the exact solution with less than half of the work
+  kFast,       // a little rougher, with less than a third
 };
 
-/// Called as a window proceeds: `done` of `total` parts (the Euler steps, then the wave decoder).
+/// "reference", "balanced" or "fast". Throws Error(kUser) that begins with `flag` for anything else.
+CodecQuality parse_codec_quality(const std::string& flag, const std::string& word);
+std::string codec_quality_name(CodecQuality quality);
+
+struct CodecSettings {
+  CodecQuality quality = CodecQuality::kReference;  // what the settings below were before others were given
+  FlowSettings flow;
+  WindowScheme windows = WindowScheme::kReference;
+  bool short_last_window = false;  // the last window has no more codes than the song
+  bool compat = false;             // join windows, and lose the end of some songs, as the reference does (windows.h)
+
+  /// Of a quality, but for windows and compat.
+  static CodecSettings of(CodecQuality quality);
+};
+
+/// Throws Error(kUser) if settings do not go together.
+void check_codec_settings(const CodecSettings& settings);
+/// What the settings are with this codec: a student solves in its own way, and settings that it does not know are an
+/// Error(kUser).
+CodecSettings resolve_codec_settings(const CodecSettings& settings, const CodecConfig& config);
+
+/// Called as a window proceeds: `done` of `total` parts (the flow's evaluations, then the wave decoder).
 using WindowProgress = std::function<void(int64_t window, int64_t done, int64_t total)>;
-/// May look at a window's final latents [kWindowLatents, out_channels], and change them, before they become samples.
+/// May look at a window's final latents [its latents, out_channels], and change them, before they become samples.
 using LatentTap = std::function<void(int64_t window, std::span<float> latents)>;
 
 /// One song on its way through the codec, one window at a time: frames go in as they are made, samples come out as
 /// soon as they are final.
 class SongDecoder {
  public:
-  /// All references must outlive the decoder.
+  /// All references must outlive the decoder; `settings` are resolved.
   SongDecoder(Ops& ops, const HeartCodec& codec, const CodecSettings& settings, const CodecNoise& noise,
               AudioSink sink);
   ~SongDecoder();
@@ -63,11 +88,13 @@ class SongDecoder {
   int64_t dropped_codes() const { return dropped_codes_; }
 
  private:
-  void decode_window();
+  void decode_window(const Window& window, bool is_last);
   /// Throws Error(kFailure) that names the stage and where its weights are.
   void check_finite(std::span<const float> values, const char* what) const;
-  void make_latents();
-  void make_samples(int64_t channel, std::span<float> samples);
+  /// Of the window, in latents_.
+  void make_latents(const Window& window);
+  void make_samples(const Window& window, bool is_last);
+  void join_samples(const Window& window);
 
   Ops& ops_;
   const HeartCodec& codec_;
@@ -75,17 +102,19 @@ class SongDecoder {
   const CodecNoise& noise_;
   WindowProgress progress_;
   LatentTap tap_;
-  WindowJoiner joiner_;
+  AudioSink sink_;
+  std::optional<WindowJoiner> joiner_;  // with compat
   FlowSampler flow_;
-  std::shared_ptr<WaveDecoder::State> wave_state_;
+  std::shared_ptr<WaveDecoder::Buffers> wave_buffers_;
+  std::shared_ptr<WaveDecoder::History> wave_history_[2];
 
   std::vector<Frame> frames_;
-  int64_t window_ = 0;
+  int64_t window_ = 0;  // the next one
   int64_t dropped_codes_ = 0;
   Tensor conditioning_;  // [kWindowCodes, dim]
   Tensor noise_tensor_;  // [kWindowLatents, C]
   Tensor latents_;       // [kWindowLatents, C]
-  Tensor context_;       // [kContextLatents, C]: the end of the window before
+  Tensor context_;       // [kContextLatents, C]: what the next window begins with
   std::vector<float> host_latents_;
   std::vector<float> samples_[2];
 };

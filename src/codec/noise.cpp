@@ -6,12 +6,15 @@
 
 namespace heartmula {
 
-void PhiloxCodecNoise::fill(int64_t window, std::span<float> noise, int64_t channels) const {
+void PhiloxCodecNoise::fill(int64_t window, int64_t first_latent, std::span<float> noise, int64_t channels) const {
   const auto positions = static_cast<int64_t>(noise.size()) / channels;
+  const bool by_window = key_ == Key::kWindow;
+  const auto counted_window = static_cast<uint32_t>(by_window ? window : 0);
   for (int64_t position = 0; position < positions; ++position) {
     for (int64_t channel = 0; channel < channels; channel += 4) {
-      const auto words = philox4x32({static_cast<uint32_t>(channel >> 2), static_cast<uint32_t>(position),
-                                     static_cast<uint32_t>(window), static_cast<uint32_t>(RandomDomain::kCodecNoise)},
+      const auto counted = static_cast<uint32_t>(by_window ? position : first_latent + position);
+      const auto words = philox4x32({static_cast<uint32_t>(channel >> 2), counted, counted_window,
+                                     static_cast<uint32_t>(RandomDomain::kCodecNoise)},
                                     philox_key(seed_));
       const std::array<double, 2> first = box_muller(words[0], words[1]);
       const std::array<double, 2> second = box_muller(words[2], words[3]);

@@ -31,7 +31,8 @@ void expect_projection(std::vector<ExpectedTensor>& expected, const std::string&
   expected.push_back({name + "ffn_2.bias", {out}});
 }
 
-void expect_stack(std::vector<ExpectedTensor>& expected, const std::string& suffix, int64_t layers, int64_t width) {
+void expect_stack(std::vector<ExpectedTensor>& expected, const std::string& suffix, int64_t layers, int64_t width,
+                  bool is_student) {
   const StackNames names = stack_names(suffix);
   const int64_t mlp = CodecConfig::mlp_width(width);
   const std::string embedder = names.timestep + "emb.timestep_embedder.";
@@ -42,6 +43,13 @@ void expect_stack(std::vector<ExpectedTensor>& expected, const std::string& suff
   expected.push_back({embedder + "linear_2.bias", {width}});
   expected.push_back({names.timestep + "linear.weight", {6 * width, width}});
   expected.push_back({names.timestep + "linear.bias", {6 * width}});
+  if (is_student) {
+    const std::string interval = names.timestep + "interval_embedder.";
+    expected.push_back({interval + "linear_1.weight", {width, 2 * kTimeFrequencies}});
+    expected.push_back({interval + "linear_1.bias", {width}});
+    expected.push_back({interval + "linear_2.weight", {width, width}});
+    expected.push_back({interval + "linear_2.bias", {width}});
+  }
   for (int64_t i = 0; i < layers; ++i) {
     const std::string block = names.blocks + std::to_string(i) + ".";
     expected.push_back({block + "scale_shift_table", {6, width}});
@@ -73,24 +81,24 @@ std::vector<float> time_features(float t) {
 }  // namespace
 
 struct VelocityTransformer::StackBuffers {
-  View x;                 // [batch * frames, D]
-  View normed;            // [batch * frames, D]   weights' dtype, as everything that feeds a product
-  View qkv;               // [batch * frames, 3 D]
-  View mixed;             // [batch * frames, D]   weights' dtype; also between the two layers of a projection
-  View hidden;            // [batch * frames, F]   weights' dtype
-  View time_in;           // [1, D]                weights' dtype
-  View time;              // [1, D]                the time's embedding
-  View modulation;        // [1, 6 D]              of this time
-  View block_modulation;  // [6, D]
+  int64_t frames = 0;  // of the windows in hand, below each other in all of these
+  View x;              // [batch * frames, D]
+  View normed;         // [batch * frames, D]   weights' dtype, as everything that feeds a product
+  View qkv;            // [batch * frames, 3 D]
+  View mixed;          // [batch * frames, D]   weights' dtype; also between the two layers of a projection
+  View hidden;         // [batch * frames, F]   weights' dtype
+
+  StackBuffers first(int64_t rows) const {
+    const auto cut = [rows](const View& view) { return view.slice_rows(0, rows); };
+    return {frames, cut(x), cut(normed), cut(qkv), cut(mixed), cut(hidden)};
+  }
 };
 
 struct VelocityTransformer::Buffers {
-  int64_t batch = 0;
   // A row of zeros before and after each window: the padding of the convolutions.
-  Tensor joined;    // [batch * (frames + 2), in_channels + D]   weights' dtype
-  Tensor last;      // [batch * (frames + 2), 2 D]               weights' dtype
-  Tensor out;       // [frames, out_channels]                    weights' dtype
-  Tensor features;  // [1, 512]                                  weights' dtype
+  Tensor joined;  // [batch * (frames + 2), in_channels + D]   weights' dtype
+  Tensor last;    // [batch * (frames + 2), 2 D]               weights' dtype
+  Tensor out;     // [frames, out_channels]                    weights' dtype
   std::vector<Tensor> stack_memory;
   StackBuffers second;
   StackBuffers first;  // the first columns of the second's, which comes after it
@@ -101,8 +109,8 @@ std::vector<ExpectedTensor> VelocityTransformer::expected_tensors(const CodecCon
   expect_projection(expected, kPrefix + "proj_in.", c.width(), c.in_channels);
   expect_projection(expected, kPrefix + "connection_proj.", c.width_2(), c.in_channels + c.width());
   expect_projection(expected, kPrefix + "proj_out.", c.out_channels, c.width_2());
-  expect_stack(expected, "", c.num_layers, c.width());
-  expect_stack(expected, "_2", c.num_layers_2, c.width_2());
+  expect_stack(expected, "", c.num_layers, c.width(), c.student.has_value());
+  expect_stack(expected, "_2", c.num_layers_2, c.width_2(), c.student.has_value());
   return expected;
 }
 
@@ -123,9 +131,20 @@ VelocityTransformer::Stack VelocityTransformer::load_stack(Ops& ops, const Weigh
   const int64_t scale = suffix.empty() ? 1 : 2;
   Stack stack;
   stack.width = scale * config.width();
-  stack.timestep = {load.matrix({embedder + "linear_1.weight"}),     load.vector(embedder + "linear_1.bias"),
-                    load.matrix({embedder + "linear_2.weight"}),     load.vector(embedder + "linear_2.bias"),
-                    load.matrix({names.timestep + "linear.weight"}), load.vector(names.timestep + "linear.bias")};
+  Timestep& timestep = stack.timestep;
+  timestep.linear_1 = load.matrix({embedder + "linear_1.weight"});
+  timestep.bias_1 = load.vector(embedder + "linear_1.bias");
+  timestep.linear_2 = load.matrix({embedder + "linear_2.weight"});
+  timestep.bias_2 = load.vector(embedder + "linear_2.bias");
+  timestep.linear = load.matrix({names.timestep + "linear.weight"});
+  timestep.bias = load.vector(names.timestep + "linear.bias");
+  if (config.student) {
+    const std::string interval = names.timestep + "interval_embedder.";
+    timestep.interval_1 = load.matrix({interval + "linear_1.weight"});
+    timestep.interval_bias_1 = load.vector(interval + "linear_1.bias");
+    timestep.interval_2 = load.matrix({interval + "linear_2.weight"});
+    timestep.interval_bias_2 = load.vector(interval + "linear_2.bias");
+  }
   for (int64_t i = 0; i < (suffix.empty() ? config.num_layers : config.num_layers_2); ++i) {
     const std::string name = names.blocks + std::to_string(i) + ".";
     Block block;
@@ -158,80 +177,129 @@ VelocityTransformer VelocityTransformer::load(Ops& ops, const WeightStore& store
   return transformer;
 }
 
-std::shared_ptr<VelocityTransformer::Buffers> VelocityTransformer::make_buffers(Ops& ops, int64_t batch) const {
-  const int64_t rows = batch * frames_;
+std::shared_ptr<VelocityTransformer::Buffers> VelocityTransformer::make_buffers(Ops& ops, int64_t batch,
+                                                                                int64_t frames) const {
+  const int64_t rows = batch * frames;
   auto buffers = std::make_shared<Buffers>();
-  buffers->batch = batch;
-  buffers->joined = ops.allocate(dtype_, batch * (frames_ + 2), config_.in_channels + config_.width());
-  buffers->last = ops.allocate(dtype_, batch * (frames_ + 2), config_.width_2());
-  buffers->out = ops.allocate(dtype_, frames_, config_.out_channels);
-  buffers->features = ops.allocate(dtype_, 1, 2 * kTimeFrequencies);
-  const auto allocate = [&](DType dtype, int64_t allocated_rows, int64_t cols) -> View {
-    return buffers->stack_memory.emplace_back(ops.allocate(dtype, allocated_rows, cols));
+  buffers->joined = ops.allocate(dtype_, batch * (frames + 2), config_.in_channels + config_.width());
+  buffers->last = ops.allocate(dtype_, batch * (frames + 2), config_.width_2());
+  buffers->out = ops.allocate(dtype_, frames, config_.out_channels);
+  const auto allocate = [&](DType dtype, int64_t cols) -> View {
+    return buffers->stack_memory.emplace_back(ops.allocate(dtype, rows, cols));
   };
   const int64_t wide = config_.width_2();
   const StackBuffers b = buffers->second = {
-      .x = allocate(DType::kF32, rows, wide),
-      .normed = allocate(dtype_, rows, wide),
-      .qkv = allocate(DType::kF32, rows, 3 * wide),
-      .mixed = allocate(dtype_, rows, wide),
-      .hidden = allocate(dtype_, rows, CodecConfig::mlp_width(wide)),
-      .time_in = allocate(dtype_, 1, wide),
-      .time = allocate(DType::kF32, 1, wide),
-      .modulation = allocate(DType::kF32, 1, 6 * wide),
-      .block_modulation = allocate(DType::kF32, 6, wide),
+      .frames = frames,
+      .x = allocate(DType::kF32, wide),
+      .normed = allocate(dtype_, wide),
+      .qkv = allocate(DType::kF32, 3 * wide),
+      .mixed = allocate(dtype_, wide),
+      .hidden = allocate(dtype_, CodecConfig::mlp_width(wide)),
   };
   const int64_t width = config_.width();
   buffers->first = {
+      .frames = frames,
       .x = b.x.slice_cols(0, width),
       .normed = b.normed.slice_cols(0, width),
       .qkv = b.qkv.slice_cols(0, 3 * width),
       .mixed = b.mixed.slice_cols(0, width),
       .hidden = b.hidden.slice_cols(0, CodecConfig::mlp_width(width)),
-      .time_in = b.time_in.slice_cols(0, width),
-      .time = b.time.slice_cols(0, width),
-      .modulation = b.modulation.slice_cols(0, 6 * width),
-      .block_modulation = b.block_modulation.slice_cols(0, width),
   };
   return buffers;
 }
 
-View VelocityTransformer::input(const Buffers& buffers, int64_t item) const {
-  return buffers.joined.slice_rows(item * (frames_ + 2) + 1, frames_).slice_cols(0, config_.in_channels);
+void VelocityTransformer::set_frames(Ops& ops, Buffers& buffers, int64_t frames) const {
+  if (buffers.first.frames == frames) return;
+  buffers.first.frames = buffers.second.frames = frames;
+  ops.clear(buffers.joined);  // rows of zeros have other places now
+  ops.clear(buffers.last);
 }
 
-// out [batch * frames, D] = Linear(3^-0.5 * Conv1d(padded [batch * (frames + 2), K])), `between` [frames or more, D]
-void VelocityTransformer::project(Ops& ops, View out, ConstView padded, const Projection& projection, View between,
-                                  int64_t batch) const {
-  const View middle = between.slice_rows(0, frames_);
-  for (int64_t item = 0; item < batch; ++item) {
-    ops.conv1d(middle, padded.slice_rows(item * (frames_ + 2), frames_ + 2), projection.conv, kConvTaps, 1,
-               {.bias = projection.conv_bias});
-    ops.linear(out.slice_rows(item * frames_, frames_), middle, projection.linear, projection.linear_bias);
+View VelocityTransformer::input(const Buffers& buffers, int64_t item) const {
+  const int64_t frames = buffers.first.frames;
+  return buffers.joined.slice_rows(item * (frames + 2) + 1, frames).slice_cols(0, config_.in_channels);
+}
+
+std::vector<VelocityTransformer::Modulation> VelocityTransformer::make_modulations(Ops& ops, size_t count) const {
+  std::vector<Modulation> modulations(count);
+  const auto allocate = [&ops](const Stack& stack, StackModulation& m) {
+    for (size_t i = 0; i < stack.blocks.size(); ++i) m.blocks.push_back(ops.allocate(DType::kF32, 6, stack.width));
+    m.last = ops.allocate(DType::kF32, 2, stack.width);
+  };
+  for (Modulation& modulation : modulations) {
+    allocate(first_, modulation.first);
+    allocate(second_, modulation.second);
+  }
+  return modulations;
+}
+
+void VelocityTransformer::modulate(Ops& ops, std::span<Modulation> modulations,
+                                   std::span<const FlowEvaluation> evaluations) const {
+  for (size_t i = 0; i < evaluations.size(); ++i) {
+    modulate_stack(ops, first_, evaluations[i], modulations[i].first);
+    modulate_stack(ops, second_, evaluations[i], modulations[i].second);
   }
 }
 
-void VelocityTransformer::run_stack(Ops& ops, const Stack& stack, ConstView features, const Buffers& buffers,
-                                    const StackBuffers& b) const {
+void VelocityTransformer::modulate_stack(Ops& ops, const Stack& stack, const FlowEvaluation& evaluation,
+                                         StackModulation& m) const {
   const int64_t width = stack.width;
-  ops.linear(b.time, features, stack.timestep.linear_1, stack.timestep.bias_1);
-  ops.silu(b.time_in, b.time);
-  ops.linear(b.time, b.time_in, stack.timestep.linear_2, stack.timestep.bias_2);  // [1, D]
-  ops.silu(b.time_in, b.time);
-  ops.linear(b.modulation, b.time_in, stack.timestep.linear, stack.timestep.bias);  // [1, 6 D]
+  const Timestep& w = stack.timestep;
+  const Tensor features = ops.allocate(dtype_, 1, 2 * kTimeFrequencies);
+  const Tensor activated = ops.allocate(dtype_, 1, width);
+  const auto embed = [&](float t, const Matrix& linear_1, ConstView bias_1, const Matrix& linear_2, ConstView bias_2) {
+    const Tensor embedding = ops.allocate(DType::kF32, 1, width);
+    ops.upload(features, time_features(t));  // [1, 512]
+    ops.linear(embedding, features, linear_1, bias_1);
+    ops.silu(activated, embedding);
+    ops.linear(embedding, activated, linear_2, bias_2);
+    return embedding;
+  };
+  const Tensor time = embed(evaluation.t, w.linear_1, w.bias_1, w.linear_2, w.bias_2);
+  if (config_.student) {
+    const Tensor interval =
+        embed(evaluation.interval, w.interval_1, w.interval_bias_1, w.interval_2, w.interval_bias_2);
+    ops.combine(time, 1.0f, time, 1.0f, interval);
+  }
+  const Tensor of_blocks = ops.allocate(DType::kF32, 1, 6 * width);
+  ops.silu(activated, time);
+  ops.linear(of_blocks, activated, w.linear, w.bias);
+  for (size_t i = 0; i < stack.blocks.size(); ++i) {
+    ops.combine(m.blocks[i], 1.0f, stack.blocks[i].modulation, 1.0f, of_blocks.view().split_rows(6));
+  }
+  // Shift and scale of the end take the time's embedding itself, before the linear layer of the blocks' modulation.
+  for (int64_t row = 0; row < 2; ++row) {
+    ops.combine(m.last.slice_rows(row, 1), 1.0f, stack.final_modulation.slice_rows(row, 1), 1.0f, time);
+  }
+}
 
+// out [items * frames, D] = Linear(3^-0.5 * Conv1d(padded [items * (frames + 2), K])), `between` [frames or more, D]
+void VelocityTransformer::project(Ops& ops, View out, ConstView padded, const Projection& projection, View between,
+                                  int64_t items) const {
+  const int64_t frames = out.rows / items;
+  const View middle = between.slice_rows(0, frames);
+  for (int64_t item = 0; item < items; ++item) {
+    ops.conv1d(middle, padded.slice_rows(item * (frames + 2), frames + 2), projection.conv, kConvTaps, 1,
+               {.bias = projection.conv_bias});
+    ops.linear(out.slice_rows(item * frames, frames), middle, projection.linear, projection.linear_bias);
+  }
+}
+
+void VelocityTransformer::run_stack(Ops& ops, const Stack& stack, const StackModulation& modulation,
+                                    const StackBuffers& b, int64_t items) const {
+  const int64_t width = stack.width;
   const View keys = b.qkv.slice_cols(width, width);
   const View values = b.qkv.slice_cols(2 * width, width);
   const View queries = b.qkv.slice_cols(0, width);
-  for (const Block& block : stack.blocks) {
-    const View m = b.block_modulation;
-    ops.combine(m, 1.0f, block.modulation, 1.0f, b.modulation.split_rows(6));
+  for (size_t i = 0; i < stack.blocks.size(); ++i) {
+    const Block& block = stack.blocks[i];
+    const View m = modulation.blocks[i];
     const View shift_1 = m.slice_rows(0, 1), scale_1 = m.slice_rows(1, 1), gain_1 = m.slice_rows(2, 1);
     const View shift_2 = m.slice_rows(3, 1), scale_2 = m.slice_rows(4, 1), gain_2 = m.slice_rows(5, 1);
 
     ops.rms_norm_modulated(b.normed, b.x, block.attention_norm, scale_1, shift_1, kNormEps);  // [B T, D]
     ops.linear(b.qkv, b.normed, block.qkv);                                                   // [B T, 3 D]
-    ops.attend_all(b.mixed, queries, keys, values, stack.rope, config_.num_heads, buffers.batch);
+    ops.attend_all(b.mixed, queries, keys, values, stack.rope, config_.num_heads, items);
     ops.linear_add_scaled(b.x, b.mixed, block.output, gain_1);  // x += g1 Wo mixed
     ops.rms_norm_modulated(b.normed, b.x, block.mlp_norm, scale_2, shift_2, kNormEps);
     ops.linear_silu_gate(b.hidden, b.normed, block.gate_up);  // [B T, F]
@@ -239,33 +307,33 @@ void VelocityTransformer::run_stack(Ops& ops, const Stack& stack, ConstView feat
   }
 }
 
-// LN(x) (1 + scale) + shift into the middle rows of each padded window; shift and scale are the table's rows plus the
-// time's embedding itself, before the linear layer of the modulation.
-void VelocityTransformer::finish_stack(Ops& ops, View padded_out, const Stack& stack, const Buffers& buffers,
-                                       const StackBuffers& b) const {
-  const View shift = b.block_modulation.slice_rows(0, 1);
-  const View scale = b.block_modulation.slice_rows(1, 1);
-  ops.combine(shift, 1.0f, stack.final_modulation.slice_rows(0, 1), 1.0f, b.time);
-  ops.combine(scale, 1.0f, stack.final_modulation.slice_rows(1, 1), 1.0f, b.time);
-  for (int64_t item = 0; item < buffers.batch; ++item) {
-    ops.layer_norm_modulated(padded_out.slice_rows(item * (frames_ + 2) + 1, frames_),
-                             b.x.slice_rows(item * frames_, frames_), scale, shift, kNormEps);
+// LN(x) (1 + scale) + shift into the middle rows of each padded window
+void VelocityTransformer::finish_stack(Ops& ops, View padded_out, const StackModulation& modulation,
+                                       const StackBuffers& b, int64_t items) const {
+  const View shift = modulation.last.slice_rows(0, 1);
+  const View scale = modulation.last.slice_rows(1, 1);
+  for (int64_t item = 0; item < items; ++item) {
+    ops.layer_norm_modulated(padded_out.slice_rows(item * (b.frames + 2) + 1, b.frames),
+                             b.x.slice_rows(item * b.frames, b.frames), scale, shift, kNormEps);
   }
 }
 
-void VelocityTransformer::forward(Ops& ops, View velocity, float t, const Buffers& b) const {
-  ops.upload(b.features, time_features(t));  // [1, 512]
-  const View joined = b.joined;
+void VelocityTransformer::forward(Ops& ops, View velocity, const Modulation& modulation, const Buffers& buffers,
+                                  int64_t items, bool runs_first_stack) const {
+  const View joined = buffers.joined;
+  const StackBuffers first = buffers.first.first(items * buffers.first.frames);
+  const StackBuffers second = buffers.second.first(items * buffers.second.frames);
 
-  project(ops, b.first.x, joined.slice_cols(0, config_.in_channels), proj_in_, b.first.mixed, b.batch);
-  run_stack(ops, first_, b.features, b, b.first);
-  finish_stack(ops, joined.slice_cols(config_.in_channels, config_.width()), first_, b, b.first);
+  if (runs_first_stack) {
+    project(ops, first.x, joined.slice_cols(0, config_.in_channels), proj_in_, first.mixed, items);
+    run_stack(ops, first_, modulation.first, first, items);
+    finish_stack(ops, joined.slice_cols(config_.in_channels, config_.width()), modulation.first, first, items);
+  }
+  project(ops, second.x, joined, connection_, second.mixed, items);
+  run_stack(ops, second_, modulation.second, second, items);
+  finish_stack(ops, buffers.last, modulation.second, second, items);
 
-  project(ops, b.second.x, joined, connection_, b.second.mixed, b.batch);
-  run_stack(ops, second_, b.features, b, b.second);
-  finish_stack(ops, b.last, second_, b, b.second);
-
-  project(ops, velocity, b.last, proj_out_, b.out, b.batch);
+  project(ops, velocity, buffers.last, proj_out_, buffers.out, items);
 }
 
 }  // namespace heartmula

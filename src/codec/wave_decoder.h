@@ -16,14 +16,21 @@ class WaveDecoder {
   static std::vector<ExpectedTensor> expected_tensors(const CodecConfig& config, const WeightStore& store);
   static WaveDecoder load(Ops& ops, const WeightStore& store, const CodecConfig& config, DType dtype);
 
-  /// What a call writes, and the history in front of each tile; made once for windows of `frames` latent frames.
+  /// What a call writes, for up to `frames` latent frames at a time; shared by all that is decoded one after the other.
   /// `tile_rows`: rows of a stage's output that its units work through at a time, the device's own choice if left out.
-  struct State;
-  std::shared_ptr<State> make_state(Ops& ops, int64_t frames, int64_t tile_rows) const;
-  std::shared_ptr<State> make_state(Ops& ops, int64_t frames) const;
+  struct Buffers;
+  std::shared_ptr<Buffers> make_buffers(Ops& ops, int64_t frames, int64_t tile_rows) const;
+  std::shared_ptr<Buffers> make_buffers(Ops& ops, int64_t frames) const;
+  /// What the convolutions look back on: of one audio channel, from its beginning to what has been decoded of it.
+  struct History;
+  std::shared_ptr<History> make_history(Ops& ops) const;
 
-  /// samples [frames * 1920] (host memory, f32) of latents [frames, latent_dim] (f32). Latents are rounded to ninths.
-  void forward(Ops& ops, std::span<float> samples, ConstView latents, State& state) const;
+  /// Appends the samples (f32) that latents [frames, latent_dim] (f32) make final: 1920 for each latent frame but for
+  /// the latest two, on which samples still depend that come before them. The same samples, bit for bit, whether
+  /// latents come one by one or all at once. Latents are rounded to ninths.
+  void push(Ops& ops, std::vector<float>& samples, ConstView latents, Buffers& buffers, History& history) const;
+  /// The same of the last latents (may be none); appends all samples that are left, and begins a new channel.
+  void finish(Ops& ops, std::vector<float>& samples, ConstView latents, Buffers& buffers, History& history) const;
 
   /// The values that the decoder makes of latents: round(9 x) / 9, on the host.
   static float level(float latent);
@@ -36,11 +43,15 @@ class WaveDecoder {
     Tensor bias;  // [1, factor * channels]
     std::vector<ResidualUnit> units;
   };
-  struct StageState;
+  struct StageBuffers;
+  struct Pass;  // one call's buffers, history and samples
 
-  void run_stage(Ops& ops, size_t index, ConstView in, State& state) const;
-  void run_units(Ops& ops, size_t index, View x, State& state) const;
-  void finish(Ops& ops, int64_t rows, State& state) const;
+  void clear(Ops& ops, History& history) const;
+  void run(Ops& ops, std::vector<float>& samples, ConstView latents, bool last, Buffers& buffers,
+           History& history) const;
+  void run_stage(Ops& ops, size_t index, ConstView in, Pass& pass) const;
+  void run_units(Ops& ops, size_t index, View x, Pass& pass) const;
+  void run_end(Ops& ops, int64_t rows, Pass& pass) const;
 
   CodecConfig config_;
   DType dtype_ = DType::kF32;

@@ -1,13 +1,55 @@
 #include "codec/windows.h"
 
 #include <algorithm>
+#include <iterator>
+
+#include "base/error.h"
 
 namespace heartmula {
 
-WindowPlan plan_windows(int64_t frames, bool compat) {
+namespace {
+
+constexpr int64_t kEarlyCodes[] = {93, 93, 186, 186};
+constexpr int64_t kEarlyContext = 13;
+
+}  // namespace
+
+WindowScheme parse_window_scheme(const std::string& flag, const std::string& word) {
+  if (word == "reference") return WindowScheme::kReference;
+  if (word == "early") return WindowScheme::kEarly;
+  throw user_error("{} {}: must be reference or early", flag, word);
+}
+
+std::string window_scheme_name(WindowScheme scheme) {
+  return scheme == WindowScheme::kEarly ? "early" : "reference";
+}
+
+Window window_at(WindowScheme scheme, int64_t index) {
+  if (scheme == WindowScheme::kReference) {
+    return {index * kWindowHop, kWindowCodes, index == 0 ? 0 : kWindowCodes - kWindowHop};
+  }
+  Window window{0, kEarlyCodes[0], 0};
+  for (int64_t i = 1; i <= index; ++i) {
+    window.begin = window.end() - kEarlyContext;
+    window.codes = i < std::ssize(kEarlyCodes) ? kEarlyCodes[i] : kWindowCodes;
+    window.context = kEarlyContext;
+  }
+  return window;
+}
+
+std::vector<Window> song_windows(WindowScheme scheme, bool short_last, int64_t frames) {
+  std::vector<Window> windows;
+  while (windows.empty() || windows.back().end() < frames) {
+    windows.push_back(window_at(scheme, static_cast<int64_t>(windows.size())));
+  }
+  if (short_last) windows.back().codes = frames - windows.back().begin;
+  return windows;
+}
+
+WindowPlan reference_windows(int64_t frames) {
   constexpr int64_t kOverlap = kWindowCodes - kWindowHop;
   int64_t padded = std::max(frames, kWindowCodes);
-  if (!compat || (padded - 2 * kOverlap) % kWindowHop > 0) {
+  if ((padded - 2 * kOverlap) % kWindowHop > 0) {
     padded = (padded - kOverlap + kWindowHop - 1) / kWindowHop * kWindowHop + kOverlap;
   }
   WindowPlan plan;

@@ -5,6 +5,7 @@
 #include <functional>
 #include <limits>
 #include <span>
+#include <string>
 #include <vector>
 
 #include "heartmula/frame.h"
@@ -19,19 +20,47 @@ inline constexpr int64_t kLatentSamples = 1920;
 inline constexpr int64_t kWindowSamples = kWindowLatents * kLatentSamples;
 inline constexpr int64_t kFadeSamples = kContextLatents * kLatentSamples;
 
+/// How a song is cut into windows.
+enum class WindowScheme : uint8_t {
+  kReference,  // all of 29.76 s, each 25.6 s after the one before
+  kEarly,      // two of 7.44 s, two of 14.88 s, then of 29.76 s, each with 1.04 s of the one before: sound soon
+};
+
+/// "reference" or "early". Throws Error(kUser) that begins with `flag` for anything else.
+WindowScheme parse_window_scheme(const std::string& flag, const std::string& word);
+std::string window_scheme_name(WindowScheme scheme);
+
+/// In codes.
+struct Window {
+  int64_t begin = 0;  // its first, in the song
+  int64_t codes = 0;
+  int64_t context = 0;  // of them: what it repeats of the window before
+
+  int64_t end() const { return begin + codes; }
+  int64_t latents() const { return 2 * codes; }
+  int64_t context_latents() const { return 2 * context; }
+  bool operator==(const Window&) const = default;
+};
+
+/// Of a song that is long enough.
+Window window_at(WindowScheme scheme, int64_t index);
+/// Those of a song of `frames` >= 1 codes. The last one reaches beyond the song's end, unless it is `short_last`: then
+/// it has what is left.
+std::vector<Window> song_windows(WindowScheme scheme, bool short_last, int64_t frames);
+
 struct WindowPlan {
   int64_t windows = 0;
   int64_t samples = 0;  // of the finished song, a channel
 };
 
-/// For a song of `frames` >= 1 codes. Songs are padded with their own beginning to whole windows. With `compat` as the
-/// reference does it: where frames = 104 mod 320 (424, 744, ...) nothing is padded and the last 4.16 s are lost.
-WindowPlan plan_windows(int64_t frames, bool compat);
+/// As the reference cuts a song of `frames` >= 1 codes: songs are padded with their own beginning to whole windows, but
+/// where frames = 104 mod 320 (424, 744, ...) nothing is padded and the last 4.16 s are lost.
+WindowPlan reference_windows(int64_t frames);
 
 /// Finished samples of both channels, in order.
 using AudioSink = std::function<void(std::span<const float> left, std::span<const float> right)>;
 
-/// Joins windows: the last 4.16 s of one fade linearly into the first 4.16 s of the next.
+/// Joins windows as the reference does: the last 4.16 s of one fade linearly into the first 4.16 s of the next.
 class WindowJoiner {
  public:
   explicit WindowJoiner(AudioSink sink) : sink_(std::move(sink)) {}

@@ -1,27 +1,29 @@
 #include "song/codec_stage.h"
 
 #include <algorithm>
+#include <iterator>
 
 #include "base/clock.h"
 
 namespace heartmula {
 CodecStage::CodecStage(Models& models, const Request& request, const SongHooks& hooks)
-    : noise_(*request.song.seed),
-      settings_(request.codec),
+    : settings_(resolve_codec_settings(request.codec, models.codec_config())),
+      noise_(*request.song.seed, settings_.compat ? PhiloxCodecNoise::Key::kWindow : PhiloxCodecNoise::Key::kSong),
       decoder_(models.codec_ops(), models.codec(), settings_, noise_,
                [&hooks](std::span<const float> left, std::span<const float> right) {
                  if (hooks.audio) hooks.audio(left, right);
                }) {
   decoder_.set_progress([this, &hooks](int64_t window, int64_t done, int64_t parts) {
-    if (between_pieces_) {
-      const Clock::time_point waits = Clock::now();
-      between_pieces_();
-      begin_ += Clock::now() - waits;
+    if (hooks.progress) {
+      const int64_t windows =
+          std::ssize(song_windows(settings_.windows, settings_.short_last_window, expected_frames_));
+      hooks.progress("codec", window * parts + done, std::max(windows, window + 1) * parts,
+                     seconds_ + seconds_since(begin_));
     }
-    if (!hooks.progress) return;
-    const int64_t windows = plan_windows(expected_frames_, settings_.compat).windows;
-    hooks.progress("codec", window * parts + done, std::max(windows, window + 1) * parts,
-                   seconds_ + seconds_since(begin_));
+    if (!between_pieces_) return;
+    const Clock::time_point waits = Clock::now();
+    between_pieces_();
+    begin_ += Clock::now() - waits;
   });
 }
 

@@ -32,8 +32,8 @@ class CodecStage {
   template <typename Work>
   void timed(const Work& work);
 
-  PhiloxCodecNoise noise_;
   CodecSettings settings_;
+  PhiloxCodecNoise noise_;
   SongDecoder decoder_;
   std::function<void()> between_pieces_;
   int64_t expected_frames_ = 1;

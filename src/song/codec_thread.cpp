@@ -9,7 +9,10 @@ namespace heartmula {
 
 CodecThread::CodecThread(CodecStage& stage, Ops& ops, Overlap& overlap, const CancelToken* cancel)
     : stage_(stage), ops_(ops), overlap_(overlap), cancel_(cancel) {
-  stage.set_between_pieces([this] { overlap_.begin_piece(stop_); });
+  stage.set_between_pieces([this] {
+    if (cancel_ != nullptr && cancel_->cancelled()) stop_.cancel();  // at once, without waiting for join() to see it
+    overlap_.begin_piece(stop_);
+  });
   try {
     thread_ = std::thread([this] { run(); });
   } catch (const std::system_error& error) {

@@ -15,7 +15,12 @@ DType to_dtype(WeightType type) {
 }
 
 CodecSettings codec_settings(const CodecRequest& codec) {
-  return {.flow = {codec.steps, codec.guidance_scale}, .compat = codec.compat};
+  CodecSettings settings = CodecSettings::of(parse_codec_quality("CodecRequest::quality", codec.quality));
+  if (codec.steps) settings.flow.steps = *codec.steps;
+  if (codec.guidance_scale) settings.flow.guidance = *codec.guidance_scale;
+  settings.windows = parse_window_scheme("CodecRequest::windows", codec.windows);
+  settings.compat = codec.compat;
+  return settings;
 }
 
 SongHooks make_hooks(const Callbacks& callbacks, std::mutex& progress_mutex) {

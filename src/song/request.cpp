@@ -49,6 +49,7 @@ void check_lengths(const Request& request) {
 void validate(const Request& r) {
   check_settings(r);
   check_lengths(r);
+  check_codec_settings(r.codec);
   if (r.song.continue_from_ms && r.song.load_codes.empty()) {
     throw user_error("--continue_from_ms needs --load_codes: the codes to go on from");
   }
@@ -81,9 +82,12 @@ StoredRequest parse_request(std::string_view text, const std::string& name, Requ
   for (const auto& item : object.items()) {
     const Setting* setting = find_setting(item.key());
     if (setting == nullptr || !setting->stored()) throw user_error("{}: unknown setting \"{}\"", name, item.key());
-    const std::string where = name + ": " + setting->name;
-    setting->type->set(request, item.value(), where);
-    setting->type->check(request, where, setting->hint);
+  }
+  for (const Setting& setting : settings_table()) {
+    if (!object.contains(setting.name)) continue;
+    const std::string where = name + ": " + setting.name;
+    setting.type->set(request, object[setting.name], where);
+    setting.type->check(request, where, setting.hint);
   }
   return {.request = std::move(request), .was_made = is_sidecar};
 }

@@ -38,6 +38,24 @@ SampleFormat parse_samples(const std::string& flag, const std::string& word) {
   return with_flag(flag, [&] { return parse_sample_format(word); });
 }
 
+// Sets what it stands for; what is given besides comes later.
+class Quality final : public SettingType {
+ public:
+  std::string placeholder() const override { return "NAME"; }
+  nlohmann::json get(const Request& request) const override { return codec_quality_name(request.codec.quality); }
+  void set(Request& request, const nlohmann::json& value, const std::string& where) const override {
+    if (!value.is_string()) throw user_error("{} must be a string, not {}", where, value.dump());
+    parse(request, value.get<std::string>(), where);
+  }
+  void parse(Request& request, const std::string& name, const std::string& where) const override {
+    CodecSettings settings = CodecSettings::of(parse_codec_quality(where, name));
+    settings.windows = request.codec.windows;
+    settings.compat = request.codec.compat;
+    request.codec = settings;
+  }
+  void check(const Request&, const std::string&, const std::string&) const override {}
+};
+
 std::vector<Setting> make_table() {
   const auto checkpoint = [](auto member) { return field(&Request::checkpoint, member); };
   const auto song = [](auto member) { return field(&Request::song, member); };
@@ -108,14 +126,39 @@ std::vector<Setting> make_table() {
        "note"},
       {"codec_dtype", Group::kCheckpoint, Changes::kSound, kAll,
        word(checkpoint(&C::codec_dtype), parse_weight_dtype, weight_dtype_name), "weights of the codec, likewise"},
+      {"quality", Group::kCodec, Changes::kSound, kSongs, std::make_shared<Quality>(),
+       "how exactly the codec works, and how long: `reference` as heartlib, `balanced` as exact with less than half of "
+       "the work, `fast` a little rougher with less than a third; sets the solver, its steps, guidance steps and the "
+       "last window, which flags of their own change: [docs/codec.md](docs/codec.md)",
+       "`reference`"},
+      {"codec_solver", Group::kCodec, Changes::kSound, kSongs,
+       word(codec(&CodecSettings::flow, &FlowSettings::solver), parse_flow_solver, flow_solver_name),
+       "`euler`, `ab2`, `midpoint`, `heun` or `dpmpp2m`"},
       {"codec_steps", Group::kCodec, Changes::kSound, kSongs,
        integer(codec(&CodecSettings::flow, &FlowSettings::steps), 1, 1000),
-       "Euler steps of the codec: fewer are faster and rougher"},
+       "steps of the codec's solver: fewer are faster and rougher; a student has its own"},
+      {"codec_grid", Group::kCodec, Changes::kSound, kSongs,
+       word(codec(&CodecSettings::flow, &FlowSettings::grid), parse_flow_grid, flow_grid_name, "WHAT"),
+       "the steps' times: `uniform`, `sway` or `sway:S`, `epss`, or a list from 0 to 1: `0,0.2,0.5,1`"},
+      {"codec_guidance_steps", Group::kCodec, Changes::kSound, kSongs,
+       word(codec(&CodecSettings::flow, &FlowSettings::guidance_steps), parse_flow_steps, flow_steps_name, "LIST"),
+       "steps that work out anew what guidance adds, counted from 0 (`0,2,4`): the others keep it and take half the "
+       "arithmetic"},
+      {"codec_first_stack_steps", Group::kCodec, Changes::kSound, kSongs,
+       word(codec(&CodecSettings::flow, &FlowSettings::first_stack_steps), parse_flow_steps, flow_steps_name, "LIST"),
+       "steps that run the first half of the flow model, likewise"},
       {"codec_guidance_scale", Group::kCodec, Changes::kSound, kSongs,
        number(codec(&CodecSettings::flow, &FlowSettings::guidance), 0, 100),
        "guidance of the codec; 1 is off, and half the arithmetic"},
+      {"windows", Group::kCodec, Changes::kSound, kSongs,
+       word(codec(&CodecSettings::windows), parse_window_scheme, window_scheme_name),
+       "how the song is cut for the codec: `reference`, 29.76 s each, or `early`, beginning with 7.44 s, so that music "
+       "is heard soon"},
+      {"codec_short_last_window", Group::kCodec, Changes::kSound, kSongs,
+       boolean(codec(&CodecSettings::short_last_window)),
+       "the last window is as long as what is left of the song, not filled up"},
       {"compat", Group::kCodec, Changes::kSound, kSongs, flag(codec(&CodecSettings::compat)),
-       "reproduce heartlib's fault of losing the last 4.16 s of some lengths"},
+       "join windows as heartlib does, which decodes 4.16 s twice and loses the last 4.16 s of some lengths"},
       {"fade_out_ms", Group::kOutput, Changes::kSound, kSongs, integer(output(&O::fade_out_ms), 0, kLongestFadeMs),
        "fade out the last so many milliseconds of a song that ends by its length"},
       {"no_metadata", Group::kOutput, Changes::kNothing, kSongs, flag(output(&O::no_metadata)),

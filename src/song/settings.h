@@ -60,7 +60,8 @@ struct Setting {
   bool stored() const { return changes != Changes::kThisRun; }
 };
 
-/// In the order of --help and README.
+/// In the order of --help and README, which is also that in which values are taken: `quality` sets others, which may be
+/// given after it.
 const std::vector<Setting>& settings_table();
 /// Null if there is none of that name.
 const Setting* find_setting(std::string_view name);

@@ -131,6 +131,11 @@ AudioSink audio_sink(SongOutput& output) {
   return [&](std::span<const float> left, std::span<const float> right) { output.write(left, right); };
 }
 
+// A codec that is a student solves in steps of its own: those are the song's.
+void resolve_codec(Request& request, const Models& models) {
+  request.codec.flow.steps = resolve_codec_settings(request.codec, models.codec_config()).flow.steps;
+}
+
 // A length that nobody gave is cut to what the model can hold.
 void resolve_length(Request& request, const LmConfig& config, const Prompt& prompt, std::vector<std::string>& notes) {
   if (request.song.max_audio_length_ms) return;
@@ -153,6 +158,7 @@ nlohmann::json make_song_file(Request request, const SongFileHooks& hooks, const
   Prompt prompt = make_prompt(models.tokenizer(), models.gen_config(), request.song.tags, request.song.lyrics);
   if (!request.song.muq_embed.empty()) prompt.muq_embed = read_muq_embed(request.song.muq_embed, config.muq_dim);
   std::vector<std::string> notes;
+  resolve_codec(request, models);
   resolve_length(request, config, prompt, notes);
   check_lengths(request);
   const int64_t context = required_context(config, prompt, request.song.frame_loop(models.gen_config().audio_eos_id));
@@ -243,6 +249,7 @@ nlohmann::json decode_song_file(Request request, const SongFileHooks& hooks, con
   request.song.continue_from_ms.reset();
   request.output.save_codes.clear();
   Models models(model_options(request, hooks), CheckpointParts::kCodec, cancel);
+  resolve_codec(request, models);
   std::vector<std::string> notes;
   compare_origin(request.song.load_codes, codes.origin.codec, "codec", models.codec_identity(), notes);
   SongOutput output(request, hooks.audio, cancel);

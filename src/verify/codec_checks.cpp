@@ -25,7 +25,7 @@ constexpr int64_t kBlock = 4800;             // samples a recorded mean and RMS 
 class TapeCodecNoise final : public CodecNoise {
  public:
   TapeCodecNoise(const Recording& golden, std::string name) : golden_(golden), name_(std::move(name)) {}
-  void fill(int64_t window, std::span<float> noise, int64_t) const override {
+  void fill(int64_t window, int64_t, std::span<float> noise, int64_t) const override {
     const std::vector<float> tape = golden_.floats(name_ + ".segment" + std::to_string(window) + ".noise");
     if (tape.size() != noise.size()) throw user_error("{}: the noise tape has the wrong size", name_);
     std::copy(tape.begin(), tape.end(), noise.begin());
@@ -130,14 +130,17 @@ Comparison compare_velocities(const Recording& golden, Models& models, const std
     if (!golden.has(prefix + "estimator_in")) continue;
     const std::vector<float> in = golden.floats(prefix + "estimator_in");
     const int64_t batch = golden.shape(prefix + "estimator_in")[0];
-    const auto buffers = transformer.make_buffers(ops, batch);
+    const auto buffers = transformer.make_buffers(ops, batch, kWindowLatents);
+    const FlowEvaluation evaluation{.t = golden.floats(prefix + "t")[0]};
+    std::vector<VelocityTransformer::Modulation> modulation = transformer.make_modulations(ops, 1);
+    transformer.modulate(ops, modulation, {&evaluation, 1});
     const size_t item_size = in.size() / static_cast<size_t>(batch);
     for (int64_t item = 0; item < batch; ++item) {
       ops.upload(transformer.input(*buffers, item),
                  std::span(in).subspan(static_cast<size_t>(item) * item_size, item_size));
     }
     const Tensor velocity = ops.allocate(DType::kF32, batch * kWindowLatents, models.codec_config().out_channels);
-    transformer.forward(ops, velocity, golden.floats(prefix + "t")[0], *buffers);
+    transformer.forward(ops, velocity, modulation[0], *buffers, batch);
     std::vector<float> out(static_cast<size_t>(velocity.rows() * velocity.cols()));
     ops.download(out, velocity);
     comparison.add(out, golden.floats(prefix + "estimator_out"));
@@ -157,7 +160,8 @@ CaseRun run_case(const Recording& golden, Models& models, const std::string& nam
   std::vector<Frame> frames(length);
   for (size_t i = 0; i < codes.size(); ++i) frames[i % length][i / length] = static_cast<int32_t>(codes[i]);
   const std::vector<float> s = golden.floats(name + ".settings");
-  const CodecSettings settings = {.flow = {static_cast<int64_t>(s.at(0)), s.at(1)}, .compat = true};
+  const CodecSettings settings = {.flow = {.steps = static_cast<int64_t>(s.at(0)), .guidance = s.at(1)},
+                                  .compat = true};
   const TapeCodecNoise tape(golden, name);
 
   CaseRun run;

@@ -49,7 +49,7 @@ std::vector<Frame> frames_of(Models& models) {
 std::vector<float> samples_of(Models& models) {
   const PhiloxCodecNoise noise(5);
   std::vector<float> samples;
-  SongDecoder decoder(models.codec_ops(), models.codec(), {.flow = {.steps = 1, .guidance = 1.0F}}, noise,
+  SongDecoder decoder(models.codec_ops(), models.codec(), {.flow = {.steps = 1, .guidance = 1.0}}, noise,
                       [&](std::span<const float> left, std::span<const float> right) {
                         samples.insert(samples.end(), left.begin(), left.end());
                         samples.insert(samples.end(), right.begin(), right.end());

@@ -23,20 +23,26 @@ std::vector<Frame> some_frames(size_t count) {
   return frames;
 }
 
-/// `piece` frames at a time.
-Audio decode(const std::vector<Frame>& frames, int threads, size_t piece, DType dtype = DType::kF32) {
-  Models models({.checkpoint = {.model_path = std::string(HEARTMULA_TEST_DATA) + "/tiny1", .codec_dtype = dtype},
-                 .machine = {.threads = threads}},
+struct Made {
+  size_t piece = 1000;  // frames that come at a time
+  int threads = 2;
+  DType dtype = DType::kF32;
+  CodecSettings settings = {.flow = {.steps = 1}};
+};
+
+Audio decode(const std::vector<Frame>& frames, const Made& made) {
+  Models models({.checkpoint = {.model_path = std::string(HEARTMULA_TEST_DATA) + "/tiny1", .codec_dtype = made.dtype},
+                 .machine = {.threads = made.threads}},
                 CheckpointParts::kCodec, nullptr);
   const PhiloxCodecNoise noise(5);
   Audio audio;
-  SongDecoder decoder(models.codec_ops(), models.codec(), {.flow = {.steps = 1, .guidance = 1.25F}}, noise,
+  SongDecoder decoder(models.codec_ops(), models.codec(), made.settings, noise,
                       [&](std::span<const float> left, std::span<const float> right) {
                         audio.left.insert(audio.left.end(), left.begin(), left.end());
                         audio.right.insert(audio.right.end(), right.begin(), right.end());
                       });
-  for (size_t first = 0; first < frames.size(); first += piece) {
-    decoder.push(std::span(frames).subspan(first, std::min(piece, frames.size() - first)));
+  for (size_t first = 0; first < frames.size(); first += made.piece) {
+    decoder.push(std::span(frames).subspan(first, std::min(made.piece, frames.size() - first)));
   }
   audio.before_finish = static_cast<int64_t>(audio.left.size());
   decoder.finish();
@@ -46,18 +52,55 @@ Audio decode(const std::vector<Frame>& frames, int threads, size_t piece, DType 
 
 TEST(SongDecoder, samples_do_not_depend_on_how_frames_come) {
   const std::vector<Frame> frames = some_frames(380);  // two windows
-  const Audio whole = decode(frames, 2, frames.size());
-  EXPECT_EQ(static_cast<int64_t>(whole.left.size()), plan_windows(380, false).samples);
-  EXPECT_EQ(whole.before_finish, kWindowSamples - kFadeSamples);  // handed on early
-  EXPECT_EQ(decode(frames, 2, 1), whole);
-  EXPECT_EQ(decode(frames, 2, 111), whole);
+  const Audio whole = decode(frames, {});
+  EXPECT_EQ(static_cast<int64_t>(whole.left.size()), 380 * 2 * kLatentSamples);
+  EXPECT_EQ(whole.before_finish, (kWindowLatents - 2) * kLatentSamples);  // handed on as soon as they are final
+  EXPECT_EQ(decode(frames, {.piece = 1}), whole);
+  EXPECT_EQ(decode(frames, {.piece = 111}), whole);
+}
+
+TEST(SongDecoder, early_windows_hand_on_samples_early_and_always_the_same) {
+  const Made made{.settings = {.flow = {.steps = 1}, .windows = WindowScheme::kEarly, .short_last_window = true}};
+  for (const size_t length : {5, 93, 94, 200}) {
+    const std::vector<Frame> frames = some_frames(length);
+    const Audio whole = decode(frames, made);
+    EXPECT_EQ(whole.left.size(), length * 2 * kLatentSamples);
+    if (length == 200) {
+      EXPECT_EQ(whole.before_finish, (2 * 173 - 2) * kLatentSamples);
+    }
+    for (const size_t piece : {1, 50}) {
+      Made in_pieces = made;
+      in_pieces.piece = piece;
+      EXPECT_EQ(decode(frames, in_pieces), whole) << length << " frames, " << piece << " at a time";
+    }
+  }
+}
+
+// Without a context there is nothing that the window's length could change but its attention; the noise is the same.
+TEST(SongDecoder, a_short_last_window_is_as_long_as_the_song) {
+  const std::vector<Frame> frames = some_frames(20);
+  const Made whole{.settings = {.flow = {.steps = 1}}};
+  Made made = whole;
+  made.settings.short_last_window = true;
+  const Audio audio = decode(frames, made);
+  EXPECT_EQ(audio.left.size(), 20u * 2 * kLatentSamples);
+  EXPECT_NE(audio, decode(frames, whole));
+}
+
+TEST(SongDecoder, compat_joins_windows_and_loses_what_the_reference_loses) {
+  const Made made{.settings = {.flow = {.steps = 1}, .compat = true}};
+  const Audio audio = decode(some_frames(424), made);
+  EXPECT_EQ(static_cast<int64_t>(audio.left.size()), kWindowSamples);
+  EXPECT_EQ(audio.before_finish, kWindowSamples - kFadeSamples);
 }
 
 TEST(SongDecoder, samples_do_not_depend_on_threads) {
   const std::vector<Frame> frames = some_frames(20);
   for (const DType dtype : {DType::kF32, DType::kBF16}) {
-    const Audio alone = decode(frames, 1, 20, dtype);
-    for (const int threads : {2, 3, 7}) EXPECT_EQ(decode(frames, threads, 20, dtype), alone) << threads;
+    const Audio alone = decode(frames, {.threads = 1, .dtype = dtype});
+    for (const int threads : {2, 3, 7}) {
+      EXPECT_EQ(decode(frames, {.threads = threads, .dtype = dtype}), alone) << threads;
+    }
   }
 }
 
@@ -65,15 +108,15 @@ TEST(SongDecoder, codes_without_an_entry_are_counted_and_contribute_nothing) {
   std::vector<Frame> frames = some_frames(8);
   frames[2][3] = 64;
   frames[5][0] = 1000;
-  const Audio audio = decode(frames, 2, 8);
+  const Audio audio = decode(frames, {});
   EXPECT_EQ(audio.dropped, 2);
   frames[2][3] = -1;
   frames[5][0] = -1;
-  EXPECT_EQ(decode(frames, 2, 8), audio);
+  EXPECT_EQ(decode(frames, {}), audio);
 }
 
 TEST(SongDecoder, no_frames_are_an_error) {
-  EXPECT_THROW(decode({}, 1, 1), Error);
+  EXPECT_THROW(decode({}, {}), Error);
 }
 
 }  // namespace

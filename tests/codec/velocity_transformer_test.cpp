@@ -10,12 +10,15 @@ constexpr int64_t kFrames = 11;
 std::vector<float> run(Ops& ops, const VelocityTransformer& transformer, const CodecConfig& config,
                        const std::vector<oracle::Array>& windows, float t) {
   const auto batch = static_cast<int64_t>(windows.size());
-  const auto buffers = transformer.make_buffers(ops, batch);
+  const auto buffers = transformer.make_buffers(ops, batch, kFrames);
   for (int64_t item = 0; item < batch; ++item) {
     ops.copy(transformer.input(*buffers, item), uploaded(ops, windows[static_cast<size_t>(item)]));
   }
   const Tensor velocity = ops.allocate(DType::kF32, batch * kFrames, config.out_channels);
-  transformer.forward(ops, velocity, t, *buffers);
+  const FlowEvaluation evaluation{.t = t};
+  std::vector<VelocityTransformer::Modulation> modulation = transformer.make_modulations(ops, 1);
+  transformer.modulate(ops, modulation, {&evaluation, 1});
+  transformer.forward(ops, velocity, modulation[0], *buffers, batch);
   return testing_cpu::read(ops, velocity);
 }
 

@@ -2,20 +2,22 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
+#include <iterator>
 
 #include "codec/noise.h"
 
 namespace heartmula {
 namespace {
 
-// codec.md A3, word for word.
-WindowPlan reference_plan(int64_t n, bool compat) {
+// codec.md A3, word for word; `whole`: without the reference's fault of not padding some lengths.
+WindowPlan plain_plan(int64_t n, bool whole) {
   int64_t length = n < 372 ? 372 : n;
   const auto padded = [&] {
     return static_cast<int64_t>(std::ceil((static_cast<double>(length) - 52) / 320)) * 320 + 52;
   };
-  if (!compat || (length - 104) % 320 > 0) length = padded();
+  if (whole || (length - 104) % 320 > 0) length = padded();
   WindowPlan plan;
   for (int64_t start = 0; start <= length - 320; start += 320) ++plan.windows;
   const auto target = static_cast<int64_t>(static_cast<double>(n) / 12.5 * 48000);
@@ -24,19 +26,49 @@ WindowPlan reference_plan(int64_t n, bool compat) {
 }
 
 TEST(Windows, plan_follows_the_reference_for_every_length) {
-  for (const bool compat : {false, true}) {
-    for (int64_t n = 1; n <= 8192; ++n) {
-      const WindowPlan plan = plan_windows(n, compat);
-      const WindowPlan expected = reference_plan(n, compat);
-      ASSERT_EQ(plan.windows, expected.windows) << n;
-      ASSERT_EQ(plan.samples, expected.samples) << n;
+  for (int64_t n = 1; n <= 8192; ++n) {
+    const WindowPlan plan = reference_windows(n);
+    const WindowPlan expected = plain_plan(n, false);
+    ASSERT_EQ(plan.windows, expected.windows) << n;
+    ASSERT_EQ(plan.samples, expected.samples) << n;
+    ASSERT_EQ(std::ssize(song_windows(WindowScheme::kReference, false, n)), plain_plan(n, true).windows) << n;
+  }
+}
+
+TEST(Windows, only_the_reference_loses_the_end_of_some_songs) {
+  EXPECT_EQ(reference_windows(424).samples, 1428480);
+  EXPECT_EQ(song_windows(WindowScheme::kReference, false, 424).back().end(), 692);
+}
+
+TEST(Windows, every_code_is_new_in_one_window) {
+  for (const WindowScheme scheme : {WindowScheme::kReference, WindowScheme::kEarly}) {
+    for (const bool short_last : {false, true}) {
+      for (int64_t n = 1; n <= 1500; ++n) {
+        const std::vector<Window> windows = song_windows(scheme, short_last, n);
+        int64_t covered = 0;
+        for (const Window& window : windows) {
+          ASSERT_EQ(window.begin + window.context, covered) << n;
+          ASSERT_GT(window.codes, window.context) << n;
+          ASSERT_LE(window.codes, kWindowCodes) << n;
+          ASSERT_LE(window.context_latents(), kContextLatents) << n;
+          ASSERT_LT(covered, n);
+          covered = window.end();
+        }
+        ASSERT_GE(covered, n);
+        if (short_last) {
+          ASSERT_EQ(covered, n);
+        }
+      }
     }
   }
 }
 
-TEST(Windows, only_compat_loses_the_end_of_some_songs) {
-  EXPECT_EQ(plan_windows(424, true).samples, 1428480);
-  EXPECT_EQ(plan_windows(424, false).samples, 1628160);
+TEST(Windows, early_ones_begin_short) {
+  EXPECT_EQ(window_at(WindowScheme::kEarly, 0), (Window{0, 93, 0}));
+  EXPECT_EQ(window_at(WindowScheme::kEarly, 1), (Window{80, 93, 13}));
+  EXPECT_EQ(window_at(WindowScheme::kEarly, 2), (Window{160, 186, 13}));
+  EXPECT_EQ(window_at(WindowScheme::kEarly, 4), (Window{506, 372, 13}));
+  EXPECT_EQ(window_at(WindowScheme::kEarly, 9), (Window{506 + 5 * 359, 372, 13}));
 }
 
 TEST(Windows, joined_samples_equal_a_plain_overlap_and_add) {
@@ -77,7 +109,7 @@ TEST(Windows, joined_samples_equal_a_plain_overlap_and_add) {
 TEST(CodecNoise, is_standard_normal_and_depends_on_its_place_alone) {
   std::vector<float> noise(744 * 10);
   const PhiloxCodecNoise source(42);
-  source.fill(3, noise, 10);
+  source.fill(3, 500, noise, 10);
   double sum = 0;
   double squares = 0;
   for (const float value : noise) {
@@ -89,13 +121,27 @@ TEST(CodecNoise, is_standard_normal_and_depends_on_its_place_alone) {
   EXPECT_NEAR(squares / count, 1.0, 0.07);
 
   std::vector<float> narrow(744 * 6);  // the first six channels, whatever stands beside them
-  source.fill(3, narrow, 6);
+  source.fill(3, 500, narrow, 6);
   for (size_t t = 0; t < 744; ++t) {
     for (size_t c = 0; c < 6; ++c) ASSERT_EQ(narrow[t * 6 + c], noise[t * 10 + c]);
   }
   std::vector<float> other(744 * 10);
-  source.fill(4, other, 10);
+  source.fill(3, 501, other, 10);
   EXPECT_NE(other, noise);
+  EXPECT_TRUE(std::equal(noise.begin() + 10, noise.end(), other.begin())) << "a latent has its noise in every window";
+}
+
+TEST(CodecNoise, is_a_windows_own_if_it_is_keyed_so) {
+  const auto fill = [](PhiloxCodecNoise::Key key, int64_t window, int64_t first) {
+    std::vector<float> noise(12 * 4);
+    PhiloxCodecNoise(7, key).fill(window, first, noise, 4);
+    return noise;
+  };
+  using Key = PhiloxCodecNoise::Key;
+  EXPECT_EQ(fill(Key::kWindow, 2, 80), fill(Key::kWindow, 2, 90));
+  EXPECT_NE(fill(Key::kWindow, 2, 80), fill(Key::kWindow, 3, 80));
+  EXPECT_EQ(fill(Key::kSong, 2, 80), fill(Key::kSong, 3, 80));
+  EXPECT_EQ(fill(Key::kSong, 0, 0), fill(Key::kWindow, 0, 0));  // the first window's is the same
 }
 
 }  // namespace

@@ -126,11 +126,16 @@ inline Array plus_scaled(Array x, const Array& gain, const Array& y) {
 }
 
 inline Array stack(const RandomCheckpoint& weights, Array x, const std::string& suffix, int64_t layers, int64_t heads,
-                   float t) {
+                   float t, float interval = 0) {
   const std::string root = "flow_matching.estimator.";
   const std::string adaln = root + "adaln_single" + suffix + ".";
   Array embedding = linear(weights, time_embedding(t), adaln + "emb.timestep_embedder.linear_1.");
   embedding = linear(weights, silu(embedding), adaln + "emb.timestep_embedder.linear_2.");
+  if (weights.store().contains(adaln + "interval_embedder.linear_1.weight")) {  // a student's
+    const Array between = linear(weights, time_embedding(interval), adaln + "interval_embedder.linear_1.");
+    const Array more = linear(weights, silu(between), adaln + "interval_embedder.linear_2.");
+    for (size_t i = 0; i < embedding.values.size(); ++i) embedding.values[i] += more.values[i];
+  }
   const Array modulation = linear(weights, silu(embedding), adaln + "linear.");  // [1, 6 D]
 
   const int64_t head_dim = x.cols / heads;
@@ -177,11 +182,12 @@ inline Array stack(const RandomCheckpoint& weights, Array x, const std::string& 
 }
 
 /// [frames, out_channels] of h [frames, in_channels].
-inline Array velocity(const RandomCheckpoint& weights, const CodecConfig& c, const Array& h, float t) {
+inline Array velocity(const RandomCheckpoint& weights, const CodecConfig& c, const Array& h, float t,
+                      float interval = 0) {
   const std::string root = "flow_matching.estimator.";
-  const Array first = stack(weights, project_layer(weights, h, root + "proj_in."), "", c.num_layers, c.num_heads, t);
+  const Array first = stack(weights, project_layer(weights, h, root + "proj_in."), "", c.num_layers, c.num_heads, t, interval);
   const Array between = project_layer(weights, joined(h, first), root + "connection_proj.");
-  return project_layer(weights, stack(weights, between, "_2", c.num_layers_2, c.num_heads, t), root + "proj_out.");
+  return project_layer(weights, stack(weights, between, "_2", c.num_layers_2, c.num_heads, t, interval), root + "proj_out.");
 }
 
 // ---- Euler steps (A5)

@@ -63,7 +63,7 @@ struct Stop : std::runtime_error {
 TEST_P(Generator, a_song_has_its_frames_and_their_samples) {
   const MadeSong song = whole_song(request_);
   EXPECT_EQ(static_cast<int64_t>(song.frames.size()), kFrames);
-  EXPECT_EQ(static_cast<int64_t>(song.left.size()), plan_windows(kFrames, false).samples);
+  EXPECT_EQ(static_cast<int64_t>(song.left.size()), kFrames * 2 * kLatentSamples);
   EXPECT_EQ(song.left.size(), song.right.size());
   EXPECT_EQ(song.outcome.frames, kFrames);
   EXPECT_EQ(song.outcome.new_frames, kFrames);
@@ -200,7 +200,7 @@ TEST(GeneratorBeside, a_finished_window_is_heard_while_frames_are_still_made) {
                    if (index == kWindowCodes + 4) wait_for([&] { return heard.load(); });
                  },
              .audio = [&](std::span<const float>, std::span<const float>) { heard = true; }});
-  EXPECT_EQ(static_cast<int64_t>(song.left.size()), plan_windows(kWindowCodes + 8, false).samples);
+  EXPECT_EQ(static_cast<int64_t>(song.left.size()), (kWindowCodes + 8) * 2 * kLatentSamples);
 }
 
 TEST(GeneratorBeside, an_error_of_the_audio_sink_ends_the_frames_soon) {

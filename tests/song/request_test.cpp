@@ -33,6 +33,13 @@ Request unusual_request() {
   r.checkpoint.codec_dtype = DType::kBF16;
   r.codec.flow.steps = 3;
   r.codec.flow.guidance = 2.7182818284590452;
+  r.codec.quality = CodecQuality::kBalanced;
+  r.codec.flow.solver = FlowSolver::kHeun;
+  r.codec.flow.grid = parse_flow_grid("", "0,0.1,0.30000000000000004,1");
+  r.codec.flow.guidance_steps = {0, 2};
+  r.codec.flow.first_stack_steps = {0, 1};
+  r.codec.windows = WindowScheme::kEarly;
+  r.codec.short_last_window = true;
   r.codec.compat = true;
   r.song.load_codes = "old.safetensors";
   r.song.continue_from_ms = 0;
