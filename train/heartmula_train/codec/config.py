@@ -37,12 +37,16 @@ class CodecConfig:
     res_kernel_size: int = 7
     upsample_factors: tuple[int, ...] = (5, 4, 4, 4, 3)
     num_samples: int = 2
+    # a student's numbers of steps, on uniform grids, the default first; none for a flow that is solved with guidance
+    student_steps: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         if math.prod(self.upsample_factors) * self.num_samples != SAMPLES_PER_LATENT:
             raise ValueError(f"upsample_factors times num_samples are not {SAMPLES_PER_LATENT} samples a latent frame")
         if self.attention_head_dim % 2 or self.delay_kernel_size % 2 == 0:
             raise ValueError("attention_head_dim must be even, delay_kernel_size odd")
+        if any(not isinstance(steps, int) or steps < 1 for steps in self.student_steps):
+            raise ValueError(f"student.steps are {list(self.student_steps)}, not numbers of steps")
 
     @property
     def width(self) -> int:
@@ -71,6 +75,8 @@ class CodecConfig:
         values = {name: value for name, value in content.items() if name in known}
         if "upsample_factors" in values:
             values["upsample_factors"] = tuple(values["upsample_factors"])
+        if "student" in content:
+            values["student_steps"] = tuple(content["student"]["steps"])
         config = CodecConfig(**values)
         expected = {
             "num_quantizers": NUM_QUANTIZERS,
@@ -86,6 +92,7 @@ class CodecConfig:
 
     def to_json(self, dtype: str) -> dict[str, Any]:
         """The content of config.json for weights stored as `dtype`."""
+        student = {"student": {"steps": list(self.student_steps)}} if self.student_steps else {}
         return {
             "architectures": ["HeartCodec"],
             "model_type": "heartcodec",
@@ -118,4 +125,5 @@ class CodecConfig:
             "upsample_factors": list(self.upsample_factors),
             "upsample_kernel_sizes": [2 * factor for factor in self.upsample_factors],
             "use_cosine_sim": False,
+            **student,
         }

@@ -1,6 +1,8 @@
-"""Euler steps from noise to latents, one window at a time (codec.md A5)."""
+"""From noise to latents, one window at a time: Euler steps with guidance (codec.md A5), and a student's few steps."""
 
 from __future__ import annotations
+
+from itertools import pairwise
 
 import numpy as np
 import torch
@@ -53,5 +55,23 @@ def sample_latents(
         t = t + dt
         if step < steps:
             dt = grid[step + 1] - t
+    x[:held] = context
+    return x
+
+
+@torch.no_grad()
+def sample_student(estimator: VelocityTransformer, mu: Tensor, noise: Tensor, context: Tensor, steps: int) -> Tensor:
+    """As `sample_latents`, for a student (codec_speed.md C3): guidance and the way between steps are in its weights."""
+    held = context.shape[0]
+    in_context = torch.zeros_like(noise)
+    in_context[:held] = context
+    fixed = torch.cat((in_context, mu), dim=-1)  # [T, C + dim]
+    grid = time_grid(steps)
+    x = noise.clone()
+    for begin, end in pairwise(grid):
+        x[:held] = noised(noise[:held], context, float(begin))
+        h = torch.cat((x, fixed), dim=-1)[None]
+        times = torch.tensor([[begin], [end - begin]], device=x.device)
+        x = x + float(end - begin) * estimator(h, *times)[0]
     x[:held] = context
     return x

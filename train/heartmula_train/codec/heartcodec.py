@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from heartmula_train.codec.config import LATENTS_PER_CODE, CodecConfig
-from heartmula_train.codec.flow_sampler import sample_latents
+from heartmula_train.codec.flow_sampler import sample_latents, sample_student
 from heartmula_train.codec.residual_vq import ResidualVq
 from heartmula_train.codec.velocity_transformer import VelocityTransformer
 from heartmula_train.codec.wave_decoder import ScalarModel
@@ -54,11 +54,16 @@ class HeartCodec(nn.Module):
         self.flow_matching = FlowMatching(config)
         self.scalar_model = ScalarModel(config)
 
+    @property
+    def default_steps(self) -> int:
+        """Of the flow, where nobody asks for a number."""
+        return self.config.student_steps[0] if self.config.student_steps else DEFAULT_STEPS
+
     @torch.no_grad()
     def latents(
         self, codes: Tensor, noise: WindowNoise, steps: int, guidance: float, compat: bool = False
     ) -> list[Tensor]:
-        """codes [T, 8] -> latents [744, C] of each window, in-context frames included."""
+        """codes [T, 8] -> latents [744, C] of each window, in-context frames included; a student needs no guidance."""
         plan = plan_windows(codes.shape[0], compat)
         context = torch.zeros(0, self.config.out_channels, device=codes.device)
         windows: list[Tensor] = []
@@ -66,7 +71,11 @@ class HeartCodec(nn.Module):
             positions = (torch.arange(WINDOW_CODES, device=codes.device) + window * HOP_CODES) % codes.shape[0]
             mu = self.flow_matching.condition(codes[positions])
             estimator = self.flow_matching.estimator
-            windows.append(sample_latents(estimator, mu, noise(window).to(mu), context, steps, guidance))
+            start = noise(window).to(mu)
+            if self.config.student_steps:
+                windows.append(sample_student(estimator, mu, start, context, steps))
+            else:
+                windows.append(sample_latents(estimator, mu, start, context, steps, guidance))
             context = windows[-1][-OVERLAP_LATENTS:]
         return windows
 
@@ -75,12 +84,12 @@ class HeartCodec(nn.Module):
         self,
         codes: Tensor,
         noise: WindowNoise,
-        steps: int = DEFAULT_STEPS,
+        steps: int | None = None,
         guidance: float = DEFAULT_GUIDANCE,
         compat: bool = False,
     ) -> np.ndarray:
         """codes [T, 8] -> samples float32 [2, S]."""
-        windows = self.latents(codes, noise, steps, guidance, compat)
+        windows = self.latents(codes, noise, steps or self.default_steps, guidance, compat)
         waves = [self.scalar_model.decode(latents).cpu().numpy() for latents in windows]
         return join_windows(waves, plan_windows(codes.shape[0], compat).samples)
 

@@ -19,15 +19,26 @@ _WINDOW = 744  # longest run of latent frames
 assert _WINDOW % LATENTS_PER_CODE == 0
 
 
-def time_features(t: Tensor) -> Tensor:
-    """t [B] -> [cos a, sin a] float32 [B, 512], a = (t f_i) 1000, each operation rounded to float32."""
+def _frequencies() -> np.ndarray:
+    """f_i, float32 [256], from 1 down to 1e-4."""
     steps = np.arange(_TIME_FREQUENCIES, dtype=np.float32)
     exponent = np.float32(-math.log(10000.0)) * steps / np.float32(_TIME_FREQUENCIES)
-    frequencies = np.exp(exponent.astype(np.float64)).astype(np.float32)
-    angles = (t.detach().float().cpu().numpy()[:, None] * frequencies[None, :]) * np.float32(1000.0)
+    return np.exp(exponent.astype(np.float64)).astype(np.float32)
+
+
+def time_features(t: Tensor) -> Tensor:
+    """t [B] -> [cos a, sin a] float32 [B, 512], a = (t f_i) 1000, each operation rounded to float32."""
+    angles = (t.detach().float().cpu().numpy()[:, None] * _frequencies()[None, :]) * np.float32(1000.0)
     angles = angles.astype(np.float64)
     features = np.concatenate((np.cos(angles), np.sin(angles)), axis=1).astype(np.float32)
     return torch.from_numpy(features).to(t.device)
+
+
+def time_feature_rates(features: Tensor) -> Tensor:
+    """d features / dt of `time_features` [B, 512]."""
+    cos, sin = features.chunk(2, dim=-1)
+    rate = 1000.0 * torch.from_numpy(_frequencies()).to(features)
+    return torch.cat((-rate * sin, rate * cos), dim=-1)
 
 
 class ProjectLayer(nn.Module):
@@ -49,8 +60,8 @@ class _TimestepEmbedder(nn.Module):
         self.linear_1 = nn.Linear(2 * _TIME_FREQUENCIES, width)
         self.linear_2 = nn.Linear(width, width)
 
-    def forward(self, t: Tensor) -> Tensor:
-        return self.linear_2(F.silu(self.linear_1(time_features(t))))
+    def forward(self, features: Tensor) -> Tensor:
+        return self.linear_2(F.silu(self.linear_1(features)))
 
 
 class _Embedding(nn.Module):
@@ -60,16 +71,20 @@ class _Embedding(nn.Module):
 
 
 class AdaLayerNormSingle(nn.Module):
-    """t -> modulation of every block [B, 6 D] and the embedding itself [B, D]."""
+    """t -> modulation of every block [B, 6 D] and the embedding itself [B, D]; a student's knows the interval, too."""
 
-    def __init__(self, width: int) -> None:
+    def __init__(self, width: int, student: bool) -> None:
         super().__init__()
         self.emb = _Embedding(width)
+        if student:
+            self.interval_embedder = _TimestepEmbedder(width)
         self.linear = nn.Linear(width, 6 * width)
 
-    def forward(self, t: Tensor) -> tuple[Tensor, Tensor]:
-        """t [B] -> ([B, 6 D], [B, D])."""
+    def forward(self, t: Tensor, interval: Tensor | None) -> tuple[Tensor, Tensor]:
+        """Features of t and of a student's interval [B, 512] -> ([B, 6 D], [B, D])."""
         embedded = self.emb.timestep_embedder(t)
+        if interval is not None:
+            embedded = embedded + self.interval_embedder(interval)
         return self.linear(F.silu(embedded)), embedded
 
 
@@ -135,17 +150,20 @@ class TransformerBlock(nn.Module):
 
 
 class VelocityTransformer(nn.Module):
-    """v = est([x, in-context latents, mu], t): two stacks, the second twice as wide."""
+    """v = est([x, in-context latents, mu], t): two stacks, the second twice as wide.
+
+    A student's answer is U, the mean velocity over an interval that begins at t (codec_speed.md C3).
+    """
 
     def __init__(self, config: CodecConfig) -> None:
         super().__init__()
-        width, heads = config.width, config.num_attention_heads
+        width, heads, student = config.width, config.num_attention_heads, bool(config.student_steps)
         self.proj_in = ProjectLayer(config.in_channels, width)
-        self.adaln_single = AdaLayerNormSingle(width)
+        self.adaln_single = AdaLayerNormSingle(width, student)
         self.transformer_blocks = nn.ModuleList(TransformerBlock(width, heads) for _ in range(config.num_layers))
         self.scale_shift_table = nn.Parameter(torch.randn(2, width) * width**-0.5)
         self.connection_proj = ProjectLayer(config.in_channels + width, 2 * width)
-        self.adaln_single_2 = AdaLayerNormSingle(2 * width)
+        self.adaln_single_2 = AdaLayerNormSingle(2 * width, student)
         self.transformer_blocks_2 = nn.ModuleList(
             TransformerBlock(2 * width, heads) for _ in range(config.num_layers_2)
         )
@@ -158,16 +176,20 @@ class VelocityTransformer(nn.Module):
             self.register_buffer("_cos" + suffix, cos, persistent=False)
             self.register_buffer("_sin" + suffix, sin, persistent=False)
 
-    def forward(self, h: Tensor, t: Tensor) -> Tensor:
-        """h [B, T, in_channels], t [B] -> velocity [B, T, out_channels]."""
+    def forward(self, h: Tensor, t: Tensor, interval: Tensor | None = None) -> Tensor:
+        """h [B, T, in_channels], t [B], for a student the interval's length [B] -> velocity [B, T, out_channels]."""
+        return self.at(h, time_features(t), None if interval is None else time_features(interval))
+
+    def at(self, h: Tensor, t: Tensor, interval: Tensor | None) -> Tensor:
+        """`forward` for features of the times [B, 512]."""
         length = h.shape[1]
         s = self.proj_in(h)  # [B, T, D]
-        modulation, embedded = self.adaln_single(t)
+        modulation, embedded = self.adaln_single(t, interval)
         for block in self.transformer_blocks:
             s = block(s, modulation, self._cos[:length], self._sin[:length])
         s = _modulated_norm(s, self.scale_shift_table, embedded)
         x = self.connection_proj(torch.cat((h, s), dim=-1))  # [B, T, 2 D]
-        modulation, embedded = self.adaln_single_2(t)
+        modulation, embedded = self.adaln_single_2(t, interval)
         for block in self.transformer_blocks_2:
             x = block(x, modulation, self._cos_2[:length], self._sin_2[:length])
         return self.proj_out(_modulated_norm(x, self.scale_shift_table_2, embedded))

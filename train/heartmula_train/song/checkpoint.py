@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -120,9 +121,13 @@ def load_lm(folder: Path) -> HeartMuLa:
 
 
 def load_codec(folder: Path) -> HeartCodec:
-    """From HeartCodec-oss/, as float32."""
-    model = HeartCodec(CodecConfig.from_json(read_json(folder / "config.json")))
-    load_weights(model, read_tensors(folder), folder)
+    """From HeartCodec-oss/, as float32; of a student's folder with a base, what it does not hold is the base's."""
+    content = read_json(folder / "config.json")
+    model = HeartCodec(CodecConfig.from_json(content))
+    tensors = read_tensors(folder)
+    if base := content.get("student", {}).get("base"):
+        tensors = {**read_tensors(folder / base), **tensors}
+    load_weights(model, tensors, folder)
     return model.eval()
 
 
@@ -136,11 +141,26 @@ def save_lm(model: HeartMuLa, folder: Path, dtype: torch.dtype, shard_bytes: int
     write_tensors(folder, stored_tensors(model, dtype), shard_bytes)
 
 
-def save_codec(model: HeartCodec, folder: Path, dtype: torch.dtype, shard_bytes: int | None = None) -> None:
-    """Writes HeartCodec-oss/."""
+def save_codec(
+    model: HeartCodec, folder: Path, dtype: torch.dtype, shard_bytes: int | None = None, base: Path | None = None
+) -> None:
+    """Writes HeartCodec-oss/; of a student with a `base`, the codec's folder that it was made from, only what differs.
+
+    The two folders must keep their places to each other.
+    """
+    content = model.config.to_json(_DTYPE_NAMES[dtype])
+    tensors = stored_tensors(model, dtype)
+    if base is not None:
+        content["student"]["base"] = Path(os.path.relpath(base, folder)).as_posix()
+        theirs = read_tensors(base)
+        tensors = {
+            name: tensor
+            for name, tensor in tensors.items()
+            if name not in theirs or not torch.equal(tensor.float(), theirs[name].float())
+        }
     folder.mkdir(parents=True, exist_ok=True)
-    write_json(folder / "config.json", model.config.to_json(_DTYPE_NAMES[dtype]))
-    write_tensors(folder, stored_tensors(model, dtype), shard_bytes)
+    write_json(folder / "config.json", content)
+    write_tensors(folder, tensors, shard_bytes)
 
 
 @dataclass(frozen=True)
