@@ -1,6 +1,7 @@
 #include "checkpoint/inspect.h"
 
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 
 #include <map>
 #include <nlohmann/json.hpp>
@@ -81,7 +82,7 @@ nlohmann::json inspect_language_model(const fs::path& folder) {
 
 nlohmann::json inspect_codec(const fs::path& folder) {
   const CodecConfig c = read_codec_config(folder / "config.json");
-  const WeightStore store = WeightStore::open(folder);
+  const WeightStore store = HeartCodec::open_weights(folder, c);
   store.require(HeartCodec::expected_tensors(c, store), c.source);
   nlohmann::json json = totals(store);
   json["model"] = "HeartCodec";
@@ -96,6 +97,7 @@ nlohmann::json inspect_codec(const fs::path& folder) {
   json["latent_hidden_dim"] = c.latent_dim;
   json["init_channel"] = c.init_channel;
   json["upsample_factors"] = c.upsample_factors;
+  if (c.student) json["student"] = {{"steps", c.student->steps}, {"base", c.student->base}};
   json["unused_tensors"] = store.unused();
   return json;
 }
@@ -176,6 +178,13 @@ std::string describe_model(const nlohmann::json& m) {
                         m["num_layers_2"].get<int64_t>(), 2 * width, m["num_attention_heads"].get<int64_t>());
     text += fmt::format("  wave decoder: {} latents a channel, {} channels at the end\n",
                         m["latent_hidden_dim"].get<int64_t>(), m["init_channel"].get<int64_t>());
+    if (m.contains("student")) {
+      const nlohmann::json& student = m["student"];
+      const auto base = student["base"].get<std::string>();
+      text += fmt::format("  student: solves in {} steps, without guidance{}\n",
+                          fmt::join(student["steps"].get<std::vector<int64_t>>(), ", "),
+                          base.empty() ? "" : "; what it lacks is in " + escaped(base));
+    }
   }
   if (m.contains("packed")) {
     const nlohmann::json& packed = m["packed"];

@@ -193,7 +193,7 @@ const WeightStore& Models::lm_store() {
 }
 
 const WeightStore& Models::codec_store() {
-  if (!codec_store_) codec_store_.emplace(WeightStore::open(paths_.codec));
+  if (!codec_store_) codec_store_.emplace(HeartCodec::open_weights(paths_.codec, codec_config_));
   return *codec_store_;
 }
 

@@ -10,6 +10,15 @@
 
 namespace heartmula {
 
+WeightStore HeartCodec::open_weights(const std::filesystem::path& folder, const CodecConfig& config) {
+  WeightStore store = WeightStore::open(folder);
+  if (config.student && !config.student->base.empty() &&
+      store.packed() == nullptr) {  // packed, it has all that it needs
+    store.add_missing(WeightStore::open(folder / config.student->base));
+  }
+  return store;
+}
+
 std::vector<ExpectedTensor> HeartCodec::expected_tensors(const CodecConfig& config, const WeightStore& store) {
   std::vector<ExpectedTensor> expected = ResidualVq::expected_tensors(config, store);
   for (const auto& part :

@@ -1,6 +1,7 @@
 // HeartCodec: codes to 48 kHz stereo, window by window (codec.md).
 #pragma once
 
+#include <filesystem>
 #include <functional>
 #include <memory>
 #include <optional>
@@ -24,6 +25,8 @@ struct HeartCodec {
   VelocityTransformer transformer;
   WaveDecoder wave;
 
+  /// The weights in a folder; a student's may lie in that of its base, too.
+  static WeightStore open_weights(const std::filesystem::path& folder, const CodecConfig& config);
   /// The tensors that decoding needs; `store` decides between spellings that both are in use.
   static std::vector<ExpectedTensor> expected_tensors(const CodecConfig& config, const WeightStore& store);
   /// Checks them, then loads. The store may be closed afterwards.

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <functional>
+#include <iterator>
 #include <map>
 #include <nlohmann/json.hpp>
 #include <numeric>
@@ -215,6 +216,21 @@ void WeightStore::require(const std::vector<ExpectedTensor>& expected, std::stri
     const bool zero_is_good = of != expected.end() && of->may_be_zero;
     check_values(matrix.data, matrix.layout.dtype, zero_is_good, name, files_.front().name());
   }
+}
+
+void WeightStore::add_missing(WeightStore base) {
+  for (const WeightStore* store : {static_cast<const WeightStore*>(this), static_cast<const WeightStore*>(&base)}) {
+    if (store->packed_)
+      throw user_error("{}: is packed, and its tensors are in no order to share", store->path_.string());
+  }
+  const size_t first = files_.size();
+  std::vector<std::pair<std::string, Entry>> missing;
+  for (const auto& [name, entry] : base.entries_) {
+    if (find_entry(name) == nullptr) missing.push_back({name, {.file = first + entry.file, .tensor = entry.tensor}});
+  }
+  std::ranges::move(base.files_, std::back_inserter(files_));
+  std::ranges::move(missing, std::back_inserter(entries_));
+  std::ranges::sort(entries_, {}, &std::pair<std::string, Entry>::first);
 }
 
 const std::string& WeightStore::file_of(std::string_view tensor) const {

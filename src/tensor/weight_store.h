@@ -31,6 +31,9 @@ class WeightStore {
   /// A store of one file.
   static WeightStore of(SafetensorsFile file);
 
+  /// Takes the tensors of `base` that are not here. Throws Error(kUser) if one of the two is packed.
+  void add_missing(WeightStore base);
+
   const std::filesystem::path& path() const { return path_; }
   const std::vector<SafetensorsFile>& files() const { return files_; }
 
