@@ -66,6 +66,12 @@ std::string song_summary(const nlohmann::json& json) {
   text +=
       fmt::format(", codec {} ({:.2f}), in all {} ({:.2f}), on {}", duration("codec"), factor["codec"].get<double>(),
                   duration("total"), factor["total"].get<double>(), result["device"].get<std::string>());
+  if (result.contains("playback")) {
+    const nlohmann::json& playback = result["playback"];
+    text += "\n  first sound after " + duration_text(playback["first_audio_s"].get<double>());
+    const double waited = playback["waited_s"];
+    if (waited > 0) text += fmt::format("; playing from there would have waited {} for more", duration_text(waited));
+  }
   if (result.contains("limits")) text += limits_text(result["limits"]);
   if (result.contains("overlap") && result["overlap"]["codec_threads"].is_number() &&
       result["overlap"]["codec_threads"] > 0) {

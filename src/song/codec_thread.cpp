@@ -74,6 +74,7 @@ void CodecThread::run() {
     overlap_.begin_piece(stop_);
     stage_.finish();
   } catch (...) {
+    overlap_.idle();
     const std::lock_guard lock(mutex_);
     error_ = std::current_exception();
   }

@@ -66,22 +66,24 @@ SongOutcome generate_song(Models& models, const Request& request, const Prompt& 
     return outcome;
   }
 
-  Overlap overlap(request.machine.overlap, models.lm_ops(), models.codec_ops(), models.devices().share_cpu());
+  Overlap overlap(request.machine.overlap, models.lm_ops(), models.codec_ops(), models.devices().share_cpu(),
+                  request.codec.windows == WindowScheme::kEarly);
   timed_load(hooks, outcome, {[&] { models.lm(); }, [&] { models.codec(); }});
   CodecStage stage(models, request, hooks);
   stage.expect(request.song.frame_loop(0).max_frames());
   CodecThread thread(stage, models.codec_ops(), overlap, cancel);
   for (const Frame& frame : begin) thread.push(frame);
+  double paused_seconds = 0;                    // while the codec had all threads
   std::optional<Clock::time_point> last_frame;  // the first one waits for the prefill
   generate(
       models, request, prompt, begin, hooks,
       [&](int64_t, const Frame& f) {
         thread.push(f);
-        const Clock::time_point now = Clock::now();
-        if (last_frame) overlap.frame_done(std::chrono::duration<double>(now - *last_frame).count());
-        last_frame = now;
+        if (last_frame) paused_seconds += overlap.frame_done(seconds_since(*last_frame), cancel);
+        last_frame = Clock::now();
       },
       outcome);
+  outcome.frames_seconds -= paused_seconds;
   overlap.frames_ended();
   thread.join(outcome.frames);
   outcome.overlap_threads = overlap.codec_threads();

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <chrono>
 
+#include "base/clock.h"
 #include "base/error.h"
 
 namespace heartmula {
@@ -12,6 +13,7 @@ constexpr size_t kFrames = 7;         // of a measurement, after the first two
 constexpr size_t kSettling = 2;       // frames in which caches and threads find their new places
 constexpr double kWorthwhile = 1.03;  // less may be noise
 constexpr std::chrono::milliseconds kPatience{50};
+using Clock = std::chrono::steady_clock;
 
 double median(std::vector<double> values) {
   const auto middle = values.begin() + static_cast<std::ptrdiff_t>(values.size() / 2);
@@ -65,8 +67,12 @@ void OverlapSearch::try_next(double gain) {
   current_ = best_;
 }
 
-Overlap::Overlap(std::optional<int> wish, Ops& lm, Ops& codec, bool share_threads)
-    : lm_(lm), codec_(codec), share_threads_(share_threads), search_(wish, std::min(lm.threads(), codec.threads())) {
+Overlap::Overlap(std::optional<int> wish, Ops& lm, Ops& codec, bool share_threads, bool soon)
+    : lm_(lm),
+      codec_(codec),
+      share_threads_(share_threads),
+      soon_(soon && wish != 0),
+      search_(wish, std::min(lm.threads(), codec.threads())) {
   if (!share_threads) {
     if (wish.value_or(0) > 0) {
       throw user_error("--overlap {}: the stages share no threads, for one of them is on a card; auto and off are left",
@@ -101,18 +107,22 @@ void Overlap::share() {
 }
 
 void Overlap::share_cores() {
-  const int codec_threads = search_.codec_threads();
-  works_ = wants_ && codec_threads > 0;
-  if (works_) codec_.use_threads(codec_threads);
-  lm_.use_threads(works_ ? lm_.threads() - codec_threads : lm_.threads());
+  const int codec_threads = soon_ && windows_ == 0 ? 0 : search_.codec_threads();
+  takes_turns_ = soon_ && codec_threads == 0;
+  works_ = wants_ && (codec_threads > 0 || takes_turns_);
+  if (works_) codec_.use_threads(takes_turns_ ? codec_.threads() : codec_threads);
+  lm_.use_threads(works_ && !takes_turns_ ? lm_.threads() - codec_threads : lm_.threads());
 }
 
-void Overlap::frame_done(double seconds) {
-  const std::lock_guard lock(mutex_);
+double Overlap::frame_done(double seconds, const CancelToken* cancel) {
+  std::unique_lock lock(mutex_);
   // A frame during part of which the codec worked tells nothing.
   if (share_threads_ && beside_ == works_) search_.add_frame(seconds, works_);
   share();
+  const Clock::time_point begin = Clock::now();
+  while (works_ && takes_turns_ && (cancel == nullptr || !cancel->cancelled())) changed_.wait_for(lock, kPatience);
   beside_ = works_;
+  return seconds_since(begin);
 }
 
 void Overlap::frames_ended() {
@@ -133,6 +143,7 @@ void Overlap::begin_piece(const CancelToken& cancel) {
 
 void Overlap::idle() {
   const std::lock_guard lock(mutex_);
+  if (wants_) ++windows_;
   wants_ = false;
   share();
 }

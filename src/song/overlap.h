@@ -46,13 +46,15 @@ class OverlapSearch {
 class Overlap {
  public:
   /// `share_threads`: both compute on the same cores. Else nothing is searched, and both just work, unless the wish is
-  /// 0. Throws Error(kUser) for a wish that cannot be.
-  Overlap(std::optional<int> wish, Ops& lm, Ops& codec, bool share_threads = true);
+  /// 0. `soon`: a window is decoded as soon as its frames are there, the first one with all threads, and every one so
+  /// where sharing does not pay; meanwhile there are no frames. Throws Error(kUser) for a wish that cannot be.
+  Overlap(std::optional<int> wish, Ops& lm, Ops& codec, bool share_threads = true, bool soon = false);
   /// Gives both devices all their threads again.
   ~Overlap();
 
   // The frame loop's side.
-  void frame_done(double seconds);
+  /// Waits while the codec has all threads; gives how long, in seconds.
+  double frame_done(double seconds, const CancelToken* cancel = nullptr);
   /// There will be no more frames: the codec has the machine for itself.
   void frames_ended();
 
@@ -73,13 +75,16 @@ class Overlap {
   Ops& lm_;
   Ops& codec_;
   bool share_threads_;
+  bool soon_;
   mutable std::mutex mutex_;
   std::condition_variable changed_;
   OverlapSearch search_;
-  bool waits_ = false;   // the codec, until the last frame, although it has a device of its own
-  bool wants_ = false;   // the codec has something to do
-  bool works_ = false;   // and does it
-  bool beside_ = false;  // it did during all of the frame in hand
+  bool waits_ = false;        // the codec, until the last frame, although it has a device of its own
+  bool wants_ = false;        // the codec has something to do
+  bool works_ = false;        // and does it
+  bool beside_ = false;       // it did during all of the frame in hand
+  bool takes_turns_ = false;  // the one or the other works, with all threads
+  int64_t windows_ = 0;       // that the codec has made
   bool ended_ = false;
 };
 

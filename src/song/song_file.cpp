@@ -174,7 +174,7 @@ nlohmann::json make_song_file(Request request, const SongFileHooks& hooks, const
     begin = kept_frames(request, std::move(loaded.frames), config);
     if (is_beginning) request.song.load_codes.clear();
   }
-  SongOutput output(request, hooks.audio, cancel);
+  SongOutput output(request, hooks.audio, cancel, start);
   const MemoryPlan plan = checked_plan(models, request.size(context, static_cast<int64_t>(begin.size())), hooks);
 
   const fs::path codes = prepare_codes_path(request, output.is_stream(), loaded_codes);
@@ -252,7 +252,7 @@ nlohmann::json decode_song_file(Request request, const SongFileHooks& hooks, con
   resolve_codec(request, models);
   std::vector<std::string> notes;
   compare_origin(request.song.load_codes, codes.origin.codec, "codec", models.codec_identity(), notes);
-  SongOutput output(request, hooks.audio, cancel);
+  SongOutput output(request, hooks.audio, cancel, start);
   const MemoryPlan plan = checked_plan(models, request.size(0), hooks);
   const SongHooks song_hooks = {
       .progress = progress_with_profile(hooks),

@@ -10,12 +10,14 @@
 namespace heartmula {
 namespace fs = std::filesystem;
 
-SongOutput::SongOutput(const Request& request, AudioSink heard, const CancelToken* cancel)
+SongOutput::SongOutput(const Request& request, AudioSink heard, const CancelToken* cancel,
+                       std::chrono::steady_clock::time_point start)
     : path_(request.output.save_path),
       kind_(check_writable(path_)),
       heard_(std::move(heard)),
       fade_(static_cast<size_t>(request.output.fade_out_ms * kSampleRateHz / 1000),
-            [this](std::span<const float> left, std::span<const float> right) { write_faded(left, right); }) {
+            [this](std::span<const float> left, std::span<const float> right) { write_faded(left, right); }),
+      start_(start) {
   if (!is_stream()) {
     for (const fs::path& path : {path_, sidecar_path(path_)}) locks_.emplace_back(path, "--save_path");
   }
@@ -29,6 +31,7 @@ void SongOutput::write_faded(std::span<const float> left, std::span<const float>
   meter_.add(right);
   samples_ += static_cast<int64_t>(left.size());
   writer_->write(left, right);
+  playback_.add(seconds_since(start_), static_cast<int64_t>(left.size()));
   if (heard_) heard_(left, right);
 }
 

@@ -10,6 +10,8 @@
 #include "audio/audio_writer.h"
 #include "audio/fade_out.h"
 #include "audio/meters.h"
+#include "audio/playback.h"
+#include "base/clock.h"
 #include "base/file.h"
 #include "base/output_lock.h"
 #include "codec/wave_decoder.h"
@@ -20,8 +22,10 @@ namespace heartmula {
 class SongOutput {
  public:
   /// No other program may write the song while it lives. `heard` gets what goes into the file. Throws Error(kUser) if
-  /// song or JSON cannot be written where they shall go. `cancel` may be null, and must outlive it otherwise.
-  SongOutput(const Request& request, AudioSink heard, const CancelToken* cancel);
+  /// song or JSON cannot be written where they shall go. `cancel` may be null, and must outlive it otherwise. The work
+  /// began at `start`.
+  SongOutput(const Request& request, AudioSink heard, const CancelToken* cancel,
+             std::chrono::steady_clock::time_point start);
 
   bool is_stream() const { return kind_ == OutputKind::kStream; }
   void write(std::span<const float> left, std::span<const float> right) { fade_.push(left, right); }
@@ -33,6 +37,7 @@ class SongOutput {
   void finish_cancelled(const nlohmann::json& sidecar) const;
 
   const LevelMeter& meter() const { return meter_; }
+  const Playback& playback() const { return playback_; }
   double duration_s() const;
 
  private:
@@ -45,6 +50,8 @@ class SongOutput {
   AudioSink heard_;
   FadeOut fade_;
   std::optional<AudioWriter> writer_;
+  std::chrono::steady_clock::time_point start_;
+  Playback playback_;
   LevelMeter meter_;
   int64_t samples_ = 0;
 };

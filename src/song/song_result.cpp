@@ -95,8 +95,10 @@ nlohmann::json result_of(const SongSettings& song, const SongOutcome& outcome, c
                            {"warnings", warnings_of(output.meter(), outcome, models, notes)},
                            {"device", models.device()},
                            {"devices", models.stage_devices()},
-                           {"devices", models.stage_devices()},
                            {"version", HEARTMULA_VERSION}};
+  if (const std::optional<double> first = output.playback().first_audio_s()) {
+    result["playback"] = {{"first_audio_s", *first}, {"waited_s", output.playback().waited_s()}};
+  }
   const bool is_long = outcome.frames_seconds + outcome.codec_seconds > kWorthALimit;
   if (is_long) result["limits"] = limits_of(outcome, models);
   if (outcome.new_frames > 0) {

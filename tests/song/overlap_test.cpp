@@ -4,8 +4,11 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <atomic>
+#include <chrono>
 #include <functional>
 #include <nlohmann/json.hpp>
+#include <thread>
 
 #include "base/testing.h"
 #include "cpu/cpu_ops.h"
@@ -98,6 +101,40 @@ TEST(Overlap, stages_on_devices_of_their_own_just_work) {
               testing::HasSubstr("--overlap 1"));
 }
 
+TEST(Overlap, the_first_window_that_shall_be_heard_soon_gets_all_threads_while_frames_wait) {
+  const auto lm = make_cpu_ops({.threads = 2, .isa = {}});
+  const auto codec = make_cpu_ops({.threads = 2, .isa = {}});
+  const CancelToken none;
+  Overlap overlap({}, *lm, *codec, /*share_threads=*/true, /*soon=*/true);
+  EXPECT_LT(overlap.frame_done(1), 0.04);  // the codec has nothing to do
+  overlap.begin_piece(none);               // returns at once, though nothing was measured
+  std::atomic<bool> went_on = false;
+  double paused = 0;
+  std::thread frames([&] {
+    paused = overlap.frame_done(1);
+    went_on = true;
+  });
+  std::this_thread::sleep_for(std::chrono::milliseconds(60));
+  EXPECT_FALSE(went_on);
+  overlap.begin_piece(none);
+  overlap.idle();
+  frames.join();
+  EXPECT_GT(paused, 0.05);
+  overlap.begin_piece(none);
+  CancelToken cancelled;
+  cancelled.cancel();
+  overlap.frame_done(1, &cancelled);  // does not wait for ever
+}
+
+TEST(Overlap, off_is_off_even_for_early_windows) {
+  const auto lm = make_cpu_ops({.threads = 2, .isa = {}});
+  const auto codec = make_cpu_ops({.threads = 2, .isa = {}});
+  CancelToken cancelled;
+  cancelled.cancel();
+  Overlap overlap(0, *lm, *codec, /*share_threads=*/true, /*soon=*/true);
+  EXPECT_THROW(overlap.begin_piece(cancelled), Error);  // waits, and is told to stop
+}
+
 TEST(Overlap, words) {
   EXPECT_EQ(parse_overlap("--overlap", "auto"), std::nullopt);
   EXPECT_EQ(parse_overlap("--overlap", "off"), 0);
@@ -106,7 +143,8 @@ TEST(Overlap, words) {
     EXPECT_THROW(parse_overlap("--overlap", word), Error) << word;
 }
 
-std::string samples_with(const std::optional<int>& overlap, const std::filesystem::path& path) {
+std::string samples_with(const std::optional<int>& overlap, const std::filesystem::path& path,
+                         WindowScheme windows = WindowScheme::kReference) {
   Request request;
   request.checkpoint.model_path = endless_checkpoint();
   request.song.lyrics = "la";
@@ -115,6 +153,7 @@ std::string samples_with(const std::optional<int>& overlap, const std::filesyste
   request.song.max_audio_length_ms = 32000;  // two windows
   request.codec.flow.steps = 1;
   request.codec.flow.guidance = 1;
+  request.codec.windows = windows;
   request.machine.threads = 2;
   request.machine.overlap = overlap;
   request.output.save_path = path.string();
@@ -134,6 +173,13 @@ TEST(Overlap, a_song_does_not_depend_on_it) {
   EXPECT_GT(alone.size(), 1000U);
   EXPECT_EQ(samples_with(1, folder / "beside.wav"), alone);
   EXPECT_EQ(samples_with(std::nullopt, folder / "auto.wav"), alone);
+}
+
+TEST(Overlap, a_song_with_early_windows_does_not_depend_on_it) {
+  const TemporaryFolder folder;
+  const std::string alone = samples_with(0, folder / "alone.wav", WindowScheme::kEarly);
+  EXPECT_EQ(samples_with(1, folder / "beside.wav", WindowScheme::kEarly), alone);
+  EXPECT_EQ(samples_with(std::nullopt, folder / "auto.wav", WindowScheme::kEarly), alone);
 }
 
 }  // namespace
