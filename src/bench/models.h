@@ -28,6 +28,7 @@ struct StageChoice {
   std::vector<int64_t> songs = {1, 4};  // at once
   int64_t context = 512;                // positions in the cache before a frame
   int64_t prompt = 400;                 // positions of a prefill
+  CodecSettings codec = {};             // of the song that is put together
 };
 
 class ModelSource {

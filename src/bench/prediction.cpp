@@ -53,7 +53,11 @@ class Predictor {
     std::vector<Stage> stages;
     for (const DType dtype : options_.mula_dtypes) lm_stages(dtype, stages);
     for (const DType dtype : options_.codec_dtypes) codec_stages(dtype, stages);
-    const SongShape shape{.frames = options_.frames, .prompt = options_.prompt, .context = options_.context};
+    const SongShape shape{.frames = options_.frames,
+                          .prompt = options_.prompt,
+                          .context = options_.context,
+                          .codec = resolve_codec_settings(options_.codec, source_.codec_config()),
+                          .codec_share = machine_.codec_share()};
     std::vector<Prediction::Memory> memory;
     std::vector<Stage> songs;
     for (const DType mula : options_.mula_dtypes) {
@@ -107,7 +111,8 @@ class Predictor {
     const Ops& codec_layout = device.is_cuda ? static_cast<const Ops&>(codec_card_) : *device_;
     plan.lm = plan_lm_memory({lm_layout, device}, source_.lm_store(), source_.lm_config(), mula, kGuidanceStreams,
                              options_.prompt + options_.frames);
-    plan.codec = plan_codec_memory({codec_layout, device}, source_.codec_store(), source_.codec_config(), codec, {});
+    plan.codec = plan_codec_memory({codec_layout, device}, source_.codec_store(), source_.codec_config(), codec,
+                                   resolve_codec_settings(options_.codec, source_.codec_config()));
     const auto fits = [&] { return static_cast<double>(machine_.peak_of(plan)) <= machine_.memory_bytes; };
     if (device.is_cuda && !plan.lazy_load && !fits()) {  // a card then holds one model at a time, if it can
       plan.lazy_load = true;
@@ -141,6 +146,7 @@ MachineDescription MachineDescription::read(const std::filesystem::path& path) {
     machine.shares_memory = fields.has("shares_memory") && fields.flag("shares_memory");
   } else {
     machine.threads = fields.integer("threads", 1, 4096);
+    machine.memory_threads = fields.integer_or("memory_threads", 1, machine.threads, machine.threads);
   }
   machine.memory_bytes = kGiga * fields.number("memory_gb", kLeast, kMost);
   machine.limits = {.read_bytes_s = kGiga * fields.number("read_gb_s", kLeast, kMost),

@@ -17,6 +17,7 @@ struct MachineDescription {
   std::string name;
   std::string isa;  // as in available_isas(), or "cuda": the description is that of a card
   int64_t threads = 0;
+  int64_t memory_threads = 0;  // of them: as many as read memory as fast as all; the others are left for the codec
   double memory_bytes = 0;
   bool shares_memory = false;    // of a card: with the host
   double operation_seconds = 0;  // what each operation of a frame takes beside its work, to wait for another
@@ -30,6 +31,10 @@ struct MachineDescription {
   /// Of its memory_bytes.
   int64_t peak_of(const MemoryPlan& plan) const;
   bool is_card() const { return isa == "cuda"; }
+  /// Of the arithmetic, what the codec can have beside frames at no cost to them.
+  double codec_share() const {
+    return is_card() ? 0 : 1 - static_cast<double>(memory_threads) / static_cast<double>(threads);
+  }
   /// Throws Error(kUser) if there is no figure for this stage.
   double efficiency_of(const Stage& stage) const;
 };

@@ -57,7 +57,10 @@ class Runner {
       for (const DType dtype : options_.codec_dtypes) codec_stages(dtype);
     }
     if (wants("song")) {
-      const SongShape shape{.frames = kSongFrames, .prompt = options_.prompt, .context = options_.context};
+      const SongShape shape{.frames = kSongFrames,
+                            .prompt = options_.prompt,
+                            .context = options_.context,
+                            .codec = resolve_codec_settings(options_.codec, source_.codec_config())};
       for (const DType mula : options_.mula_dtypes) {
         for (const DType codec : options_.codec_dtypes) {
           for (Stage& stage :

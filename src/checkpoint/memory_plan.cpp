@@ -88,29 +88,35 @@ int64_t total_peak(const MemoryPlan& plan) {
   return bytes;
 }
 
+struct Remedy {
+  std::string flags;
+  MemoryPlan plan;
+};
+
+// Every saving that there is for this plan, those first that change least.
+std::vector<std::pair<MemorySaving, MemoryPlan>> savings(const MemoryPlan& plan, const CheckpointSettings& checkpoint) {
+  const bool can_be_lazy = plan.lm && plan.codec && !plan.lazy_load;
+  const bool can_be_bf16 = plan.codec && checkpoint.codec_dtype == DType::kF32;
+  std::vector<std::pair<MemorySaving, MemoryPlan>> all;
+  for (const MemorySaving& saving : {MemorySaving{.lazy_load = true}, MemorySaving{.bf16_codec = true},
+                                     MemorySaving{.lazy_load = true, .bf16_codec = true}}) {
+    if ((saving.lazy_load && !can_be_lazy) || (saving.bf16_codec && !can_be_bf16)) continue;
+    MemoryPlan smaller = plan;
+    smaller.lazy_load = plan.lazy_load || saving.lazy_load;
+    if (saving.bf16_codec) smaller.codec->weights /= 2;
+    all.emplace_back(saving, smaller);
+  }
+  return all;
+}
+
 // What makes the plan fit, or else what makes it smaller.
 std::string advice(const MemoryPlan& plan, const CheckpointSettings& checkpoint, const AvailableMemory& available) {
-  struct Remedy {
-    std::string flags;
-    MemoryPlan plan;
-  };
   std::vector<Remedy> remedies;
-  const auto add = [&remedies](const char* flags, const MemoryPlan& changed) { remedies.push_back({flags, changed}); };
-  MemoryPlan lazy = plan;
-  lazy.lazy_load = true;
-  const bool can_be_lazy = plan.lm && plan.codec && !plan.lazy_load;
-  if (can_be_lazy) add("--lazy_load true (one model at a time)", lazy);
-  if (plan.codec && checkpoint.codec_dtype == DType::kF32) {
-    MemoryPlan small = plan;
-    small.codec->weights /= 2;
-    add("--codec_dtype bf16", small);
-    lazy.codec->weights /= 2;
-    if (can_be_lazy) add("--codec_dtype bf16 --lazy_load true", lazy);
-  }
+  for (const auto& [saving, smaller] : savings(plan, checkpoint)) remedies.push_back({saving.flags(), smaller});
   if (plan.lm && checkpoint.mula_dtype == DType::kF32) {
     MemoryPlan small = plan;
     small.lm->weights /= 2;
-    add("--mula_dtype bf16", small);
+    remedies.push_back({"--mula_dtype bf16", small});
   }
   for (const Remedy& remedy : remedies) {
     if (fits(remedy.plan, available)) return remedy.flags;
@@ -205,10 +211,24 @@ MemoryPlan plan_memory(Models& models, const SongSize& song) {
     const uintmax_t bytes = std::filesystem::file_size(models.paths().tokenizer, error);
     if (!error) plan.program += kTokenizerFactor * static_cast<int64_t>(bytes);
   }
-  plan.codec = plan_codec_memory({models.codec_ops(), models.devices().codec}, models.codec_store(),
-                                 models.codec_config(), options.checkpoint.codec_dtype,
-                                 resolve_codec_settings(song.codec, models.codec_config()));
+  plan.codec =
+      plan_codec_memory({models.codec_ops(), models.devices().codec}, models.codec_store(), models.codec_config(),
+                        options.checkpoint.codec_dtype, resolve_codec_settings(song.codec, models.codec_config()));
   return plan;
+}
+
+std::string MemorySaving::flags() const {
+  if (!lazy_load) return "--codec_dtype bf16";
+  return bf16_codec ? "--codec_dtype bf16 --lazy_load true" : "--lazy_load true (one model at a time)";
+}
+
+std::optional<MemorySaving> find_saving(const MemoryPlan& plan, const CheckpointSettings& checkpoint,
+                                        const AvailableMemory& available) {
+  if (fits(plan, available)) return std::nullopt;
+  for (const auto& [saving, smaller] : savings(plan, checkpoint)) {
+    if (fits(smaller, available)) return saving;
+  }
+  return std::nullopt;
 }
 
 void check_memory(const MemoryPlan& plan, const CheckpointSettings& checkpoint, const AvailableMemory& available) {

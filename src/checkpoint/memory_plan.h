@@ -74,6 +74,18 @@ struct AvailableMemory {
   static AvailableMemory now(const MemoryPlan& plan);
 };
 
+/// How a song takes less memory.
+struct MemorySaving {
+  bool lazy_load = false;   // one model at a time
+  bool bf16_codec = false;  // the codec's weights in bfloat16
+
+  /// The flags that do it.
+  std::string flags() const;
+};
+/// Nothing if the plan fits, or if no saving makes it fit; else the one that changes least.
+std::optional<MemorySaving> find_saving(const MemoryPlan& plan, const CheckpointSettings& checkpoint,
+                                        const AvailableMemory& available);
+
 /// Throws Error(kUser) with a suggestion if the plan's peak is more than there is, of the machine's memory or a card's.
 void check_memory(const MemoryPlan& plan, const CheckpointSettings& checkpoint, const AvailableMemory& available);
 

@@ -121,6 +121,11 @@ std::unique_ptr<Ops> Models::make_ops(Profile::Track track) {
   return ops;
 }
 
+void Models::take_less_memory(bool lazy_load, bool bf16_codec) {
+  if (lazy_load) options_.machine.lazy_load = true;
+  if (bf16_codec) options_.checkpoint.codec_dtype = DType::kBF16;
+}
+
 std::string Models::device() const {
   std::string codec = codec_ops_->description();
   if (!lm_ops_) return codec;

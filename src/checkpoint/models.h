@@ -52,6 +52,8 @@ class Models {
   const StageDevices& devices() const { return devices_; }
   /// Whether only one model may be in memory: it was asked for, or the card holds no more.
   bool one_at_a_time() const { return options_.machine.lazy_load || devices_.one_at_a_time; }
+  /// Before anything is loaded: one model at a time, or the codec's weights in bfloat16, or both.
+  void take_less_memory(bool lazy_load, bool bf16_codec);
   /// What computes, for the summary: one text if both stages are on one device.
   std::string device() const;
   /// {"language_model": text, "codec": text}, of the stages that were used.

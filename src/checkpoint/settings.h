@@ -49,12 +49,23 @@ enum class CudaWeights : uint8_t { kCopy, kMap };
 CudaWeights parse_cuda_weights(const std::string& flag, const std::string& word);
 std::string cuda_weights_name(CudaWeights weights);
 
+/// What becomes of a song whose plan is larger than the memory.
+enum class MemoryPolicy : uint8_t {
+  kStrict,  // it is refused
+  kAuto,    // it is made in another way that fits: one model at a time, the codec's weights in bfloat16, or both
+};
+
+/// "strict" or "auto". Throws Error(kUser) that begins with `flag` for anything else.
+MemoryPolicy parse_memory_policy(const std::string& flag, const std::string& word);
+std::string memory_policy_name(MemoryPolicy policy);
+
 struct MachineSettings {
   DeviceWish device = {};
   std::optional<DeviceWish> mula_device = {};   // of the language model, instead of `device`
   std::optional<DeviceWish> codec_device = {};  // of the codec, likewise
   CudaWeights cuda_weights = CudaWeights::kCopy;
-  bool lazy_load = false;           // one model in memory at a time
+  bool lazy_load = false;  // one model in memory at a time
+  MemoryPolicy memory = MemoryPolicy::kStrict;
   int threads = 0;                  // 0: as many as serve best
   std::string cpus = {};            // "0-3,8" or "fastest": pins the threads; empty: the system places them
   bool mlock = false;               // weights are locked in memory

@@ -39,6 +39,8 @@ bench::StageChoice StageOptions::resolve() const {
   Request request;
   flags_.apply(request);
   choice.models.checkpoint = request.checkpoint;
+  check_codec_settings(request.codec);
+  choice.codec = request.codec;
   choice.mula_dtypes = parse("--mula_dtype", mula_dtypes_);
   choice.codec_dtypes = parse("--codec_dtype", codec_dtypes_);
   return choice;

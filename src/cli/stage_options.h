@@ -22,7 +22,7 @@ class StageOptions {
  private:
   static std::vector<DType> parse(const char* flag, const std::vector<std::string>& names);
 
-  SettingFlags flags_;  // of the checkpoint
+  SettingFlags flags_;  // of checkpoint and codec
   bench::StageChoice choice_;
   std::vector<std::string> mula_dtypes_ = {"bf16"};
   std::vector<std::string> codec_dtypes_ = {"fp32"};

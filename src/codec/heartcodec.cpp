@@ -113,15 +113,16 @@ SongDecoder::SongDecoder(Ops& ops, const HeartCodec& codec, const CodecSettings&
       settings_(settings),
       noise_(noise),
       sink_(std::move(sink)),
-      flow_(ops, codec.transformer, codec.config, kWindowLatents, settings.flow),
-      wave_buffers_(codec.wave.make_buffers(ops, kWindowLatents)),
-      conditioning_(ops.allocate(DType::kF32, kWindowCodes, codec.config.dim)),
-      noise_tensor_(ops.allocate(DType::kF32, kWindowLatents, codec.config.out_channels)),
-      latents_(ops.allocate(DType::kF32, kWindowLatents, codec.config.out_channels)),
+      latents_at_once_(2 * longest_window(settings.windows)),
+      flow_(ops, codec.transformer, codec.config, latents_at_once_, settings.flow),
+      wave_buffers_(codec.wave.make_buffers(ops, latents_at_once_)),
+      conditioning_(ops.allocate(DType::kF32, latents_at_once_ / 2, codec.config.dim)),
+      noise_tensor_(ops.allocate(DType::kF32, latents_at_once_, codec.config.out_channels)),
+      latents_(ops.allocate(DType::kF32, latents_at_once_, codec.config.out_channels)),
       context_(ops.allocate(DType::kF32, kContextLatents, codec.config.out_channels)) {
   for (auto& history : wave_history_) history = codec.wave.make_history(ops);
-  host_latents_.reserve(static_cast<size_t>(kWindowLatents * codec.config.out_channels));
-  for (std::vector<float>& samples : samples_) samples.reserve(static_cast<size_t>(kWindowSamples));
+  host_latents_.reserve(static_cast<size_t>(latents_at_once_ * codec.config.out_channels));
+  for (std::vector<float>& samples : samples_) samples.reserve(static_cast<size_t>(latents_at_once_ * kLatentSamples));
   if (settings.compat) joiner_.emplace(sink_);
 }
 
@@ -129,7 +130,7 @@ SongDecoder::~SongDecoder() = default;
 
 int64_t SongDecoder::host_bytes() const {
   const int64_t tails = settings_.compat ? kFadeSamples : 0;
-  const auto floats = 2 * (kWindowSamples + tails) + static_cast<int64_t>(host_latents_.capacity());
+  const auto floats = 2 * (latents_at_once_ * kLatentSamples + tails) + static_cast<int64_t>(host_latents_.capacity());
   return floats * static_cast<int64_t>(sizeof(float));
 }
 

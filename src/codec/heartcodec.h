@@ -107,6 +107,7 @@ class SongDecoder {
   LatentTap tap_;
   AudioSink sink_;
   std::optional<WindowJoiner> joiner_;  // with compat
+  int64_t latents_at_once_;             // of the longest window
   FlowSampler flow_;
   std::shared_ptr<WaveDecoder::Buffers> wave_buffers_;
   std::shared_ptr<WaveDecoder::History> wave_history_[2];
@@ -114,9 +115,9 @@ class SongDecoder {
   std::vector<Frame> frames_;
   int64_t window_ = 0;  // the next one
   int64_t dropped_codes_ = 0;
-  Tensor conditioning_;  // [kWindowCodes, dim]
-  Tensor noise_tensor_;  // [kWindowLatents, C]
-  Tensor latents_;       // [kWindowLatents, C]
+  Tensor conditioning_;  // [latents_at_once / 2, dim]
+  Tensor noise_tensor_;  // [latents_at_once, C]
+  Tensor latents_;       // [latents_at_once, C]
   Tensor context_;       // [kContextLatents, C]: what the next window begins with
   std::vector<float> host_latents_;
   std::vector<float> samples_[2];

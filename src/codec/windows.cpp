@@ -9,7 +9,8 @@ namespace heartmula {
 
 namespace {
 
-constexpr int64_t kEarlyCodes[] = {93, 93, 186, 186};
+constexpr int64_t kShort = 93;
+constexpr int64_t kShortWindows = 6;
 constexpr int64_t kEarlyContext = 13;
 
 }  // namespace
@@ -24,17 +25,19 @@ std::string window_scheme_name(WindowScheme scheme) {
   return scheme == WindowScheme::kEarly ? "early" : "reference";
 }
 
+int64_t longest_window(WindowScheme scheme) {
+  return scheme == WindowScheme::kEarly ? 2 * kShort : kWindowCodes;
+}
+
 Window window_at(WindowScheme scheme, int64_t index) {
   if (scheme == WindowScheme::kReference) {
     return {index * kWindowHop, kWindowCodes, index == 0 ? 0 : kWindowCodes - kWindowHop};
   }
-  Window window{0, kEarlyCodes[0], 0};
-  for (int64_t i = 1; i <= index; ++i) {
-    window.begin = window.end() - kEarlyContext;
-    window.codes = i < std::ssize(kEarlyCodes) ? kEarlyCodes[i] : kWindowCodes;
-    window.context = kEarlyContext;
-  }
-  return window;
+  const int64_t context = index == 0 ? 0 : kEarlyContext;
+  if (index < kShortWindows) return {index * (kShort - kEarlyContext), kShort, context};
+  const int64_t first_long = kShortWindows * (kShort - kEarlyContext);
+  const int64_t codes = longest_window(scheme);
+  return {first_long + (index - kShortWindows) * (codes - kEarlyContext), codes, context};
 }
 
 std::vector<Window> song_windows(WindowScheme scheme, bool short_last, int64_t frames) {

@@ -23,7 +23,7 @@ inline constexpr int64_t kFadeSamples = kContextLatents * kLatentSamples;
 /// How a song is cut into windows.
 enum class WindowScheme : uint8_t {
   kReference,  // all of 29.76 s, each 25.6 s after the one before
-  kEarly,      // two of 7.44 s, two of 14.88 s, then of 29.76 s, each with 1.04 s of the one before: sound soon
+  kEarly,      // six of 7.44 s, then of 14.88 s, each with 1.04 s of the one before: sound soon, and without a break
 };
 
 /// "reference" or "early". Throws Error(kUser) that begins with `flag` for anything else.
@@ -42,6 +42,8 @@ struct Window {
   bool operator==(const Window&) const = default;
 };
 
+/// Codes of the scheme's longest window.
+int64_t longest_window(WindowScheme scheme);
 /// Of a song that is long enough.
 Window window_at(WindowScheme scheme, int64_t index);
 /// Those of a song of `frames` >= 1 codes. The last one reaches beyond the song's end, unless it is `short_last`: then

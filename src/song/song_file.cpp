@@ -105,9 +105,23 @@ std::string shell_word(const std::string& text) {
                                 what, frames, static_cast<double>(frames) * kFrameSeconds, codes, files, files));
 }
 
-MemoryPlan checked_plan(Models& models, const SongSize& size, const SongFileHooks& hooks) {
-  const MemoryPlan plan = plan_memory(models, size);
+// With --memory auto a plan that does not fit is made smaller, and `request` says how.
+MemoryPlan checked_plan(Models& models, Request& request, int64_t context, int64_t begin_frames,
+                        const SongFileHooks& hooks, std::vector<std::string>& notes) {
+  const SongSize size = request.size(context, begin_frames);
+  MemoryPlan plan = plan_memory(models, size);
   const AvailableMemory available = AvailableMemory::now(plan);
+  if (request.machine.memory == MemoryPolicy::kAuto) {
+    if (const auto saving = find_saving(plan, request.checkpoint, available)) {
+      notes.push_back(fmt::format("the plan needs {:.2f} GB, more than there is: made with {}",
+                                  static_cast<double>(plan.peak()) * 1e-9, saving->flags()));
+      spdlog::warn(notes.back());
+      request.machine.lazy_load = request.machine.lazy_load || saving->lazy_load;
+      if (saving->bf16_codec) request.checkpoint.codec_dtype = DType::kBF16;
+      models.take_less_memory(saving->lazy_load, saving->bf16_codec);
+      plan = plan_memory(models, size);
+    }
+  }
   if (hooks.plan) hooks.plan(describe(plan, available));
   check_memory(plan, models.options().checkpoint, available);
   return plan;
@@ -175,7 +189,7 @@ nlohmann::json make_song_file(Request request, const SongFileHooks& hooks, const
     if (is_beginning) request.song.load_codes.clear();
   }
   SongOutput output(request, hooks.audio, cancel, start);
-  const MemoryPlan plan = checked_plan(models, request.size(context, static_cast<int64_t>(begin.size())), hooks);
+  const MemoryPlan plan = checked_plan(models, request, context, static_cast<int64_t>(begin.size()), hooks, notes);
 
   const fs::path codes = prepare_codes_path(request, output.is_stream(), loaded_codes);
   const OutputLock codes_lock(codes, request.output.save_codes.empty() ? "--save_path" : "--save_codes");
@@ -253,7 +267,7 @@ nlohmann::json decode_song_file(Request request, const SongFileHooks& hooks, con
   std::vector<std::string> notes;
   compare_origin(request.song.load_codes, codes.origin.codec, "codec", models.codec_identity(), notes);
   SongOutput output(request, hooks.audio, cancel, start);
-  const MemoryPlan plan = checked_plan(models, request.size(0), hooks);
+  const MemoryPlan plan = checked_plan(models, request, 0, 0, hooks, notes);
   const SongHooks song_hooks = {
       .progress = progress_with_profile(hooks),
       .frame = {},

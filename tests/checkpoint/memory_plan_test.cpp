@@ -99,6 +99,37 @@ TEST(CheckMemory, a_refusal_says_what_is_needed_what_there_is_and_what_helps) {
   EXPECT_THAT(advice(9'000'000'000), AllOf(HasSubstr("10.00 GB"), HasSubstr("--max_audio_length_ms")));
 }
 
+TEST(FindSaving, changes_as_little_as_makes_the_plan_fit) {
+  Request request;
+  CheckpointSettings checkpoint;
+  const auto saving = [&](uint64_t gigabytes) {
+    const auto found = find_saving(simple_plan(request), checkpoint, {.host = gigabytes * 1'000'000'000});
+    return found ? found->flags() : "none";
+  };
+  EXPECT_EQ(saving(18), "none");
+  EXPECT_THAT(saving(17), HasSubstr("--lazy_load true (one model at a time)"));
+  EXPECT_THAT(saving(10), HasSubstr("--lazy_load true (one model at a time)"));
+  EXPECT_EQ(saving(9), "none");
+  request.machine.lazy_load = true;
+  EXPECT_EQ(saving(10), "none");
+  const auto of_codec = find_saving(simple_plan({}, false), checkpoint, {.host = 5'000'000'000});
+  ASSERT_TRUE(of_codec);
+  EXPECT_EQ(of_codec->flags(), "--codec_dtype bf16");
+  EXPECT_FALSE(of_codec->lazy_load);
+}
+
+TEST(FindSaving, models_that_take_less_memory_plan_so) {
+  const Request request = short_request(20);
+  const auto models = models_for(request);
+  const MemoryPlan plan = plan_memory(*models, request.size(100));
+  models->take_less_memory(true, true);
+  EXPECT_TRUE(models->one_at_a_time());
+  EXPECT_EQ(models->options().checkpoint.codec_dtype, DType::kBF16);
+  const MemoryPlan smaller = plan_memory(*models, request.size(100));
+  EXPECT_LT(smaller.peak(), plan.peak());
+  EXPECT_LT(smaller.codec->weights, plan.codec->weights);
+}
+
 TEST(MemoryPlan, json_and_text_name_both_models_and_the_peak) {
   const Request request = short_request(20);
   const MemoryPlan plan = plan_memory(*models_for(request), request.size(100));

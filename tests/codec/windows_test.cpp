@@ -49,7 +49,7 @@ TEST(Windows, every_code_is_new_in_one_window) {
         for (const Window& window : windows) {
           ASSERT_EQ(window.begin + window.context, covered) << n;
           ASSERT_GT(window.codes, window.context) << n;
-          ASSERT_LE(window.codes, kWindowCodes) << n;
+          ASSERT_LE(window.codes, longest_window(scheme)) << n;
           ASSERT_LE(window.context_latents(), kContextLatents) << n;
           ASSERT_LT(covered, n);
           covered = window.end();
@@ -66,9 +66,9 @@ TEST(Windows, every_code_is_new_in_one_window) {
 TEST(Windows, early_ones_begin_short) {
   EXPECT_EQ(window_at(WindowScheme::kEarly, 0), (Window{0, 93, 0}));
   EXPECT_EQ(window_at(WindowScheme::kEarly, 1), (Window{80, 93, 13}));
-  EXPECT_EQ(window_at(WindowScheme::kEarly, 2), (Window{160, 186, 13}));
-  EXPECT_EQ(window_at(WindowScheme::kEarly, 4), (Window{506, 372, 13}));
-  EXPECT_EQ(window_at(WindowScheme::kEarly, 9), (Window{506 + 5 * 359, 372, 13}));
+  EXPECT_EQ(window_at(WindowScheme::kEarly, 5), (Window{400, 93, 13}));
+  EXPECT_EQ(window_at(WindowScheme::kEarly, 6), (Window{480, 186, 13}));
+  EXPECT_EQ(window_at(WindowScheme::kEarly, 9), (Window{480 + 3 * 173, 186, 13}));
 }
 
 TEST(Windows, joined_samples_equal_a_plain_overlap_and_add) {

@@ -51,6 +51,7 @@ Request unusual_request() {
   r.machine.mula_device = parse_device("", "cuda:3");
   r.machine.codec_device = parse_device("", "cpu");
   r.machine.lazy_load = true;
+  r.machine.memory = MemoryPolicy::kAuto;
   r.machine.threads = 3;
   r.machine.overlap = 2;
   r.checkpoint.mula_path = "lm";

@@ -1,0 +1,374 @@
+#include "measure/solver_steps.h"
+
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+
+#include <algorithm>
+#include <array>
+#include <cmath>
+#include <map>
+#include <nlohmann/json.hpp>
+#include <optional>
+#include <sstream>
+#include <utility>
+
+#include "audio/audio_writer.h"
+#include "base/clock.h"
+#include "base/cpu_choice.h"
+#include "base/error.h"
+#include "base/message.h"
+#include "base/thread_pool.h"
+#include "checkpoint/models.h"
+#include "measure/audio_distances.h"
+#include "song/codes_file.h"
+#include "song/settings.h"
+
+namespace heartmula {
+namespace {
+
+using nlohmann::json;
+using Clock = std::chrono::steady_clock;
+
+const std::vector<std::string> kTries = {
+    "steps=20",
+    "quality=reference",
+    "guidance_steps=0,2,5,8",
+    "first_stack_steps=0,2,4,6,8",
+    "steps=6",
+    "guidance_scale=1",
+    "solver=ab2 steps=10",
+    "solver=ab2 steps=8",
+    "solver=ab2 steps=8 guidance_steps=0,3,6",
+    "solver=ab2 steps=6",
+    "solver=midpoint steps=4",
+    "solver=midpoint steps=3",
+    "solver=heun steps=4",
+    "solver=dpmpp2m steps=6",
+    "solver=ab2 steps=6 grid=sway:0.5",
+    "solver=ab2 steps=6 grid=epss",
+    "quality=balanced",
+    "solver=ab2 steps=6 guidance_steps=0,3",
+    "solver=ab2 steps=5 guidance_steps=0,2",
+    "quality=fast",
+    "solver=ab2 steps=6 guidance_scale=1",
+    "solver=ab2 steps=4 guidance_scale=1",
+};
+const std::string kReference = "quality=reference";
+
+struct Decoded {
+  Audio audio;
+  std::vector<float> latents;  // of the song's frames, as they became samples
+  double seconds = 0;
+};
+
+struct Figures {
+  double seconds = 0;
+  double log_mel_db = 0;
+  double si_sdr_db = 0;
+  double levels_changed = 0;
+
+  void add(const Figures& more) {
+    seconds += more.seconds;
+    log_mel_db += more.log_mel_db;
+    si_sdr_db += more.si_sdr_db;
+    levels_changed += more.levels_changed;
+  }
+  json mean(double count) const {
+    return {{"seconds", seconds / count},
+            {"log_mel_db", log_mel_db / count},
+            {"si_sdr_db", si_sdr_db / count},
+            {"levels_changed", levels_changed / count}};
+  }
+};
+
+Decoded decode(Models& models, const CodecSettings& settings, std::span<const Frame> frames, uint64_t seed) {
+  const PhiloxCodecNoise noise(seed);
+  Decoded decoded{.audio = {.rate_hz = kSampleRateHz, .channels = {{}, {}}}, .latents = {}};
+  SongDecoder decoder(models.codec_ops(), models.codec(), settings, noise,
+                      [&](std::span<const float> left, std::span<const float> right) {
+                        decoded.audio.channels[0].insert(decoded.audio.channels[0].end(), left.begin(), left.end());
+                        decoded.audio.channels[1].insert(decoded.audio.channels[1].end(), right.begin(), right.end());
+                      });
+  const int64_t channels = models.codec_config().out_channels;
+  decoder.set_latent_tap([&](int64_t index, std::span<float> latents) {
+    const Window window = window_at(settings.windows, index);
+    const auto known = static_cast<size_t>(window.context_latents() * channels);
+    decoded.latents.insert(decoded.latents.end(), latents.begin() + static_cast<std::ptrdiff_t>(known), latents.end());
+  });
+  const Clock::time_point begin = Clock::now();
+  decoder.push(frames);
+  decoder.finish();
+  decoded.seconds = seconds_since(begin);
+  decoded.latents.resize(frames.size() * 2 * static_cast<size_t>(channels));
+  return decoded;
+}
+
+Figures figures_of(const Decoded& decoded, const Decoded& fine, ThreadPool& pool) {
+  const AudioDistances distances = audio_distances(decoded.audio, fine.audio, "the try", "the fine solution", pool);
+  size_t changed = 0;
+  for (size_t i = 0; i < fine.latents.size(); ++i) {
+    changed += WaveDecoder::level(decoded.latents[i]) != WaveDecoder::level(fine.latents[i]);
+  }
+  return {.seconds = decoded.seconds,
+          .log_mel_db = distances.log_mel_db,
+          .si_sdr_db = std::min(distances.si_sdr_db.value_or(0), 120.0),
+          .levels_changed = static_cast<double>(changed) / static_cast<double>(fine.latents.size())};
+}
+
+void write_piece(const std::filesystem::path& folder, const std::string& name, const Audio& audio) {
+  std::error_code error;
+  std::filesystem::create_directories(folder, error);
+  AudioWriter writer(folder / (name + ".wav"), AudioFormat::kWav, SampleFormat::kS16);
+  writer.write(audio.channels[0], audio.channels[1]);
+  writer.finish({});
+}
+
+// Solves finely, in windows as `settings` has them.
+CodecSettings fine_settings(const CodecSettings& settings, int64_t steps) {
+  CodecSettings fine;
+  fine.flow.solver = FlowSolver::kAb2;
+  fine.flow.steps = steps;
+  fine.windows = settings.windows;
+  fine.short_last_window = settings.short_last_window;
+  return fine;
+}
+
+class Measurement {
+ public:
+  Measurement(const StepsOptions& options, const std::function<void(const std::string&)>& note,
+              const CancelToken* cancel)
+      : options_(options),
+        note_(note),
+        models_({.checkpoint = options.checkpoint, .machine = options.machine}, CheckpointParts::kCodec, cancel),
+        pool_(choose_cpus(cpu_topology(), options.machine.threads, "").threads) {
+    if (!options.against.empty()) {
+      CheckpointSettings checkpoint = options.checkpoint;
+      checkpoint.codec_path = options.against;
+      teacher_.emplace(ModelOptions{.checkpoint = checkpoint, .machine = options.machine}, CheckpointParts::kCodec,
+                       cancel);
+    } else if (models_.codec_config().student) {
+      throw user_error("{} is a student: name the codec that it learned from with --against",
+                       models_.codec_config().source);
+    }
+    std::vector<std::string> words = options.tries;
+    if (words.empty() && models_.codec_config().student) {
+      for (const int64_t steps : models_.codec_config().student->steps) words.push_back(fmt::format("steps={}", steps));
+    }
+    for (const std::string& each : words.empty() ? kTries : words) {
+      tries_.push_back({each, resolve_codec_settings(parse_try(each), models_.codec_config()), {}});
+    }
+  }
+
+  json run() {
+    for (const std::string& path : options_.codes) measure(path);
+    const auto songs = static_cast<double>(options_.codes.size());
+    json rows = json::array();
+    for (const Try& each : tries_) {
+      json row = each.figures.mean(songs);
+      row["kind"] = "try";
+      row["try"] = each.words;
+      row["evaluations"] = flow_cost(each.settings.flow);
+      rows.push_back(row);
+    }
+    for (const auto& [name, figures] : yardsticks_) {
+      json row = figures.mean(songs);
+      row["kind"] = "yardstick";
+      row["try"] = name;
+      rows.push_back(row);
+    }
+    json steps = {{"codes", options_.codes},
+                  {"passage_ms", options_.passage_ms},
+                  {"fine", fmt::format("ab2, {} steps", options_.fine_steps)},
+                  {"codec", models_.codec_identity().name},
+                  {"fingerprint", models_.codec_identity().fingerprint},
+                  {"device", models_.device()},
+                  {"rows", rows},
+                  {"recommended", nullptr}};
+    if (const Try* best = recommended()) steps["recommended"] = best->words;
+    if (!options_.abx.empty()) write_abx();
+    return steps;
+  }
+
+ private:
+  struct Try {
+    std::string words;
+    CodecSettings settings;
+    Figures figures;
+  };
+
+  Models& teacher() { return teacher_ ? *teacher_ : models_; }
+
+  std::vector<Frame> passage(const std::string& path) const {
+    std::vector<Frame> frames = read_codes(path).frames;
+    if (frames.empty()) throw user_error("{}: holds no frames", path);
+    frames.resize(std::min(frames.size(), static_cast<size_t>(std::max<int64_t>(options_.passage_ms / kFrameMs, 1))));
+    return frames;
+  }
+
+  void measure(const std::string& path) {
+    const std::vector<Frame> frames = passage(path);
+    std::map<std::pair<WindowScheme, bool>, Decoded> solutions;  // the fine ones, by their windows
+    const auto fine = [&](const CodecSettings& settings) -> const Decoded& {
+      const std::pair key(settings.windows, settings.short_last_window);
+      if (const auto found = solutions.find(key); found != solutions.end()) return found->second;
+      note_(fmt::format("{}: {} fine steps", escaped(path), options_.fine_steps));
+      const CodecSettings finely = fine_settings(settings, options_.fine_steps);
+      return solutions.emplace(key, decode(teacher(), finely, frames, options_.seed)).first->second;
+    };
+    for (Try& each : tries_) {
+      const Decoded& solution = fine(each.settings);
+      note_(fmt::format("{}: {}", escaped(path), escaped(each.words)));
+      each.figures.add(figures_of(decode(models_, each.settings, frames, options_.seed), solution, pool_));
+    }
+    const CodecSettings reference;
+    const Decoded& solution = fine(reference);
+    note_(fmt::format("{}: yardsticks", escaped(path)));
+    yardsticks_["other noise, fine"].add(figures_of(
+        decode(teacher(), fine_settings(reference, options_.fine_steps), frames, options_.seed + 1), solution, pool_));
+    CodecSettings windows;
+    windows.short_last_window = true;
+    yardsticks_["short last window, fine"].add(figures_of(fine(windows), solution, pool_));
+    windows.windows = WindowScheme::kEarly;
+    yardsticks_["early windows, fine"].add(figures_of(fine(windows), solution, pool_));
+  }
+
+  const Try* find(const std::string& words) const {
+    const auto found = std::ranges::find(tries_, words, &Try::words);
+    return found == tries_.end() ? nullptr : &*found;
+  }
+
+  const Try* recommended() const {
+    const Try* reference = find(kReference);
+    if (reference == nullptr) return nullptr;
+    const Try* best = reference;
+    for (const Try& each : tries_) {
+      const bool is_near = each.figures.log_mel_db <= reference->figures.log_mel_db;
+      if (is_near && flow_cost(each.settings.flow) < flow_cost(best->settings.flow)) best = &each;
+    }
+    return best;
+  }
+
+  void write_abx() {
+    const Try* best = recommended();
+    if (best == nullptr || best->words == kReference) {
+      throw user_error("--abx: nothing is as near to the fine solution as {}, and cheaper", kReference);
+    }
+    for (const std::string& path : options_.codes) {
+      const std::vector<Frame> frames = passage(path);
+      const std::string name = std::filesystem::path(path).stem().stem().string();
+      write_piece(options_.abx / "reference", name, decode(models_, {}, frames, options_.seed).audio);
+      write_piece(options_.abx / "recommended", name, decode(models_, best->settings, frames, options_.seed).audio);
+    }
+  }
+
+  const StepsOptions& options_;
+  const std::function<void(const std::string&)>& note_;
+  Models models_;
+  std::optional<Models> teacher_;
+  ThreadPool pool_;
+  std::vector<Try> tries_;
+  std::map<std::string, Figures> yardsticks_;
+};
+
+}  // namespace
+
+CodecSettings parse_try(const std::string& words) {
+  Request request;
+  std::istringstream stream(words);
+  std::vector<std::pair<const Setting*, std::string>> values;
+  for (std::string word; stream >> word;) {
+    const size_t equals = word.find('=');
+    const std::string name = word.substr(0, equals);
+    const Setting* setting = find_setting("codec_" + name);
+    if (setting == nullptr) setting = find_setting(name);
+    if (equals == std::string::npos || setting == nullptr || setting->group != SettingGroup::kCodec) {
+      throw user_error("\"{}\" in \"{}\": is no setting of the codec with a value, such as steps=6", word, words);
+    }
+    values.emplace_back(setting, word.substr(equals + 1));
+  }
+  // In the table's order: quality sets others.
+  std::ranges::sort(values, {}, &std::pair<const Setting*, std::string>::first);
+  for (const auto& [setting, value] : values) {
+    setting->type->parse(request, value, setting->name);
+    setting->type->check(request, setting->name, setting->hint);
+  }
+  check_codec_settings(request.codec);
+  return request.codec;
+}
+
+json measure_solver_steps(const StepsOptions& options, const std::function<void(const std::string&)>& note,
+                          const CancelToken* cancel) {
+  return Measurement(options, note, cancel).run();
+}
+
+std::string describe_solver_steps(const json& steps) {
+  std::string text = fmt::format("{} ({}), {} passages of at most {:.2f} s, beside {}\n", escaped(steps["codec"]),
+                                 steps["device"].get<std::string>(), steps["codes"].size(),
+                                 steps["passage_ms"].get<double>() * 1e-3, steps["fine"].get<std::string>());
+  text += fmt::format("  {:>5} {:>8} {:>9} {:>9} {:>8}\n", "E", "seconds", "log-mel", "SI-SDR", "levels");
+  for (const json& row : steps["rows"]) {
+    const std::string evaluations =
+        row.contains("evaluations") ? fmt::format("{:g}", row["evaluations"].get<double>()) : "";
+    text += fmt::format("  {:>5} {:>7.2f} {:>6.2f} dB {:>6.1f} dB {:>6.1f} %  {}\n", evaluations,
+                        row["seconds"].get<double>(), row["log_mel_db"].get<double>(), row["si_sdr_db"].get<double>(),
+                        100 * row["levels_changed"].get<double>(), escaped(row["try"].get<std::string>()));
+  }
+  text += "E: evaluations of the whole flow transformer a window, a guided one as two; levels: part that changed\n";
+  if (steps["recommended"].is_string()) {
+    text += fmt::format("recommended, for it is the cheapest that is as near as {}: {}\n", kReference,
+                        escaped(steps["recommended"].get<std::string>()));
+  }
+  return text;
+}
+
+std::string draw_solver_steps(const json& steps) {
+  constexpr double kWidth = 900, kHeight = 560, kLeft = 60, kTop = 30, kRight = 40, kBottom = 60;
+  double most_evaluations = 1;
+  double most_db = 0.1;
+  for (const json& row : steps["rows"]) {
+    if (row["kind"] != "try") continue;
+    most_evaluations = std::max(most_evaluations, row["evaluations"].get<double>());
+    most_db = std::max(most_db, row["log_mel_db"].get<double>());
+  }
+  most_evaluations = std::ceil(most_evaluations / 5) * 5;
+  most_db = std::ceil(most_db * 5) / 5;
+  const auto x_of = [&](double e) { return kLeft + e / most_evaluations * (kWidth - kLeft - kRight); };
+  const auto y_of = [&](double db) { return kHeight - kBottom - db / most_db * (kHeight - kTop - kBottom); };
+  std::string svg = fmt::format(
+      R"(<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {0} {1}" font-family="sans-serif" font-size="11">)"
+      R"(<rect width="{0}" height="{1}" fill="white"/>)"
+      "\n",
+      kWidth, kHeight);
+  const auto line = [&](double x1, double y1, double x2, double y2, const char* style) {
+    svg += fmt::format("<line x1=\"{:.1f}\" y1=\"{:.1f}\" x2=\"{:.1f}\" y2=\"{:.1f}\" {}/>\n", x1, y1, x2, y2, style);
+  };
+  const auto text = [&](double x, double y, const std::string& letters, const char* style) {
+    svg += fmt::format("<text x=\"{:.1f}\" y=\"{:.1f}\" {}>{}</text>\n", x, y, style, letters);
+  };
+  constexpr const char* kGrid = "stroke=\"#ddd\"";
+  for (double e = 0; e <= most_evaluations; e += 5) {
+    line(x_of(e), y_of(0), x_of(e), y_of(most_db), kGrid);
+    text(x_of(e), y_of(0) + 16, fmt::format("{:g}", e), "text-anchor=\"middle\"");
+  }
+  for (int fifth = 0; fifth <= std::lround(most_db * 5); ++fifth) {
+    const double db = fifth / 5.0;
+    line(x_of(0), y_of(db), x_of(most_evaluations), y_of(db), kGrid);
+    text(x_of(0) - 6, y_of(db) + 4, fmt::format("{:.1f}", db), "text-anchor=\"end\"");
+  }
+  text(kWidth / 2, kHeight - 18, "evaluations of the flow transformer a window", "text-anchor=\"middle\"");
+  text(kLeft, 18, "log-mel distance from the fine solution, dB", "");
+  for (const json& row : steps["rows"]) {
+    const auto words = row["try"].get<std::string>();
+    if (row["kind"] != "try") continue;
+    const double x = x_of(row["evaluations"].get<double>());
+    const double y = y_of(row["log_mel_db"].get<double>());
+    const bool is_preset = words.starts_with("quality=");
+    svg += fmt::format("<circle cx=\"{:.1f}\" cy=\"{:.1f}\" r=\"4\" fill=\"{}\"/>\n", x, y,
+                       is_preset ? "#c22" : "#268");
+    const bool is_right = x > kWidth * 0.6;
+    text(x + (is_right ? -7 : 7), y + 4, words, is_right ? "text-anchor=\"end\"" : "");
+  }
+  return svg + "</svg>\n";
+}
+
+}  // namespace heartmula
