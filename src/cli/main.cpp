@@ -89,6 +89,7 @@ int run_program(int argc, char** argv) {
   add_doctor(app, run);
   add_inspect(app, run);
   add_compare(app, run);
+  add_steps(app, run);
   add_abx(app, run);
   add_tokenize(app, run);
   add_verify(app, run);

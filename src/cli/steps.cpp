@@ -28,7 +28,8 @@ void write_text(const std::string& path, const std::string& text) {
 }  // namespace
 
 void add_steps(CLI::App& app, Run& run) {
-  CLI::App* command = app.add_subcommand("steps", "Measure how near ways of solving the codec's flow come to a fine one");
+  CLI::App* command =
+      app.add_subcommand("steps", "Measure how near ways of solving the codec's flow come to a fine one");
   auto options = std::make_shared<Options>();
   StepsOptions& steps = options->steps;
   command->add_option("codes", steps.codes, "Codes files of songs, as from --save_codes")->required();

@@ -302,9 +302,10 @@ json measure_solver_steps(const StepsOptions& options, const std::function<void(
 }
 
 std::string describe_solver_steps(const json& steps) {
-  std::string text = fmt::format("{} ({}), {} passages of at most {:.2f} s, beside {}\n", escaped(steps["codec"]),
-                                 steps["device"].get<std::string>(), steps["codes"].size(),
-                                 steps["passage_ms"].get<double>() * 1e-3, steps["fine"].get<std::string>());
+  std::string text =
+      fmt::format("{} ({}), {} passages of at most {:.2f} s, beside {}\n", escaped(steps["codec"].get<std::string>()),
+                  steps["device"].get<std::string>(), steps["codes"].size(), steps["passage_ms"].get<double>() * 1e-3,
+                  steps["fine"].get<std::string>());
   text += fmt::format("  {:>5} {:>8} {:>9} {:>9} {:>8}\n", "E", "seconds", "log-mel", "SI-SDR", "levels");
   for (const json& row : steps["rows"]) {
     const std::string evaluations =
@@ -363,8 +364,8 @@ std::string draw_solver_steps(const json& steps) {
     const double x = x_of(row["evaluations"].get<double>());
     const double y = y_of(row["log_mel_db"].get<double>());
     const bool is_preset = words.starts_with("quality=");
-    svg += fmt::format("<circle cx=\"{:.1f}\" cy=\"{:.1f}\" r=\"4\" fill=\"{}\"/>\n", x, y,
-                       is_preset ? "#c22" : "#268");
+    svg +=
+        fmt::format("<circle cx=\"{:.1f}\" cy=\"{:.1f}\" r=\"4\" fill=\"{}\"/>\n", x, y, is_preset ? "#c22" : "#268");
     const bool is_right = x > kWidth * 0.6;
     text(x + (is_right ? -7 : 7), y + 4, words, is_right ? "text-anchor=\"end\"" : "");
   }

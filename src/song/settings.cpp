@@ -69,14 +69,15 @@ std::vector<Setting> make_table() {
   using O = OutputSettings;
   using R = RunSettings;
   return {
-      {"model_path", Group::kCheckpoint, Changes::kNothing, kAll | kExamined, path(checkpoint(&C::model_path), "DIR"),
+      {"model_path", Group::kCheckpoint, Changes::kNothing, kAll | kExamined | kSteps,
+       path(checkpoint(&C::model_path), "DIR"),
        "the checkpoint: HeartMuLa-oss-3B/, HeartCodec-oss/, tokenizer.json, gen_config.json"},
       {"version", Group::kCheckpoint, Changes::kCodes, kAll | kExamined, text(checkpoint(&C::version), "NAME"),
        "size or release of the language model: `3B`, `RL-oss-3B-20260123`, or its folder's name"},
       {"mula_path", Group::kCheckpoint, Changes::kNothing, kGenerate | kConvert | kExamined,
        path(checkpoint(&C::mula_path), "DIR"), "the language model's folder, instead of one in `--model_path`"},
-      {"codec_path", Group::kCheckpoint, Changes::kNothing, kAll | kExamined, path(checkpoint(&C::codec_path), "DIR"),
-       "the codec's folder, likewise"},
+      {"codec_path", Group::kCheckpoint, Changes::kNothing, kAll | kExamined | kSteps,
+       path(checkpoint(&C::codec_path), "DIR"), "the codec's folder, likewise"},
       {"tokenizer", Group::kCheckpoint, Changes::kNothing, kGenerate | kConvert | kDoctor,
        path(checkpoint(&C::tokenizer)),
        "tokenizer.json, likewise; gen_config.json lies beside it or in `--model_path`"},
@@ -124,7 +125,7 @@ std::vector<Setting> make_table() {
        "weights of the language model: `bfloat16` (`bf16`) or `float32` (`fp32`); `float16` is taken as bfloat16, with "
        "a "
        "note"},
-      {"codec_dtype", Group::kCheckpoint, Changes::kSound, kAll,
+      {"codec_dtype", Group::kCheckpoint, Changes::kSound, kAll | kSteps,
        word(checkpoint(&C::codec_dtype), parse_weight_dtype, weight_dtype_name), "weights of the codec, likewise"},
       {"quality", Group::kCodec, Changes::kSound, kSongs | kStages, std::make_shared<Quality>(),
        "how exactly the codec works, and how long: `reference` as heartlib, `balanced` as exact with less than half of "
@@ -177,19 +178,20 @@ std::vector<Setting> make_table() {
        word(machine(&M::memory), parse_memory_policy, memory_policy_name),
        "`strict` refuses a song that takes more memory than there is; `auto` makes it with one model at a time, then "
        "with the codec's weights in bfloat16 (another sound), then with both, and says so"},
-      {"device", Group::kMachine, Changes::kNothing, kAll, word(machine(&M::device), parse_device, device_name),
+      {"device", Group::kMachine, Changes::kNothing, kAll | kSteps,
+       word(machine(&M::device), parse_device, device_name),
        "`cpu`, `cuda` or `cuda:N` (`heartmula devices` lists the cards), or `auto`: a card if there is one with enough "
        "memory, else the CPU; a card that was asked for and cannot be used is an error: [docs/cuda.md](docs/cuda.md)"},
       {"mula_device", Group::kMachine, Changes::kNothing, kGenerate,
        word(machine(&M::mula_device), parse_device, device_name), "of the language model alone", "`--device`"},
-      {"codec_device", Group::kMachine, Changes::kNothing, kSongs,
+      {"codec_device", Group::kMachine, Changes::kNothing, kSongs | kSteps,
        word(machine(&M::codec_device), parse_device, device_name), "of the codec alone", "`--device`"},
       {"cuda_weights", Group::kMachine, Changes::kNothing, kSongs,
        word(machine(&M::cuda_weights), parse_cuda_weights, cuda_weights_name),
        "how weights get to a card: `copy`; `map` is not built yet"},
-      {"threads", Group::kMachine, Changes::kNothing, kAll, integer(machine(&M::threads), 0, kMaxThreads), "threads",
-       "one for each core, or as many as decode fastest: [docs/threads.md](docs/threads.md)"},
-      {"cpus", Group::kMachine, Changes::kNothing, kSongs, path(machine(&M::cpus), "LIST"),
+      {"threads", Group::kMachine, Changes::kNothing, kAll | kSteps, integer(machine(&M::threads), 0, kMaxThreads),
+       "threads", "one for each core, or as many as decode fastest: [docs/threads.md](docs/threads.md)"},
+      {"cpus", Group::kMachine, Changes::kNothing, kSongs | kSteps, path(machine(&M::cpus), "LIST"),
        "pin the threads: `0-3,8` puts thread i on the i-th of these cpus, `fastest` on the fastest cores",
        "not pinned"},
       {"mlock", Group::kMachine, Changes::kNothing, kSongs, flag(machine(&M::mlock)),

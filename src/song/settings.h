@@ -21,8 +21,8 @@ enum class SettingGroup { kCheckpoint, kSong, kCodec, kMachine, kOutput, kRun };
 /// is not stored.
 enum class Changes { kCodes, kSound, kNothing, kThisRun };
 
-/// The commands that take a setting; a set of bits. kStages: bench and plan.
-enum Commands : unsigned { kGenerate = 1, kDecode = 2, kConvert = 4, kDoctor = 8, kStages = 16 };
+/// The commands that take a setting; a set of bits. kStages: bench and plan; kSteps: steps.
+enum Commands : unsigned { kGenerate = 1, kDecode = 2, kConvert = 4, kDoctor = 8, kStages = 16, kSteps = 32 };
 
 /// How the values of a setting look, where they lie in a Request, and what they may be. setting_types.h has the kinds.
 class SettingType {
