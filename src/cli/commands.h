@@ -23,6 +23,7 @@ void add_compare(CLI::App& app, Run& run);
 void add_convert(CLI::App& app, Run& run);
 void add_decode(CLI::App& app, Run& run);
 void add_inspect(CLI::App& app, Run& run);
+void add_schema(CLI::App& app, Run& run);
 void add_tokenize(CLI::App& app, Run& run);
 void add_verify(CLI::App& app, Run& run);
 void add_bench(CLI::App& app, Run& run);
