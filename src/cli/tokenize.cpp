@@ -82,6 +82,13 @@ Tokenizer open_tokenizer(const fs::path& path) {
   return Tokenizer::open(path);
 }
 
+/// A folder stands for the file in it, as --tokenizer of `generate` takes it.
+fs::path tokenizer_file(const fs::path& tokenizer, const fs::path& model_path) {
+  std::error_code ignored;
+  if (tokenizer.empty()) return model_path / "tokenizer.json";
+  return fs::is_directory(tokenizer, ignored) ? tokenizer / "tokenizer.json" : tokenizer;
+}
+
 }  // namespace
 
 int run_tokenize(const TokenizeOptions& options) {
@@ -94,8 +101,7 @@ int run_tokenize(const TokenizeOptions& options) {
   if (!options.texts.empty() + !options.jsonl.empty() + options.prompt != 1) {
     throw user_error("tokenize needs one of TEXT..., --jsonl FILE, or --prompt with --tags and --lyrics");
   }
-  const fs::path path =
-      options.tokenizer.empty() ? expand_home(options.model_path) / "tokenizer.json" : expand_home(options.tokenizer);
+  const fs::path path = tokenizer_file(expand_home(options.tokenizer), expand_home(options.model_path));
   const Tokenizer tokenizer = open_tokenizer(path);
   for (const std::string& value : options.texts) {
     const std::string text = read_text_argument("TEXT", value, "give it as a JSON string in --jsonl");

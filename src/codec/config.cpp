@@ -12,7 +12,7 @@ namespace heartmula {
 namespace {
 
 using namespace std::string_view_literals;
-// What is read, what only training and the encoder need, and what transformers writes into every config.json.
+// What is read, and what only training and the encoder need.
 constexpr std::array kFields = {"num_quantizers"sv,
                                 "sample_rate"sv,
                                 "codebook_size"sv,
@@ -40,14 +40,7 @@ constexpr std::array kFields = {"num_quantizers"sv,
                                 "decay"sv,
                                 "threshold_ema_dead_code"sv,
                                 "downsample_factors"sv,
-                                "downsample_kernel_sizes"sv,
-                                "architectures"sv,
-                                "model_type"sv,
-                                "dtype"sv,
-                                "torch_dtype"sv,
-                                "transformers_version"sv,
-                                "_name_or_path"sv,
-                                "auto_map"sv};
+                                "downsample_kernel_sizes"sv};
 
 }  // namespace
 
@@ -87,7 +80,7 @@ CodecConfig parse_codec_config(std::string_view text, const std::string& name) {
   fields.require_if_there("num_bands", 1);
   fields.require_if_there("norm_type", "ada_norm_single");
   fields.require_if_there("use_cosine_sim", false);
-  fields.warn_of_unknown(kFields);
+  fields.warn_of_unknown_in_config(kFields);
 
   std::vector<int64_t> kernels;
   for (const int64_t factor : c.upsample_factors) kernels.push_back(2 * factor);

@@ -10,14 +10,15 @@
 namespace heartmula {
 namespace fs = std::filesystem;
 
-SongOutput::SongOutput(const Request& request, AudioSink heard, const CancelToken* cancel)
+SongOutput::SongOutput(const Request& request, AudioSink heard, const CancelToken* cancel, bool has_lock)
     : path_(request.output.save_path),
       kind_(check_writable(path_)),
       heard_(std::move(heard)),
       fade_(static_cast<size_t>(request.output.fade_out_ms * kSampleRateHz / 1000),
             [this](std::span<const float> left, std::span<const float> right) { write_faded(left, right); }) {
   if (!is_stream()) {
-    for (const fs::path& path : {path_, sidecar_path(path_)}) locks_.emplace_back(path, "--save_path");
+    if (!has_lock) locks_.emplace_back(path_, "--save_path");
+    locks_.emplace_back(sidecar_path(path_), "--save_path");
   }
   const AudioFormat format = request.output.resolved_format();
   if (!is_stream()) check_writable(sidecar_path(path_));
