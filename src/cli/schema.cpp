@@ -1,5 +1,4 @@
 // heartmula schema: what a request may say, for programs.
-#include <CLI/CLI.hpp>
 #include <nlohmann/json.hpp>
 
 #include "cli/commands.h"
@@ -8,12 +7,10 @@
 namespace heartmula {
 
 void add_schema(CLI::App& app, Run& run) {
-  CLI::App* command = app.add_subcommand("schema", "Print the JSON schema of a song's request");
-  command->callback([&run] {
-    run = [] {
-      print_out(request_schema().dump(2) + "\n");
-      return 0;
-    };
+  Command command(app, "schema", "Print the JSON schema of a song's request");
+  command.runs(run, [] {
+    print_out(request_schema().dump(2) + "\n");
+    return 0;
   });
 }
 
