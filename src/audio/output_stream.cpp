@@ -10,8 +10,6 @@
 #include <cerrno>
 #include <cstring>
 #include <optional>
-#include <string>
-#include <string_view>
 #include <system_error>
 #include <utility>
 
@@ -20,18 +18,10 @@
 namespace heartmula {
 namespace {
 
-/// The descriptor that `path` stands for: it is duplicated, for a socket cannot be opened again by name, and a file
-/// would be written over from its start.
-std::optional<int> descriptor_named(const std::filesystem::path& path) {
-  const std::string name = path.lexically_normal().string();
-  if (name == "/dev/stdout") return STDOUT_FILENO;
-  if (name == "/dev/stderr") return STDERR_FILENO;
-  return numbered_descriptor(name);
-}
-
 int open_output(const std::filesystem::path& path, OutputKind kind) {
   if (kind == OutputKind::kRegular) return ::open(path.c_str(), O_RDWR | O_CLOEXEC);
-  if (const auto descriptor = descriptor_named(path)) {
+  // It is duplicated, for a socket cannot be opened again by name, and a file would be written over from its start.
+  if (const auto descriptor = output_descriptor(path)) {
     if ((::fcntl(*descriptor, F_GETFL) & O_ACCMODE) == O_RDONLY) {
       errno = EBADF;  // known now, not when a song is made
       return -1;

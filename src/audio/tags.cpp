@@ -2,7 +2,6 @@
 
 #include <fileref.h>
 #include <mpegfile.h>
-#include <tfilestream.h>
 #include <tiostream.h>
 #include <tpropertymap.h>
 #include <wavfile.h>
@@ -18,7 +17,6 @@
 
 #include "audio/output_stream.h"
 #include "base/error.h"
-#include "base/file.h"
 
 namespace heartmula {
 namespace {
@@ -110,15 +108,36 @@ class TagStream : public TagLib::IOStream {
   AudioFormat format_;
 };
 
-/// A file of any name, to be read.
-class NamedStream : public TagLib::FileStream {
+/// A file in memory, to be read: TagLib's own ByteVectorStream copies it, has no name, and can be written.
+class MemoryStream : public TagLib::IOStream {
  public:
-  NamedStream(const std::filesystem::path& path, AudioFormat format)
-      : FileStream(path.c_str(), /*openReadOnly=*/true), format_(format) {}
+  MemoryStream(std::span<const std::byte> bytes, AudioFormat format) : bytes_(bytes), format_(format) {}
+
   TagLib::FileName name() const override { return sample_name(format_); }
+  bool readOnly() const override { return true; }
+  bool isOpen() const override { return true; }
+  Offset tell() const override { return static_cast<Offset>(at_); }
+  Offset length() override { return static_cast<Offset>(bytes_.size()); }
+  void seek(Offset offset, Position from) override {
+    const auto end = static_cast<int64_t>(bytes_.size());
+    const int64_t base = from == Beginning ? 0 : from == Current ? at_ : end;
+    at_ = std::clamp<int64_t>(base + offset, 0, end);
+  }
+  TagLib::ByteVector readBlock(unsigned long length) override {
+    const std::span<const std::byte> rest = bytes_.subspan(static_cast<size_t>(at_));
+    const size_t count = std::min<size_t>(length, rest.size());
+    at_ += static_cast<int64_t>(count);
+    return {reinterpret_cast<const char*>(rest.data()), static_cast<unsigned int>(count)};
+  }
+  void truncate(Offset) override {}
+  void writeBlock(const TagLib::ByteVector&) override {}
+  void insert(const TagLib::ByteVector&, Start, unsigned long) override {}
+  void removeBlock(Start, unsigned long) override {}
 
  private:
+  std::span<const std::byte> bytes_;
   AudioFormat format_;
+  int64_t at_ = 0;
 };
 
 std::optional<AudioFormat> format_of_contents(std::span<const std::byte> bytes) {
@@ -178,10 +197,10 @@ void write_tags(OutputStream& file, AudioFormat format, const Tags& tags, const 
   if (!saved && file.error() == 0) throw failure("{}: the tags could not be written", name.string());
 }
 
-std::optional<std::string> read_request_json(const std::filesystem::path& path) {
-  const auto format = format_of_contents(MappedFile::open(path)->bytes());
+std::optional<std::string> read_request_json(std::span<const std::byte> audio, const std::string& name) {
+  const auto format = format_of_contents(audio);
   if (!format) return std::nullopt;
-  NamedStream stream(path, *format);
+  MemoryStream stream(audio, *format);
   const TagLib::FileRef reference(&stream, /*readAudioProperties=*/false);
   if (!reference.isNull()) {
     const TagLib::PropertyMap properties = reference.file()->properties();
@@ -190,7 +209,7 @@ std::optional<std::string> read_request_json(const std::filesystem::path& path) 
   throw user_error(
       "{}: is audio that holds no request: another program made it, or --no_metadata; the request may be in a "
       "file beside it",
-      path.string());
+      name);
 }
 
 }  // namespace heartmula

@@ -1,8 +1,10 @@
 // What players show of a song, and the request that made it, in the file itself.
 #pragma once
 
+#include <cstddef>
 #include <filesystem>
 #include <optional>
+#include <span>
 #include <string>
 
 #include "audio/format.h"
@@ -27,8 +29,8 @@ struct Tags {
 /// Error(kFailure) if it is no file of this format; `name` stands for it in the message.
 void write_tags(OutputStream& file, AudioFormat format, const Tags& tags, const std::filesystem::path& name);
 
-/// Tags::request_json of an audio file, whatever its name; null if its first bytes are not those of WAV, FLAC, Ogg,
-/// Opus or MP3. Throws Error(kUser) if it is missing, no regular file, or audio that holds no request.
-std::optional<std::string> read_request_json(const std::filesystem::path& path);
+/// Tags::request_json of an audio file, of which `audio` is all; null if its first bytes are not those of WAV, FLAC,
+/// Ogg, Opus or MP3. Throws Error(kUser) that begins with `name` if it is audio that holds no request.
+std::optional<std::string> read_request_json(std::span<const std::byte> audio, const std::string& name);
 
 }  // namespace heartmula

@@ -64,6 +64,16 @@ fs::path folder_of(const fs::path& path) {
   return path.has_parent_path() ? path.parent_path() : fs::path(".");
 }
 
+/// The first thing above `path` that is there: perhaps a file in the place of a folder.
+fs::path file_above(const fs::path& path) {
+  fs::path above = folder_of(path);
+  std::error_code ignored;
+  while (!fs::exists(above, ignored) && above.has_relative_path() && above.has_parent_path()) {
+    above = above.parent_path();
+  }
+  return above;
+}
+
 void sync_folder(const fs::path& folder) {
   const Descriptor descriptor(::open(folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
   // Some file systems cannot sync a folder (EINVAL); then the rename is as durable as they make it.
@@ -77,8 +87,9 @@ void sync_folder(const fs::path& folder) {
   const std::string folder = folder_of(path).string();
   switch (error) {
     case ENOENT:
-    case ENOTDIR:
       throw user_error("{}: there is no folder {}", path.string(), folder);
+    case ENOTDIR:
+      throw user_error("{}: {} is a file, not a folder", path.string(), file_above(path).string());
     case EACCES:
     case EPERM:
     case EROFS:
@@ -126,6 +137,12 @@ void remove_abandoned(const fs::path& path) {
     if (descriptor.get() < 0 || ::flock(descriptor.get(), LOCK_EX | LOCK_NB) != 0) continue;
     fs::remove_all(name, ignored);
   }
+}
+
+/// stat() of what an output's name stands for; returns 0, or -1 with errno.
+int look_at_output(const fs::path& path, struct stat* status) {
+  const std::optional<int> descriptor = output_descriptor(path);
+  return descriptor ? ::fstat(*descriptor, status) : ::stat(path.c_str(), status);
 }
 
 /// Mode and owner of the file that is replaced.
@@ -185,6 +202,14 @@ void MappedFile::release(std::span<const std::byte> part) const {
   const size_t first = (start + page - 1) / page * page;
   const size_t last = end == bytes_.size() ? end : end / page * page;
   if (first < last) ::madvise(const_cast<std::byte*>(bytes_.data()) + first, last - first, MADV_DONTNEED);
+}
+
+std::string instead_of_folder(const fs::path& path) {
+  std::error_code ignored;
+  if (fs::exists(path, ignored)) return "is a file, not a folder";
+  const fs::path above = file_above(path);
+  const bool is_below_file = fs::exists(above, ignored) && !fs::is_directory(above, ignored);
+  return is_below_file ? message("no such folder, for {} is a file", above.string()) : "no such folder";
 }
 
 std::string read_file(const fs::path& path, size_t max_bytes) {
@@ -292,9 +317,8 @@ bool names_descriptor(const fs::path& path) {
 }
 
 bool is_stream(const fs::path& path) {
-  std::error_code ignored;
-  const fs::file_status status = fs::status(path, ignored);
-  return fs::exists(status) && !fs::is_regular_file(status) && !fs::is_directory(status);
+  struct stat status = {};
+  return look_at_output(path, &status) == 0 && !S_ISREG(status.st_mode) && !S_ISDIR(status.st_mode);
 }
 
 std::optional<int> numbered_descriptor(std::string_view path) {
@@ -306,6 +330,13 @@ std::optional<int> numbered_descriptor(std::string_view path) {
     if (result.ec == std::errc() && result.ptr == end) return descriptor;
   }
   return std::nullopt;
+}
+
+std::optional<int> output_descriptor(const fs::path& path) {
+  const std::string name = path.lexically_normal().string();
+  if (name == "/dev/stdout") return STDOUT_FILENO;
+  if (name == "/dev/stderr") return STDERR_FILENO;
+  return numbered_descriptor(name);
 }
 
 bool names_open_file(const fs::path& path, int descriptor) {
@@ -323,15 +354,16 @@ OutputKind check_writable(const fs::path& path) {
     return OutputKind::kRegular;
   };
   struct stat status = {};
-  if (::stat(path.c_str(), &status) != 0) {
+  if (look_at_output(path, &status) != 0) {
     const int error = errno;
-    if (error != ENOENT || names_descriptor(path)) {
+    const bool may_be_made = error == ENOENT || error == ENOTDIR;  // which says what is in the way
+    if (!may_be_made || names_descriptor(path)) {
       throw user_error("{}: cannot be written: {}", path.string(), system_message(error));
     }
     return check_regular();
   }
   if (S_ISDIR(status.st_mode)) throw user_error("{}: is a folder; name a file in it", path.string());
-  if (::faccessat(AT_FDCWD, path.c_str(), W_OK, AT_EACCESS) != 0) {
+  if (!output_descriptor(path) && ::faccessat(AT_FDCWD, path.c_str(), W_OK, AT_EACCESS) != 0) {
     throw user_error("{}: not writable: {}", path.string(), system_message(errno));
   }
   if (!S_ISREG(status.st_mode) || names_descriptor(path)) return OutputKind::kStream;

@@ -31,6 +31,9 @@ class MappedFile {
   std::span<const std::byte> bytes_;
 };
 
+/// What stands where a folder should: "no such folder", or "is a file, not a folder".
+std::string instead_of_folder(const std::filesystem::path& path);
+
 /// The contents of a regular file. Throws Error(kUser) if it is missing, a folder, not readable, or larger than
 /// `max_bytes`.
 std::string read_file(const std::filesystem::path& path, size_t max_bytes = size_t{1} << 30);
@@ -96,6 +99,8 @@ bool names_descriptor(const std::filesystem::path& path);
 bool is_stream(const std::filesystem::path& path);
 /// 7 of "/dev/fd/7" and "/proc/self/fd/7"; nothing of another name.
 std::optional<int> numbered_descriptor(std::string_view path);
+/// The same, and 1 and 2 of /dev/stdout and /dev/stderr: these names work where the system has no /proc, too.
+std::optional<int> output_descriptor(const std::filesystem::path& path);
 /// Whether `path` still is the file, or folder, that is open as `descriptor`.
 bool names_open_file(const std::filesystem::path& path, int descriptor);
 

@@ -96,6 +96,24 @@ bool is_text(std::string_view text) {
          escaped(text.substr(0, text.find_first_of("\r\n\t"))).find("\\x") == std::string::npos;
 }
 
+/// UTF-16 without a byte order mark: a zero beside each letter, always on the same side.
+bool is_wide_text(std::string_view bytes) {
+  constexpr size_t kLetters = 64;
+  std::string narrow;
+  for (const size_t side : {0u, 1u}) {
+    narrow.clear();
+    for (size_t i = 0; i + 1 < bytes.size() && narrow.size() < kLetters && bytes[i + 1 - side] == '\0'; i += 2) {
+      narrow += bytes[i + side];
+    }
+    const bool is_all = narrow.size() == std::min(kLetters, bytes.size() / 2);
+    // Letters of other scripts may follow what JSON begins with.
+    const bool is_json = narrow.size() >= 2 && (narrow.front() == '{' || narrow.front() == '[');
+    if (!narrow.empty() && (is_all || is_json) && narrow.find('\0') == std::string::npos && is_text(narrow))
+      return true;
+  }
+  return false;
+}
+
 std::optional<Found> kind_of(std::string_view bytes) {
   if (bytes.empty()) return Found{"empty", kDownloadAgain};
   if (is_safetensors(bytes)) return Found{"a safetensors file", kRightFile, FileKind::kSafetensors};
@@ -108,6 +126,7 @@ std::optional<Found> kind_of(std::string_view bytes) {
   if (bytes.find_first_not_of('\0') == std::string_view::npos) {
     return Found{"nothing but zero bytes: a download that has its size but not its data", kDownloadAgain};
   }
+  if (is_wide_text(bytes)) return Found{"text in UTF-16", "save it as UTF-8"};
   const std::string_view text = beginning_of_text(bytes);
   for (const std::string_view tag : {"<!doctype html", "<html", "<head", "<body", "<!--"}) {
     if (begins_without_case(text, tag)) {

@@ -9,6 +9,7 @@
 #include <cstdlib>
 #include <optional>
 #include <system_error>
+#include <utility>
 
 #include "base/error.h"
 #include "base/file.h"
@@ -29,7 +30,7 @@ std::string read_stream(const fs::path& path, size_t max_bytes) {
   const auto named = descriptor_named(path);
   const int descriptor =
       named ? ::fcntl(*named, F_DUPFD_CLOEXEC, 0) : ::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NOCTTY);
-  const std::string name = path == "-" ? "standard input" : path.string();
+  const std::string name = input_name(path);
   const auto fail = [&](int error) {
     return failure("{}: cannot be read: {}", name, std::generic_category().message(error));
   };
@@ -72,6 +73,22 @@ InputKind input_kind(const fs::path& path) {
   if (S_ISREG(status.st_mode)) return path == "-" ? InputKind::kStream : InputKind::kFile;
   const bool is_stream = S_ISFIFO(status.st_mode) || S_ISCHR(status.st_mode) || S_ISSOCK(status.st_mode);
   return is_stream ? InputKind::kStream : InputKind::kOther;
+}
+
+std::string input_name(const fs::path& path) {
+  return path == "-" ? "standard input" : path.string();
+}
+
+InputBytes::InputBytes(fs::path path) : path_(std::move(path)) {
+  if (input_kind(path_) == InputKind::kStream) {
+    contents_ = read_input(path_);
+  } else {
+    file_ = MappedFile::open(path_);
+  }
+}
+
+std::span<const std::byte> InputBytes::bytes() const {
+  return file_ ? file_->bytes() : std::as_bytes(std::span(contents_));
 }
 
 std::string read_input(const fs::path& path, size_t max_bytes) {

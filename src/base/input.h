@@ -3,6 +3,8 @@
 
 #include <cstddef>
 #include <filesystem>
+#include <memory>
+#include <span>
 #include <string>
 #include <string_view>
 
@@ -24,5 +26,27 @@ InputKind input_kind(const std::filesystem::path& path);
 /// folder, cannot be read, holds more than `max_bytes`, or is a stream without a byte (read before, perhaps), and
 /// Error(kFailure) if a signal ends the wait.
 std::string read_input(const std::filesystem::path& path, size_t max_bytes = size_t{1} << 30);
+
+/// What messages call it: the path, or "standard input".
+std::string input_name(const std::filesystem::path& path);
+
+class MappedFile;
+
+/// All of a file, mapped, or of a stream, read until it ends: what may be looked at more than once.
+class InputBytes {
+ public:
+  /// Throws as MappedFile::open() and read_input() do.
+  explicit InputBytes(std::filesystem::path path);
+
+  std::span<const std::byte> bytes() const;
+  const std::filesystem::path& path() const { return path_; }
+  std::string name() const { return input_name(path_); }
+  bool is_stream() const { return file_ == nullptr; }
+
+ private:
+  std::filesystem::path path_;
+  std::shared_ptr<const MappedFile> file_;
+  std::string contents_;  // of a stream
+};
 
 }  // namespace heartmula

@@ -101,15 +101,6 @@ bool JsonFields::flag(const char* field) const {
   return value.get<bool>();
 }
 
-std::optional<uint64_t> JsonFields::unsigned_integer_or_minus_one(const char* field) const {
-  const nlohmann::json& value = at(field);
-  if (value.is_number_integer() && !value.is_number_unsigned() && value.get<int64_t>() == -1) return std::nullopt;
-  if (!value.is_number_unsigned()) {
-    throw user_error("{} must be an integer from 0 to 2^64 - 1, or -1, not {}", where(field), value.dump());
-  }
-  return value.get<uint64_t>();
-}
-
 std::vector<int64_t> JsonFields::integers(const char* field, int64_t min, int64_t max) const {
   const nlohmann::json& value = at(field);
   if (!value.is_array() || value.empty()) {
@@ -142,6 +133,13 @@ void JsonFields::require_if_there(const char* field, const nlohmann::json& only)
   if (!has(field) || at(field) == only) return;
   throw user_error("{} is {}, but this program computes only models in which it is {}", where(field), at(field).dump(),
                    only.dump());
+}
+
+void JsonFields::warn_of_unknown_in_config(std::span<const std::string_view> known) const {
+  std::vector<std::string_view> all = {"architectures",        "model_type",    "dtype",   "torch_dtype",
+                                       "transformers_version", "_name_or_path", "auto_map"};
+  all.insert(all.end(), known.begin(), known.end());
+  warn_of_unknown(all);
 }
 
 void JsonFields::warn_of_unknown(std::span<const std::string_view> known) const {

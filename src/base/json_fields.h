@@ -4,7 +4,6 @@
 #include <cstdint>
 #include <filesystem>
 #include <nlohmann/json_fwd.hpp>
-#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
@@ -31,8 +30,6 @@ class JsonFields {
   double number(const char* field, double min, double max) const;
   std::string text(const char* field) const;
   bool flag(const char* field) const;
-  /// From 0 to 2^64 - 1; -1 is nothing.
-  std::optional<uint64_t> unsigned_integer_or_minus_one(const char* field) const;
   /// A list of integers, at least one.
   std::vector<int64_t> integers(const char* field, int64_t min, int64_t max) const;
   /// A list of exactly `count` integers.
@@ -44,6 +41,8 @@ class JsonFields {
   void require_if_there(const char* field, const nlohmann::json& only) const;
   /// One warning that lists the fields that are not in `known`, for they may mean another architecture.
   void warn_of_unknown(std::span<const std::string_view> known) const;
+  /// The same of a config.json: what the transformers library writes into each of them is known, too.
+  void warn_of_unknown_in_config(std::span<const std::string_view> known) const;
 
  private:
   const nlohmann::json& at(const char* field) const;

@@ -29,6 +29,7 @@
 #include "bench/measurement.h"
 #include "checkpoint/checkpoint.h"
 #include "checkpoint/inspect.h"
+#include "checkpoint/models.h"
 #include "cpu/isa.h"
 #include "cpu/machine_probe.h"
 #include "text/gen_config.h"
@@ -228,7 +229,7 @@ json part(const char* kind, const fs::path& path, const std::function<std::strin
 }
 
 std::string look_at_model(const fs::path& folder, const char* expected) {
-  const json model = inspect(folder);
+  const json model = inspect_folder(folder);
   if (model["model"] != expected) {
     throw user_error("{}: is a {}, not a {}", folder.string(), model["model"].get<std::string>(), expected);
   }
@@ -253,7 +254,12 @@ json checkpoint(const CheckpointSettings& settings, json& problems) {
   if (!paths.tokenizer.empty()) {
     const auto tokens = [&] { return fmt::format("{} tokens", Tokenizer::open(paths.tokenizer).vocabulary_size()); };
     parts.push_back(part("tokenizer", paths.tokenizer, tokens, problems));
-    const auto ids = [&] { return fmt::format("ends at code {}", GenConfig::open(paths.gen_config).audio_eos_id); };
+    const bool has_lm = !parts.empty() && parts[0]["part"] == "language model" && parts[0]["complete"] == true;
+    const auto ids = [&] {
+      const GenConfig gen = GenConfig::open(paths.gen_config);
+      if (has_lm) check_ids(gen, read_lm_config(paths.mula / "config.json"), paths.gen_config.string());
+      return fmt::format("ends at code {}", gen.audio_eos_id);
+    };
     parts.push_back(part("settings", paths.gen_config, ids, problems));
   }
   return {{"parts", parts}, {"notes", paths.notes}, {"complete", problems.size() == before}};

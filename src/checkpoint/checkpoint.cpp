@@ -6,6 +6,7 @@
 #include <functional>
 
 #include "base/error.h"
+#include "base/file.h"
 #include "base/file_kind.h"
 
 namespace heartmula {
@@ -112,7 +113,8 @@ std::string find_model(const fs::path& folder, const ModelName& model, std::vect
 /// What --mula_path or --codec_path names.
 fs::path named_folder(const char* flag, const std::string& path) {
   if (!is_folder(path)) {
-    throw user_error("{} {}: no such folder; it is the one with the model's config.json and weights", flag, path);
+    throw user_error("{} {}: {}; it is the one with the model's config.json and weights", flag, path,
+                     instead_of_folder(path));
   }
   if (!is_file(fs::path(path) / "config.json")) {
     throw user_error("{} {}: has no config.json; it is the folder with the model's config.json and weights", flag,
@@ -125,9 +127,8 @@ class Finder {
  public:
   explicit Finder(const CheckpointSettings& settings) : settings_(settings), folder_(settings.model_path) {
     if (!settings.model_path.empty() && !is_folder(folder_)) {
-      throw user_error(
-          "{}: no such folder; --model_path is the folder with the checkpoint (see README, \"hf download\")",
-          folder_.string());
+      throw user_error("{}: {}; --model_path is the folder with the checkpoint (see README, \"hf download\")",
+                       folder_.string(), instead_of_folder(folder_));
     }
   }
 

@@ -9,6 +9,7 @@
 #include "base/error.h"
 #include "base/json_fields.h"
 #include "checkpoint/checkpoint.h"
+#include "checkpoint/models.h"
 #include "codec/heartcodec.h"
 #include "heartmula/frame.h"
 #include "lm/heartmula.h"
@@ -102,6 +103,8 @@ nlohmann::json inspect_codec(const fs::path& folder) {
   return json;
 }
 
+}  // namespace
+
 nlohmann::json inspect_folder(const fs::path& path) {
   std::error_code error;
   if (fs::exists(path / "config.json", error)) {
@@ -116,6 +119,7 @@ nlohmann::json inspect_folder(const fs::path& path) {
   const CheckpointPaths paths = find_checkpoint(settings, CheckpointParts::kAll);
   const Tokenizer tokenizer = Tokenizer::open(paths.tokenizer);
   const GenConfig gen = GenConfig::open(paths.gen_config);
+  check_ids(gen, read_lm_config(paths.mula / "config.json"), paths.gen_config.string());
   return {{"kind", "checkpoint"},
           {"path", path.string()},
           {"notes", paths.notes},
@@ -128,8 +132,7 @@ nlohmann::json inspect_folder(const fs::path& path) {
           {"models", {inspect_language_model(paths.mula), inspect_codec(paths.codec)}}};
 }
 
-nlohmann::json inspect_file(const fs::path& path) {
-  const SafetensorsFile file = SafetensorsFile::open(path);
+nlohmann::json inspect_file(const SafetensorsFile& file) {
   std::map<std::string, int64_t> dtypes;
   int64_t parameters = 0;
   int64_t bytes = 0;
@@ -141,9 +144,11 @@ nlohmann::json inspect_file(const fs::path& path) {
                        {"shape", tensor.shape},
                        {"bytes", tensor.data.size()}});
   }
-  return {{"kind", "safetensors"},    {"path", path.string()}, {"tensors", tensors},         {"dtypes", dtypes},
-          {"parameters", parameters}, {"bytes", bytes},        {"metadata", file.metadata()}};
+  return {{"kind", "safetensors"},    {"path", file.name()}, {"tensors", tensors},         {"dtypes", dtypes},
+          {"parameters", parameters}, {"bytes", bytes},      {"metadata", file.metadata()}};
 }
+
+namespace {
 
 std::string describe_totals(const nlohmann::json& json) {
   std::string dtypes;
@@ -199,12 +204,6 @@ std::string describe_model(const nlohmann::json& m) {
 }
 
 }  // namespace
-
-nlohmann::json inspect(const fs::path& path) {
-  std::error_code error;
-  if (fs::is_directory(path, error)) return inspect_folder(path);
-  return inspect_file(path);
-}
 
 std::string describe_inspection(const nlohmann::json& inspection) {
   const std::string kind = inspection["kind"].get<std::string>();

@@ -7,9 +7,13 @@
 
 namespace heartmula {
 
-/// {"kind": "checkpoint" | "model" | "safetensors", ...}: models, dimensions, dtypes, parameters, bytes. Throws
-/// Error(kUser) if the path is none of them or anything in it is broken.
-nlohmann::json inspect(const std::filesystem::path& path);
+class SafetensorsFile;
+
+/// {"kind": "checkpoint" | "model", ...}: models, dimensions, dtypes, parameters, bytes. Throws Error(kUser) if the
+/// folder is none of them or anything in it is broken.
+nlohmann::json inspect_folder(const std::filesystem::path& folder);
+/// {"kind": "safetensors", ...}: tensors, dtypes, parameters, bytes, metadata.
+nlohmann::json inspect_file(const SafetensorsFile& file);
 
 /// The same for people.
 std::string describe_inspection(const nlohmann::json& inspection);

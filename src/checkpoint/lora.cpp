@@ -13,6 +13,7 @@
 #include "base/json_fields.h"
 #include "lm/heartmula.h"
 #include "tensor/fingerprint.h"
+#include "tensor/tensor_check.h"
 
 namespace heartmula {
 namespace {
@@ -162,6 +163,12 @@ std::map<std::string, Factors> factors_in(const SafetensorsFile& file) {
   return modules;
 }
 
+void check_finite(const StoredTensor& factor, const std::string& file) {
+  std::vector<float> values(static_cast<size_t>(factor.elements()));
+  convert_to_f32(values.data(), factor.data.data(), factor.dtype, 0, factor.elements());
+  if (!all_finite(values)) refuse_not_finite(factor.name, file);
+}
+
 /// The linear layers of the language model: names of modules.
 std::set<std::string> linear_layers(const LmConfig& config, const WeightStore& store) {
   constexpr std::string_view kWeight = ".weight";
@@ -189,8 +196,8 @@ SafetensorsFile open_weights(const fs::path& folder) {
 void merge_lora(const fs::path& folder, WeightStore& store, const LmConfig& config) {
   std::error_code error;
   if (!fs::is_directory(folder, error)) {
-    throw user_error("--lora {}: no such folder; it is the one with {} and {}", folder.string(), kConfigName,
-                     kWeightsName);
+    throw user_error("--lora {}: {}; it is the one with {} and {}", folder.string(), instead_of_folder(folder),
+                     kConfigName, kWeightsName);
   }
   if (store.packed() != nullptr) {
     throw user_error(
@@ -223,6 +230,8 @@ void merge_lora(const fs::path& folder, WeightStore& store, const LmConfig& conf
     if (!adapter.allows(a[0])) {
       throw user_error("{}: {} has rank {}, but r is {} in {}", file->name(), shown, a[0], adapter.rank(), kConfigName);
     }
+    check_finite(*factors.a, file->name());
+    check_finite(*factors.b, file->name());
     store.change(tensor, {*factors.b, *factors.a, adapter.scale(module, a[0]), file});
   }
   spdlog::debug("{}: merged", folder.string());

@@ -32,7 +32,8 @@ std::string with_adapters(const std::string& model, std::vector<std::string> ada
   return fingerprint(nlohmann::json{{"model", model}, {"lora", adapters}}.dump(), WeightStore());
 }
 
-// gen_config.json and config.json must be of one checkpoint.
+}  // namespace
+
 void check_ids(const GenConfig& ids, const LmConfig& config, const std::string& source) {
   const auto check = [&](const char* field, int64_t id, int64_t greatest) {
     if (id <= greatest) return;
@@ -44,8 +45,6 @@ void check_ids(const GenConfig& ids, const LmConfig& config, const std::string& 
   check("empty_id", ids.empty_id, config.text_vocab_size - 1);
   check("audio_eos_id", ids.audio_eos_id, config.audio_vocab_size);  // this one is no code: no song ends by itself
 }
-
-}  // namespace
 
 Models::Models(const ModelOptions& options, CheckpointParts parts, const CancelToken* cancel)
     : options_(options),

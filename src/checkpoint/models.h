@@ -32,6 +32,10 @@ struct ModelIdentity {
   std::vector<std::string> lora = {};  // names of the folders of merged adapters
 };
 
+/// gen_config.json, which is `source`, and config.json must be of one checkpoint: throws Error(kUser) about an id
+/// beyond the vocabulary.
+void check_ids(const GenConfig& ids, const LmConfig& config, const std::string& source);
+
 /// So often a song calls Models::release_embeddings.
 constexpr int64_t kEmbeddingFrames = 64;
 

@@ -1,19 +1,13 @@
 // The subcommands: each adds its options to the program and sets what is to be run.
 #pragma once
 
-#include <functional>
+#include <memory>
 #include <string>
 
 #include "checkpoint/settings.h"
-
-namespace CLI {  // NOLINT(readability-identifier-naming)
-class App;
-}
+#include "cli/command.h"
 
 namespace heartmula {
-
-/// Returns the exit code.
-using Run = std::function<int()>;
 
 void add_devices(CLI::App& app, Run& run);
 void add_doctor(CLI::App& app, Run& run);
@@ -24,6 +18,7 @@ void add_steps(CLI::App& app, Run& run);
 void add_convert(CLI::App& app, Run& run);
 void add_decode(CLI::App& app, Run& run);
 void add_inspect(CLI::App& app, Run& run);
+void add_schema(CLI::App& app, Run& run);
 void add_tokenize(CLI::App& app, Run& run);
 void add_verify(CLI::App& app, Run& run);
 void add_bench(CLI::App& app, Run& run);

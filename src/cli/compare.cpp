@@ -1,7 +1,6 @@
 // heartmula compare: how far one song is from another.
 #include "measure/compare.h"
 
-#include <CLI/CLI.hpp>
 #include <nlohmann/json.hpp>
 
 #include "base/input.h"
@@ -15,18 +14,16 @@ void add_compare(CLI::App& app, Run& run) {
     std::string b;
     bool json = false;
   };
-  CLI::App* command = app.add_subcommand("compare", "Measure how far one audio or codes file is from another");
+  Command command(app, "compare", "Measure how far one audio or codes file is from another");
   auto options = std::make_shared<Options>();
-  command->add_option("A", options->a, "The reference: an audio file, or codes as from --save_codes")->required();
-  command->add_option("B", options->b, "Another of the same kind")->required();
-  command->add_flag("--json", options->json, "For programs");
-  command->callback([options, &run] {
-    run = [options] {
-      const nlohmann::json json = compare_files(expand_home(options->a), expand_home(options->b));
-      constexpr auto kReplace = nlohmann::json::error_handler_t::replace;  // a file name may be no UTF-8
-      print_out(options->json ? json.dump(2, ' ', false, kReplace) + "\n" : describe_comparison(json));
-      return 0;
-    };
+  command.option("A", options->a, "The reference: an audio file, or codes as from --save_codes").required();
+  command.option("B", options->b, "Another of the same kind").required();
+  command.flag("--json", options->json, "For programs");
+  command.runs(run, [options] {
+    const nlohmann::json json = compare_files(expand_home(options->a), expand_home(options->b));
+    constexpr auto kReplace = nlohmann::json::error_handler_t::replace;  // a file name may be no UTF-8
+    print_out(options->json ? json.dump(2, ' ', false, kReplace) + "\n" : describe_comparison(json));
+    return 0;
   });
 }
 

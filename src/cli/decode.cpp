@@ -1,5 +1,4 @@
 // heartmula decode: codes to audio again.
-#include <CLI/CLI.hpp>
 
 #include "base/input.h"
 #include "cli/commands.h"
@@ -13,16 +12,14 @@ void add_decode(CLI::App& app, Run& run) {
     std::string codes;
     SettingFlags flags;
   };
-  CLI::App* command = app.add_subcommand("decode", "Make the audio of a codes file again");
+  Command command(app, "decode", "Make the audio of a codes file again");
   auto options = std::make_shared<Options>();
-  command->add_option("codes", options->codes, "The codes file of a song")->required();
-  options->flags.add_to(*command, kDecode);
-  command->callback([options, &run] {
-    run = [options] {
-      watch_signals();
-      return run_song_command(resolve_request(options->flags, CheckpointParts::kCodec, expand_home(options->codes)),
-                              CheckpointParts::kCodec, decode_song_file);
-    };
+  command.option("codes", options->codes, "The codes file of a song").required();
+  options->flags.add_to(command.app(), kDecode);
+  command.runs(run, [options] {
+    watch_signals();
+    return run_song_command(resolve_request(options->flags, CheckpointParts::kCodec, expand_home(options->codes)),
+                            CheckpointParts::kCodec, decode_song_file);
   });
 }
 

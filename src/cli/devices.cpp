@@ -1,7 +1,6 @@
 // heartmula devices: what can compute here.
 #include "bench/devices.h"
 
-#include <CLI/CLI.hpp>
 #include <nlohmann/json.hpp>
 
 #include "cli/commands.h"
@@ -9,16 +8,13 @@
 namespace heartmula {
 
 void add_devices(CLI::App& app, Run& run) {
-  CLI::App* command =
-      app.add_subcommand("devices", "List the processor and the NVIDIA cards, and why one cannot be used");
+  Command command(app, "devices", "List the processor and the NVIDIA cards, and why one cannot be used");
   auto json = std::make_shared<bool>(false);
-  command->add_flag("--json", *json, "For programs");
-  command->callback([json, &run] {
-    run = [json] {
-      const nlohmann::json devices = bench::list_devices();
-      print_out(*json ? devices.dump(2) + "\n" : bench::describe_devices(devices));
-      return 0;
-    };
+  command.flag("--json", *json, "For programs");
+  command.runs(run, [json] {
+    const nlohmann::json devices = bench::list_devices();
+    print_out(*json ? devices.dump(2) + "\n" : bench::describe_devices(devices));
+    return 0;
   });
 }
 

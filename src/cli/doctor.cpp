@@ -1,7 +1,6 @@
 // heartmula doctor: program, machine and checkpoint for a bug report, and what is wrong with them.
 #include "bench/doctor.h"
 
-#include <CLI/CLI.hpp>
 #include <nlohmann/json.hpp>
 
 #include "cli/commands.h"
@@ -14,20 +13,18 @@ void add_doctor(CLI::App& app, Run& run) {
     SettingFlags flags;
     bool json = false;
   };
-  CLI::App* command = app.add_subcommand("doctor", "Examine program, machine and checkpoint, for a bug report");
+  Command command(app, "doctor", "Examine program, machine and checkpoint, for a bug report");
   auto options = std::make_shared<Options>();
-  options->flags.add_to(*command, kDoctor);
-  command->add_flag("--json", options->json, "For programs");
-  command->callback([options, &run] {
-    run = [options] {
-      Request request;
-      options->flags.apply(request);
-      const nlohmann::json report = bench::examine({.checkpoint = request.checkpoint});
-      // A file name may be no UTF-8.
-      constexpr auto kReplace = nlohmann::json::error_handler_t::replace;
-      print_out(options->json ? report.dump(2, ' ', false, kReplace) + "\n" : bench::describe_examination(report));
-      return report["problems"].empty() ? 0 : 1;
-    };
+  options->flags.add_to(command.app(), kDoctor);
+  command.flag("--json", options->json, "For programs");
+  command.runs(run, [options] {
+    Request request;
+    options->flags.apply(request);
+    const nlohmann::json report = bench::examine({.checkpoint = request.checkpoint});
+    // A file name may be no UTF-8.
+    constexpr auto kReplace = nlohmann::json::error_handler_t::replace;
+    print_out(options->json ? report.dump(2, ' ', false, kReplace) + "\n" : bench::describe_examination(report));
+    return report["problems"].empty() ? 0 : 1;
   });
 }
 

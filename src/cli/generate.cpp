@@ -1,5 +1,4 @@
 // heartmula generate: lyrics and tags to a song.
-#include <CLI/CLI.hpp>
 
 #include "cli/commands.h"
 #include "cli/interrupt.h"
@@ -8,14 +7,12 @@
 namespace heartmula {
 
 void add_generate(CLI::App& app, Run& run) {
-  CLI::App* command = app.add_subcommand("generate", "Make a song from lyrics and tags");
+  Command command(app, "generate", "Make a song from lyrics and tags");
   auto flags = std::make_shared<SettingFlags>();
-  flags->add_to(*command, kGenerate);
-  command->callback([flags, &run] {
-    run = [flags] {
-      watch_signals();
-      return run_song_command(resolve_request(*flags, CheckpointParts::kAll), CheckpointParts::kAll, make_song_file);
-    };
+  flags->add_to(command.app(), kGenerate);
+  command.runs(run, [flags] {
+    watch_signals();
+    return run_song_command(resolve_request(*flags, CheckpointParts::kAll), CheckpointParts::kAll, make_song_file);
   });
 }
 

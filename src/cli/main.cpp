@@ -91,6 +91,7 @@ int run_program(int argc, char** argv) {
   add_compare(app, run);
   add_steps(app, run);
   add_abx(app, run);
+  add_schema(app, run);
   add_tokenize(app, run);
   add_verify(app, run);
   add_bench(app, run);

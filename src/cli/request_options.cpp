@@ -4,7 +4,6 @@
 
 #include <filesystem>
 #include <memory>
-#include <span>
 #include <system_error>
 #include <utility>
 
@@ -40,19 +39,11 @@ std::string song_text(const std::string& flag, const std::optional<std::string>&
                    flag == "lyrics" ? "; --lyrics_text \"\" makes an instrumental song" : "");
 }
 
-/// Codes that come through a stream are needed twice: they go into a file, which `resolved` keeps as long as it lives.
-std::filesystem::path regular_codes(const std::filesystem::path& codes, ResolvedRequest& resolved) {
-  if (codes.empty() || input_kind(codes) != InputKind::kStream) return codes;
-  const std::string bytes = read_input(codes);
-  std::filesystem::path path = temporary_path("input.safetensors");
-  AtomicFile file(path);
-  file.write(std::as_bytes(std::span(bytes)));
-  file.commit(/*sync=*/false);
-  resolved.temporary = std::shared_ptr<const void>(nullptr, [path](const void*) {
-    std::error_code ignored;
-    std::filesystem::remove(path, ignored);
-  });
-  return path;
+/// Codes that come through a stream, which can be read once, go into `resolved`.
+void read_streamed_codes(const std::filesystem::path& path, ResolvedRequest& resolved) {
+  if (resolved.codes || input_kind(path) != InputKind::kStream) return;
+  const InputBytes input(path);
+  resolved.codes = parse_codes(input.bytes(), input.name());
 }
 
 /// What is stored in a request file or beside codes, without what is not this run's: where that song went, and, of a
@@ -78,12 +69,15 @@ bool holds(AudioFormat format, std::optional<SampleFormat> samples) {
 }
 
 /// Where the song goes and in which format: the flags decide, and what is inherited must not contradict them.
-void settle_output(OutputSettings& output, const SettingFlags& flags) {
+void settle_output(ResolvedRequest& resolved, const SettingFlags& flags) {
+  OutputSettings& output = resolved.request.output;
   if (output.save_path == "-") output.save_path = "/dev/stdout";
   if (!flags.given("save_path")) {
     std::filesystem::path path = output.save_path;
     if (output.format) path.replace_extension(audio_format_name(*output.format));
-    output.save_path = unused_path(path.string());
+    ClaimedPath claimed = claim_unused_path(path.string());
+    output.save_path = std::move(claimed.path);
+    resolved.song_lock = std::make_shared<const OutputLock>(std::move(claimed.lock));
   } else if (!flags.given("format") && known_audio_format(output.save_path)) {
     output.format.reset();
   }
@@ -100,15 +94,16 @@ ResolvedRequest resolve_request(const SettingFlags& flags, CheckpointParts parts
   ResolvedRequest resolved;
   StoredRequest stored{.request = defaults};
   bool has_texts = false;
-  const std::filesystem::path load_codes = regular_codes(codes.empty() ? given_path("load_codes") : codes, resolved);
+  const std::filesystem::path load_codes = codes.empty() ? given_path("load_codes") : codes;
+  read_streamed_codes(load_codes, resolved);
   if (const std::filesystem::path file = given_path("request"); !file.empty()) {
     stored = read_request(file, defaults);
     resolved.inputs.push_back({"--request", file});
     has_texts = stored.was_made || !stored.request.song.lyrics.empty() || !stored.request.song.tags.empty();
   } else if (!load_codes.empty()) {
-    const std::string json = read_codes(load_codes).origin.request_json;
-    has_texts = !json.empty();
-    if (has_texts) stored.request = parse_request(json, load_codes.string(), defaults).request;
+    const Codes loaded = resolved.codes ? *resolved.codes : read_codes(load_codes);
+    has_texts = !loaded.origin.request_json.empty();
+    if (has_texts) stored.request = parse_request(loaded.origin.request_json, loaded.name, defaults).request;
     stored.was_made = true;
     stored.request.song.continue_from_ms.reset();
   }
@@ -118,6 +113,7 @@ ResolvedRequest resolve_request(const SettingFlags& flags, CheckpointParts parts
   request = stored.request;
   flags.apply(request);
   if (!load_codes.empty()) request.song.load_codes = load_codes.string();
+  read_streamed_codes(request.song.load_codes, resolved);  // of a stored request
   if (flags.given("model_path")) {  // another checkpoint: the parts of the stored one are not its
     for (const auto& [name, path] : {std::pair("mula_path", &request.checkpoint.mula_path),
                                      std::pair("codec_path", &request.checkpoint.codec_path),
@@ -125,7 +121,7 @@ ResolvedRequest resolve_request(const SettingFlags& flags, CheckpointParts parts
       if (!flags.given(name)) path->clear();
     }
   }
-  settle_output(request.output, flags);
+  settle_output(resolved, flags);
   if (parts == CheckpointParts::kAll) {
     const auto text = [&](const std::string& flag, const std::string& stored_text,
                           const std::optional<std::string>& literal) {

@@ -2,11 +2,13 @@
 #pragma once
 
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
 #include "checkpoint/checkpoint.h"
 #include "cli/setting_flags.h"
+#include "song/codes_file.h"
 #include "song/outputs.h"
 
 namespace heartmula {
@@ -15,7 +17,8 @@ namespace heartmula {
 struct ResolvedRequest {
   Request request;
   std::vector<NamedPath> inputs;
-  std::shared_ptr<const void> temporary;  // a file that goes with the last copy of this
+  std::optional<Codes> codes;                   // those of load_codes, if they came through a stream
+  std::shared_ptr<const OutputLock> song_lock;  // of a song whose name nobody gave; null for another
 };
 
 /// What `flags` and the files that they name come to. `codes`, if not empty, is the codes file to decode. Throws

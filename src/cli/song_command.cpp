@@ -1,6 +1,7 @@
 #include "cli/song_command.h"
 
 #include <spdlog/spdlog.h>
+#include <unistd.h>
 
 #include <cstdio>
 #include <exception>
@@ -36,7 +37,10 @@ void write_picture(SongPicture& picture) {
 int run_song_command(const ResolvedRequest& resolved, CheckpointParts parts, MakeSong make) {
   const Request& request = resolved.request;
   std::error_code ignored;
-  if (request.run.json && std::filesystem::equivalent(request.output.save_path, "/dev/stdout", ignored)) {
+  const std::filesystem::path song = request.output.save_path;
+  const bool is_standard_output =
+      output_descriptor(song) == STDOUT_FILENO || std::filesystem::equivalent(song, "/dev/stdout", ignored);
+  if (request.run.json && is_standard_output) {
     throw user_error("--json prints on standard output, and --save_path {} puts the song there: choose one",
                      request.output.save_path);
   }
@@ -70,6 +74,8 @@ int run_song_command(const ResolvedRequest& resolved, CheckpointParts parts, Mak
           [&](std::span<const float> left, std::span<const float> right) {
             if (picture) picture->add(left, right);
           },
+      .codes = resolved.codes ? &*resolved.codes : nullptr,
+      .has_song_lock = resolved.song_lock != nullptr,
   };
   nlohmann::json json;
   try {

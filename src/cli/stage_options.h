@@ -5,17 +5,14 @@
 #include <vector>
 
 #include "bench/models.h"
+#include "cli/command.h"
 #include "cli/setting_flags.h"
-
-namespace CLI {  // NOLINT(readability-identifier-naming)
-class App;
-}
 
 namespace heartmula {
 
 class StageOptions {
  public:
-  void add_to(CLI::App& command);
+  void add_to(Command& command);
   /// Throws Error(kUser) for an unknown dtype.
   bench::StageChoice resolve() const;
 

@@ -2,7 +2,6 @@
 
 #include <fmt/format.h>
 
-#include <CLI/CLI.hpp>
 #include <filesystem>
 #include <memory>
 #include <nlohmann/json.hpp>
@@ -82,6 +81,13 @@ Tokenizer open_tokenizer(const fs::path& path) {
   return Tokenizer::open(path);
 }
 
+/// A folder stands for the file in it, as --tokenizer of `generate` takes it.
+fs::path tokenizer_file(const fs::path& tokenizer, const fs::path& model_path) {
+  std::error_code ignored;
+  if (tokenizer.empty()) return model_path / "tokenizer.json";
+  return fs::is_directory(tokenizer, ignored) ? tokenizer / "tokenizer.json" : tokenizer;
+}
+
 }  // namespace
 
 int run_tokenize(const TokenizeOptions& options) {
@@ -94,8 +100,7 @@ int run_tokenize(const TokenizeOptions& options) {
   if (!options.texts.empty() + !options.jsonl.empty() + options.prompt != 1) {
     throw user_error("tokenize needs one of TEXT..., --jsonl FILE, or --prompt with --tags and --lyrics");
   }
-  const fs::path path =
-      options.tokenizer.empty() ? expand_home(options.model_path) / "tokenizer.json" : expand_home(options.tokenizer);
+  const fs::path path = tokenizer_file(expand_home(options.tokenizer), expand_home(options.model_path));
   const Tokenizer tokenizer = open_tokenizer(path);
   for (const std::string& value : options.texts) {
     const std::string text = read_text_argument("TEXT", value, "give it as a JSON string in --jsonl");
@@ -108,16 +113,15 @@ int run_tokenize(const TokenizeOptions& options) {
 
 void add_tokenize(CLI::App& app, Run& run) {
   const auto options = std::make_shared<TokenizeOptions>();
-  CLI::App* command = app.add_subcommand("tokenize", "Show the token ids and pieces that the model sees of a text");
-  command->add_option("--tokenizer", options->tokenizer, "a tokenizer.json");
-  command->add_option(both_spellings("--model_path"), options->model_path, "a checkpoint folder: its tokenizer.json");
-  command->add_option("--jsonl", options->jsonl,
-                      "a file with one JSON string a line; prints one JSON array of ids a line");
-  command->add_flag("--prompt", options->prompt, "the prompt that generate makes of --tags and --lyrics");
-  command->add_option("--tags", options->tags, "a file, or the tags themselves");
-  command->add_option("--lyrics", options->lyrics, "a file, or the lyrics themselves");
-  command->add_option("TEXT", options->texts, "files, or the texts themselves")->take_all();
-  command->callback([options, &run] { run = [options] { return run_tokenize(*options); }; });
+  Command command(app, "tokenize", "Show the token ids and pieces that the model sees of a text");
+  command.option("--tokenizer", options->tokenizer, "a tokenizer.json");
+  command.option(both_spellings("--model_path"), options->model_path, "a checkpoint folder: its tokenizer.json");
+  command.option("--jsonl", options->jsonl, "a file with one JSON string a line; prints one JSON array of ids a line");
+  command.flag("--prompt", options->prompt, "the prompt that generate makes of --tags and --lyrics");
+  command.option("--tags", options->tags, "a file, or the tags themselves");
+  command.option("--lyrics", options->lyrics, "a file, or the lyrics themselves");
+  command.words("TEXT", options->texts, "files, or the texts themselves");
+  command.runs(run, [options] { return run_tokenize(*options); });
 }
 
 }  // namespace heartmula

@@ -12,7 +12,7 @@ namespace heartmula {
 namespace {
 
 using namespace std::string_view_literals;
-// What is read, what only training and the encoder need, and what transformers writes into every config.json.
+// What is read, and what only training and the encoder need.
 constexpr std::array kFields = {"num_quantizers"sv,
                                 "sample_rate"sv,
                                 "codebook_size"sv,
@@ -41,14 +41,7 @@ constexpr std::array kFields = {"num_quantizers"sv,
                                 "threshold_ema_dead_code"sv,
                                 "downsample_factors"sv,
                                 "downsample_kernel_sizes"sv,
-                                "architectures"sv,
-                                "model_type"sv,
-                                "dtype"sv,
-                                "torch_dtype"sv,
-                                "transformers_version"sv,
-                                "student"sv,
-                                "_name_or_path"sv,
-                                "auto_map"sv};
+                                "student"sv};
 
 CodecStudent parse_student(const JsonFields& fields) {
   CodecStudent student;
@@ -95,7 +88,7 @@ CodecConfig parse_codec_config(std::string_view text, const std::string& name) {
   fields.require_if_there("num_bands", 1);
   fields.require_if_there("norm_type", "ada_norm_single");
   fields.require_if_there("use_cosine_sim", false);
-  fields.warn_of_unknown(kFields);
+  fields.warn_of_unknown_in_config(kFields);
   if (fields.has("student")) c.student = parse_student(fields.object("student"));
 
   std::vector<int64_t> kernels;

@@ -18,7 +18,7 @@ Error driver_error() {
   return user_error(
       "the NVIDIA driver knows CUDA {} and this program needs {}: install a newer driver, or run on the "
       "CPU (--device cpu)",
-      version_text(driver), version_text(runtime));
+      version_text(driver), version_text(runtime / 1000 * 1000));  // a driver serves each minor version
 }
 
 Error memory_error(const char* what, size_t bytes) {

@@ -17,22 +17,9 @@ using namespace std::string_view_literals;
 constexpr std::array kTransformerFields = {"num_layers"sv,       "num_heads"sv,   "num_kv_heads"sv, "embed_dim"sv,
                                            "intermediate_dim"sv, "max_seq_len"sv, "norm_eps"sv,     "rope_base"sv,
                                            "scale_factor"sv,     "causal"sv};
-// Beside what is read: what transformers writes into every config.json.
-constexpr std::array kFields = {"backbone_flavor"sv,
-                                "decoder_flavor"sv,
-                                "backbone"sv,
-                                "decoder"sv,
-                                "text_vocab_size"sv,
-                                "audio_vocab_size"sv,
-                                "audio_num_codebooks"sv,
-                                "muq_dim"sv,
-                                "architectures"sv,
-                                "model_type"sv,
-                                "dtype"sv,
-                                "torch_dtype"sv,
-                                "transformers_version"sv,
-                                "_name_or_path"sv,
-                                "auto_map"sv};
+constexpr std::array kFields = {
+    "backbone_flavor"sv,  "decoder_flavor"sv,      "backbone"sv, "decoder"sv, "text_vocab_size"sv,
+    "audio_vocab_size"sv, "audio_num_codebooks"sv, "muq_dim"sv};
 
 struct KnownFlavor {
   std::string_view name;
@@ -100,7 +87,7 @@ LmConfig parse_lm_config(std::string_view text, const std::string& name) {
   config.audio_vocab_size = fields.integer("audio_vocab_size", 1, 1 << 20);
   config.muq_dim = fields.integer("muq_dim", 1, 1 << 16);
   fields.integer("audio_num_codebooks", kCodebooks, kCodebooks);
-  fields.warn_of_unknown(kFields);
+  fields.warn_of_unknown_in_config(kFields);
   if (config.decoder.max_seq_len < kCodebooks) {
     throw user_error("{}: decoder.max_seq_len is {}, but a frame needs {}", name, config.decoder.max_seq_len,
                      kCodebooks);

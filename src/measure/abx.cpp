@@ -27,7 +27,9 @@ namespace {
 
 constexpr double kAudibleLoudnessDifference = 0.5;  // LU
 constexpr double kAudibleLengthDifference = 0.1;    // seconds
-constexpr double kBothSides = 3.01;                 // LU: a mono file is played on the left and on the right
+constexpr std::string_view kTitle = "<title>Blind listening test</title>";
+constexpr size_t kHead = 4096;       // bytes of a page, which have its title
+constexpr double kBothSides = 3.01;  // LU: a mono file is played on the left and on the right
 
 /// What browsers play.
 std::string mime_type(const fs::path& path) {
@@ -53,7 +55,10 @@ std::vector<fs::path> entries_of(const fs::path& folder) {
   for (; !error && entry != fs::directory_iterator(); entry.increment(error)) {
     if (!entry->path().filename().string().starts_with('.')) entries.push_back(entry->path());
   }
-  if (error) throw user_error("{}: not a folder that can be read: {}", folder.string(), error.message());
+  if (error == std::errc::not_a_directory || error == std::errc::no_such_file_or_directory) {
+    throw user_error("{}: {}", folder.string(), instead_of_folder(folder));
+  }
+  if (error) throw user_error("{}: a folder that cannot be read: {}", folder.string(), error.message());
   std::sort(entries.begin(), entries.end());
   return entries;
 }
@@ -124,6 +129,18 @@ std::string script_json(const nlohmann::json& json) {
   return text;
 }
 
+/// What is there already may only be an earlier page, and no song, codes or anything else that somebody needs.
+void refuse_to_replace(const fs::path& output) {
+  std::error_code ignored;
+  if (!fs::is_regular_file(output, ignored) || fs::file_size(output, ignored) == 0) return;
+  const std::shared_ptr<const MappedFile> there = MappedFile::open(output);
+  const std::string_view text(reinterpret_cast<const char*>(there->bytes().data()), there->bytes().size());
+  if (text.starts_with(kAbxPage.substr(0, kAbxPage.find('\n'))) && text.substr(0, kHead).find(kTitle) != text.npos)
+    return;
+  throw user_error("{}: is there already, and is no page of abx; choose another --output, or remove it",
+                   output.string());
+}
+
 void write_text(AtomicFile& file, std::string_view text) {
   file.write(std::as_bytes(std::span(text)));
 }
@@ -176,6 +193,7 @@ AbxPage write_abx_page(const fs::path& folder, const fs::path& output, int trial
         throw user_error("{}: is one of the pieces: write the page elsewhere", output.string());
     }
   }
+  refuse_to_replace(output);
   if (check_writable(output) != OutputKind::kRegular) {
     throw user_error("{}: the page can only be written to a regular file", output.string());
   }

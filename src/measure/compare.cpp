@@ -13,7 +13,8 @@
 #include "audio/meters.h"
 #include "base/cpu_choice.h"
 #include "base/error.h"
-#include "base/file.h"
+#include "base/file_kind.h"
+#include "base/input.h"
 #include "base/thread_pool.h"
 #include "measure/audio_distances.h"
 #include "measure/code_distances.h"
@@ -27,21 +28,20 @@ namespace {
 using nlohmann::json;
 
 // A safetensors file begins with the length of its header, eight bytes, and the header with a brace.
-bool holds_codes(const fs::path& path) {
-  if (path.extension() == ".safetensors") return true;
-  const std::shared_ptr<const MappedFile> file = MappedFile::open(path);
+bool is_safetensors(const InputBytes& file) {
   constexpr size_t kLengthBytes = 8;
-  return file->bytes().size() > kLengthBytes && file->bytes()[kLengthBytes] == std::byte{'{'};
+  return file.path().extension() == ".safetensors" ||
+         (file.bytes().size() > kLengthBytes && file.bytes()[kLengthBytes] == std::byte{'{'});
 }
 
 json finite_or_null(double value) {
   return std::isfinite(value) ? json(value) : json(nullptr);
 }
 
-json audio_json(const fs::path& path, const Audio& audio, double loudness) {
+json audio_json(const std::string& name, const Audio& audio, double loudness) {
   LevelMeter meter;
   for (const std::vector<float>& samples : audio.channels) meter.add(samples);
-  return {{"file", path.string()},
+  return {{"file", name},
           {"frames", audio.frames()},
           {"duration_s", audio.duration_s()},
           {"rate_hz", audio.rate_hz},
@@ -51,17 +51,17 @@ json audio_json(const fs::path& path, const Audio& audio, double loudness) {
           {"rms", meter.rms()}};
 }
 
-json compare_audio(const fs::path& a, const fs::path& b) {
+json compare_audio(const InputBytes& a, const InputBytes& b) {
   ThreadPool pool(choose_cpus(cpu_topology(), threads_from_environment(), "").threads);
-  const std::array<const fs::path*, 2> paths = {&a, &b};
+  const std::array<const InputBytes*, 2> inputs = {&a, &b};
   std::array<Audio, 2> audio;
   std::array<double, 2> loudness = {};
   pool.parallel_for(2, [&](int64_t chunk, int) {
     const auto i = static_cast<size_t>(chunk);
-    audio[i] = read_audio(*paths[i]);
+    audio[i] = read_audio(*inputs[i]);
     loudness[i] = integrated_loudness(audio[i]);
   });
-  const AudioDistances distances = audio_distances(audio[1], audio[0], b.string(), a.string(), pool);
+  const AudioDistances distances = audio_distances(audio[1], audio[0], b.name(), a.name(), pool);
   json windows = json::array();
   for (const SpectralDistance& spectral : distances.spectral) {
     windows.push_back({{"window", spectral.window},
@@ -70,8 +70,8 @@ json compare_audio(const fs::path& a, const fs::path& b) {
   }
   json result = {
       {"kind", "audio"},
-      {"a", audio_json(a, audio[0], loudness[0])},
-      {"b", audio_json(b, audio[1], loudness[1])},
+      {"a", audio_json(a.name(), audio[0], loudness[0])},
+      {"b", audio_json(b.name(), audio[1], loudness[1])},
       {"compared",
        {{"frames", distances.frames},
         {"duration_s", static_cast<double>(distances.frames) / audio[0].rate_hz},
@@ -91,19 +91,23 @@ json compare_audio(const fs::path& a, const fs::path& b) {
   return result;
 }
 
-json codes_json(const fs::path& path, const Codes& codes) {
-  return {{"file", path.string()},
+json codes_json(const Codes& codes) {
+  return {{"file", codes.name},
           {"frames", codes.frames.size()},
           {"duration_s", 1e-3 * kFrameMs * static_cast<double>(codes.frames.size())}};
 }
 
-json compare_codes(const fs::path& a, const fs::path& b) {
-  const Codes codes_a = read_codes(a);
-  const Codes codes_b = read_codes(b);
+Codes codes_of(const InputBytes& input) {
+  return input.is_stream() ? parse_codes(input.bytes(), input.name()) : read_codes(input.path());
+}
+
+json compare_codes(const InputBytes& a, const InputBytes& b) {
+  const Codes codes_a = codes_of(a);
+  const Codes codes_b = codes_of(b);
   const CodeDistances distances = code_distances(codes_a.frames, codes_b.frames);
   json result = {{"kind", "codes"},
-                 {"a", codes_json(a, codes_a)},
-                 {"b", codes_json(b, codes_b)},
+                 {"a", codes_json(codes_a)},
+                 {"b", codes_json(codes_b)},
                  {"compared", {{"frames", distances.frames}}},
                  {"identical", !distances.first_difference.has_value()},
                  {"equal_frames", distances.equal_frames}};
@@ -203,13 +207,17 @@ std::string describe_codes(const json& c) {
 }  // namespace
 
 json compare_files(const fs::path& a, const fs::path& b) {
-  const bool codes_a = holds_codes(a);
-  const bool codes_b = holds_codes(b);
+  refuse_unfinished_download(a);
+  refuse_unfinished_download(b);
+  const InputBytes input_a(a);
+  const InputBytes input_b(b);
+  const bool codes_a = is_safetensors(input_a);
+  const bool codes_b = is_safetensors(input_b);
   if (codes_a != codes_b) {
     throw user_error("{} is a codes file and {} is not: compare two of a kind; `heartmula decode` makes audio of codes",
-                     (codes_a ? a : b).string(), (codes_a ? b : a).string());
+                     (codes_a ? input_a : input_b).name(), (codes_a ? input_b : input_a).name());
   }
-  return codes_a ? compare_codes(a, b) : compare_audio(a, b);
+  return codes_a ? compare_codes(input_a, input_b) : compare_audio(input_a, input_b);
 }
 
 std::string describe_comparison(const json& comparison) {

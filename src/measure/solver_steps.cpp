@@ -81,8 +81,8 @@ struct Figures {
   }
 };
 
-Decoded decode(Models& models, const CodecSettings& settings, std::span<const Frame> frames, uint64_t seed) {
-  const PhiloxCodecNoise noise(seed);
+Decoded decode(Models& models, const CodecSettings& settings, std::span<const Frame> frames, int64_t seed) {
+  const PhiloxCodecNoise noise(static_cast<uint64_t>(seed));
   Decoded decoded{.audio = {.rate_hz = kSampleRateHz, .channels = {{}, {}}}, .latents = {}};
   SongDecoder decoder(models.codec_ops(), models.codec(), settings, noise,
                       [&](std::span<const float> left, std::span<const float> right) {

@@ -22,7 +22,7 @@ struct StepsOptions {
   std::vector<std::string> tries;  // "solver=ab2 steps=6 guidance_steps=0,2,4"; a usual list if empty
   int64_t passage_ms = 29'760;     // of each song, from its beginning
   int64_t fine_steps = 50;         // of AB2
-  uint64_t seed = 1;
+  int64_t seed = 1;
   std::filesystem::path abx;  // a folder for a blind test of reference and recommendation, or empty
 };
 

@@ -14,6 +14,14 @@ void check_matrix(const WeightStore& store, const StoredMatrix& stored, const Ma
                    gated ? " twice" : "");
 }
 
+/// Of changes that are finite numbers, and the matrix, too.
+[[noreturn]] void refuse_change(const std::vector<LowRank>& changes, std::string_view tensor) {
+  std::string files;
+  for (const LowRank& change : changes) files += (files.empty() ? "" : ", ") + change.file->name();
+  throw user_error("{}: merged into {} it makes values too large to be numbers; was it trained on another model?",
+                   files, tensor);
+}
+
 /// Refuses rows with values that are no numbers, as they are read.
 MatrixSource checked(const MatrixSource& source, const WeightStore& store) {
   MatrixSource result = source;
@@ -76,11 +84,16 @@ MatrixSource WeightLoader::stacked(const std::vector<std::string>& names) const 
     const std::vector<LowRank>& changes = store_.changes(name);
     if (!changes.empty()) parts.back().changes = std::make_shared<RowChanges>(changes);
   }
-  source.read_row = [parts, k = source.k](int64_t output, float* row) {
+  source.read_row = [parts, k = source.k, this](int64_t output, float* row) {
     for (const auto& [tensor, changes] : parts) {
       if (output < tensor->shape[0]) {
         convert_to_f32(row, tensor->data.data(), tensor->dtype, output * k, k);
-        if (changes != nullptr) changes->add_to(output, row, k);
+        if (changes != nullptr) {
+          const std::span<const float> values(row, static_cast<size_t>(k));
+          const bool were_finite = all_finite(values);
+          changes->add_to(output, row, k);
+          if (were_finite && !all_finite(values)) refuse_change(store_.changes(tensor->name), tensor->name);
+        }
         return;
       }
       output -= tensor->shape[0];

@@ -29,7 +29,9 @@ std::vector<Frame> checked_frames(std::span<const std::byte> data, size_t count,
   return frames;
 }
 
-Codes checked_codes(const SafetensorsFile& file) {
+}  // namespace
+
+Codes codes_in(const SafetensorsFile& file) {
   const std::string& name = file.name();
   const StoredTensor* tensor = file.find("codes");
   if (tensor == nullptr) throw user_error("{}: not a codes file: it has no tensor 'codes'", name);
@@ -51,17 +53,16 @@ Codes checked_codes(const SafetensorsFile& file) {
     return found == file.metadata().end() ? std::string() : found->second;
   };
   codes.origin = {metadata("request"), metadata("language_model"), metadata("codec")};
+  codes.name = name;
   return codes;
 }
 
-}  // namespace
-
 Codes read_codes(const std::filesystem::path& path) {
-  return checked_codes(SafetensorsFile::open(path));
+  return codes_in(SafetensorsFile::open(path));
 }
 
 Codes parse_codes(std::span<const std::byte> bytes, const std::string& name) {
-  return checked_codes(SafetensorsFile::parse(bytes, name));
+  return codes_in(SafetensorsFile::parse(bytes, name));
 }
 
 CodesWriter::CodesWriter(std::filesystem::path path, CodesOrigin origin, std::vector<Frame> begin)

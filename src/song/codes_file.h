@@ -13,6 +13,8 @@
 
 namespace heartmula {
 
+class SafetensorsFile;
+
 /// What codes are to a program: the request that made them, and the fingerprints of the models that it was made with.
 /// Empty where nothing is known.
 struct CodesOrigin {
@@ -24,11 +26,13 @@ struct CodesOrigin {
 struct Codes {
   std::vector<Frame> frames;
   CodesOrigin origin;
+  std::string name;  // of the file, for messages
 };
 
 /// A tensor of I32 or I64, [frames, 8]; every code is checked to be at least 0 and below kCodeLimit, which is far above
 /// any codebook. Throws Error(kUser) with the path and what is wrong.
 Codes read_codes(const std::filesystem::path& path);
+Codes codes_in(const SafetensorsFile& file);
 /// The same of a file in memory; `name` stands for the path in messages.
 Codes parse_codes(std::span<const std::byte> bytes, const std::string& name);
 

@@ -3,32 +3,27 @@
 #include <fmt/format.h>
 
 #include <nlohmann/json.hpp>
-#include <system_error>
 
 #include "base/error.h"
 #include "song/codes_file.h"
 #include "tensor/safetensors.h"
 
 namespace heartmula {
-namespace fs = std::filesystem;
 
-bool is_codes_file(const fs::path& path) {
-  std::error_code error;
-  if (fs::is_directory(path, error)) return false;
-  const SafetensorsFile file = SafetensorsFile::open(path);
+bool holds_codes(const SafetensorsFile& file) {
   return file.tensors().size() == 1 && file.find("codes") != nullptr;
 }
 
-nlohmann::json inspect_codes(const fs::path& path) {
-  const Codes codes = read_codes(path);
+nlohmann::json inspect_codes(const SafetensorsFile& file) {
+  const Codes codes = codes_in(file);
   const auto frames = static_cast<int64_t>(codes.frames.size());
   nlohmann::json json = {{"kind", "codes"},
-                         {"path", path.string()},
+                         {"path", file.name()},
                          {"frames", frames},
                          {"duration_s", static_cast<double>(frames * kFrameMs) * 1e-3}};
   if (!codes.origin.request_json.empty()) {
     json["request"] = nlohmann::json::parse(codes.origin.request_json, nullptr, false);
-    if (json["request"].is_discarded()) throw user_error("{}: the request in it is not JSON", path.string());
+    if (json["request"].is_discarded()) throw user_error("{}: the request in it is not JSON", file.name());
   }
   if (!codes.origin.language_model.empty()) {
     json["fingerprints"] = {{"language_model", codes.origin.language_model}, {"codec", codes.origin.codec}};

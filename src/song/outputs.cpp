@@ -3,10 +3,13 @@
 #include <fmt/format.h>
 #include <spdlog/spdlog.h>
 
+#include <optional>
 #include <system_error>
+#include <utility>
 
 #include "base/error.h"
 #include "base/file.h"
+#include "base/input.h"
 #include "base/same_file.h"
 
 namespace heartmula {
@@ -22,6 +25,13 @@ fs::path codes_beside(const std::string& song) {
 bool is_there(const fs::path& path) {
   std::error_code error;
   return fs::exists(path, error);
+}
+
+/// "song.mp3", "song-1.mp3", ...
+std::string numbered(const fs::path& path, int number) {
+  if (number == 0) return path.string();
+  const std::string name = fmt::format("{}-{}{}", path.stem().string(), number, path.extension().string());
+  return (path.parent_path() / name).string();
 }
 
 std::vector<NamedPath> outputs_of(const Request& request) {
@@ -108,20 +118,26 @@ void check_outputs(const Request& request, const std::vector<NamedPath>& inputs,
     for (const NamedPath& file : files) check_different(outputs[i], file);
     // The codes beside the song may be those that it goes on from: prepare_codes_path() knows what to do.
     const bool is_derived = outputs[i].name == kCodesBeside;
-    if (!is_derived && !request.song.load_codes.empty()) {
+    if (!is_derived && !request.song.load_codes.empty() && input_kind(request.song.load_codes) == InputKind::kFile) {
       check_different({"--load_codes", request.song.load_codes}, outputs[i]);
     }
   }
 }
 
 std::string unused_path(const std::string& path) {
-  const fs::path wanted = path;
-  std::string unused = path;
-  for (int i = 1; is_there(unused); ++i) {
-    unused = (wanted.parent_path() / fmt::format("{}-{}{}", wanted.stem().string(), i, wanted.extension().string()))
-                 .string();
+  int number = 0;
+  while (is_there(numbered(path, number))) ++number;
+  return numbered(path, number);
+}
+
+ClaimedPath claim_unused_path(const std::string& path) {
+  for (int number = 0;; ++number) {
+    std::string unused = numbered(path, number);
+    if (is_there(unused)) continue;
+    std::optional<OutputLock> lock = OutputLock::if_free(unused);
+    // Who had it may have written it just now.
+    if (lock && !is_there(unused)) return {std::move(unused), std::move(*lock)};
   }
-  return unused;
 }
 
 fs::path temporary_path(std::string_view ending) {

@@ -6,6 +6,7 @@
 #include <string_view>
 #include <vector>
 
+#include "base/output_lock.h"
 #include "checkpoint/checkpoint.h"
 #include "song/request.h"
 
@@ -26,6 +27,12 @@ void check_outputs(const Request& request, const std::vector<NamedPath>& inputs,
 
 /// "song.mp3", or the first of "song-1.mp3", "song-2.mp3", ... that is not there yet.
 std::string unused_path(const std::string& path);
+/// The same, of those that no other program is writing to: it has the lock.
+struct ClaimedPath {
+  std::string path;
+  OutputLock lock;
+};
+ClaimedPath claim_unused_path(const std::string& path);
 
 /// The codes that a song goes on from.
 struct LoadedCodes {

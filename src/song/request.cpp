@@ -93,15 +93,14 @@ StoredRequest parse_request(std::string_view text, const std::string& name, Requ
 }
 
 StoredRequest read_request(const std::filesystem::path& path, Request defaults) {
-  if (input_kind(path) != InputKind::kStream) {
-    if (const std::optional<std::string> json = read_request_json(path)) {
-      StoredRequest stored = parse_request(*json, path.string(), std::move(defaults));
-      stored.was_made = true;
-      return stored;
-    }
+  const InputBytes input(path);
+  if (const std::optional<std::string> json = read_request_json(input.bytes(), input.name())) {
+    StoredRequest stored = parse_request(*json, input.name(), std::move(defaults));
+    stored.was_made = true;
+    return stored;
   }
-  const std::string name = path == "-" ? "standard input" : path.string();
-  return parse_request(read_input(path), name, std::move(defaults));
+  const std::string_view text(reinterpret_cast<const char*>(input.bytes().data()), input.bytes().size());
+  return parse_request(text, input.name(), std::move(defaults));
 }
 
 }  // namespace heartmula

@@ -7,7 +7,9 @@
 #include <nlohmann/json.hpp>
 
 #include "base/error.h"
-#include "song/setting_types.h"
+#include "song/setting_numbers.h"
+#include "song/setting_texts.h"
+#include "song/setting_words.h"
 
 namespace heartmula {
 namespace {
@@ -18,6 +20,9 @@ using Group = SettingGroup;
 constexpr int64_t kLongestFadeMs = 60'000;
 constexpr unsigned kSongs = kGenerate | kDecode;
 constexpr unsigned kAll = kGenerate | kDecode | kConvert;
+const Words kDtypes = {{"float32", "fp32", "f32", "bfloat16", "bf16", "float16", "fp16"}};
+const Words kStepList = {{}, "^(all|[0-9]+(,[0-9]+)*)$"};
+const Words kDevices = {{}, "^(auto|cpu|cuda|cuda:[0-9]+)$"};
 constexpr unsigned kExamined = kDoctor | kStages;
 
 // Names the flag in what `parse` throws.
@@ -42,6 +47,7 @@ SampleFormat parse_samples(const std::string& flag, const std::string& word) {
 class Quality final : public SettingType {
  public:
   std::string placeholder() const override { return "NAME"; }
+  nlohmann::json schema() const override { return {{"type", "string"}, {"enum", {"reference", "balanced", "fast"}}}; }
   nlohmann::json get(const Request& request) const override { return codec_quality_name(request.codec.quality); }
   void set(Request& request, const nlohmann::json& value, const std::string& where) const override {
     if (!value.is_string()) throw user_error("{} must be a string, not {}", where, value.dump());
@@ -55,6 +61,36 @@ class Quality final : public SettingType {
   }
   void check(const Request&, const std::string&, const std::string&) const override {}
 };
+const char* group_name(SettingGroup group) {
+  switch (group) {
+    case Group::kCheckpoint:
+      return "checkpoint";
+    case Group::kSong:
+      return "song";
+    case Group::kCodec:
+      return "codec";
+    case Group::kMachine:
+      return "machine";
+    case Group::kOutput:
+      return "output";
+    case Group::kRun:
+      return "run";
+  }
+  return "";
+}
+
+const char* changes_name(Changes changes) {
+  switch (changes) {
+    case Changes::kCodes:
+      return "codes";
+    case Changes::kSound:
+      return "sound";
+    case Changes::kNothing:
+    case Changes::kThisRun:
+      break;
+  }
+  return "nothing";
+}
 
 std::vector<Setting> make_table() {
   const auto checkpoint = [](auto member) { return field(&Request::checkpoint, member); };
@@ -99,11 +135,12 @@ std::vector<Setting> make_table() {
       {"save_path", Group::kOutput, Changes::kNothing, kSongs, path(output(&O::save_path)),
        "where the song goes; `-`, `/dev/stdout` or a pipe work, too",
        "`./assets/output.mp3`, or `output.mp3` where there is no folder `assets`, numbered if it is there already"},
-      {"format", Group::kOutput, Changes::kNothing, kSongs, word(output(&O::format), parse_format, audio_format_name),
+      {"format", Group::kOutput, Changes::kNothing, kSongs,
+       word(output(&O::format), parse_format, audio_format_name, {{"wav", "flac", "ogg", "opus", "mp3"}}),
        "`wav`, `flac`, `ogg`, `opus` or `mp3`", "by the extension of `--save_path`"},
       {"sample_format", Group::kOutput, Changes::kNothing, kSongs,
-       word(output(&O::sample_format), parse_samples, sample_format_name), "`s16`, `s24` or `f32`, of WAV and FLAC",
-       "`s16`"},
+       word(output(&O::sample_format), parse_samples, sample_format_name, {{"s16", "s24", "f32"}}),
+       "`s16`, `s24` or `f32`, of WAV and FLAC", "`s16`"},
       {"max_audio_length_ms", Group::kSong, Changes::kCodes, kGenerate, integer(song(&S::max_audio_length_ms), 0),
        "longest song, in milliseconds", "240000, or what the model's context holds"},
       {"min_audio_length_ms", Group::kSong, Changes::kCodes, kGenerate, integer(song(&S::min_audio_length_ms), 0),
@@ -121,38 +158,43 @@ std::vector<Setting> make_table() {
       {"muq_embed", Group::kSong, Changes::kCodes, kGenerate, path(song(&S::muq_embed)),
        "style vector of 512 numbers, .npy or safetensors; the released checkpoints were given zeros, so expect little"},
       {"mula_dtype", Group::kCheckpoint, Changes::kCodes, kGenerate | kConvert,
-       word(checkpoint(&C::mula_dtype), parse_weight_dtype, weight_dtype_name),
+       word(checkpoint(&C::mula_dtype), parse_weight_dtype, weight_dtype_name, kDtypes),
        "weights of the language model: `bfloat16` (`bf16`) or `float32` (`fp32`); `float16` is taken as bfloat16, with "
        "a "
        "note"},
       {"codec_dtype", Group::kCheckpoint, Changes::kSound, kAll | kSteps,
-       word(checkpoint(&C::codec_dtype), parse_weight_dtype, weight_dtype_name), "weights of the codec, likewise"},
+       word(checkpoint(&C::codec_dtype), parse_weight_dtype, weight_dtype_name, kDtypes),
+       "weights of the codec, likewise"},
       {"quality", Group::kCodec, Changes::kSound, kSongs | kStages, std::make_shared<Quality>(),
        "how exactly the codec works, and how long: `reference` as heartlib, `balanced` as exact with less than half of "
        "the work, `fast` a little rougher with less than a third; sets the solver, its steps, guidance steps and the "
        "last window, which flags of their own change: [docs/codec.md](docs/codec.md)",
        "`reference`"},
       {"codec_solver", Group::kCodec, Changes::kSound, kSongs | kStages,
-       word(codec(&CodecSettings::flow, &FlowSettings::solver), parse_flow_solver, flow_solver_name),
+       word(codec(&CodecSettings::flow, &FlowSettings::solver), parse_flow_solver, flow_solver_name,
+            {{"euler", "ab2", "midpoint", "heun", "dpmpp2m"}}),
        "`euler`, `ab2`, `midpoint`, `heun` or `dpmpp2m`"},
       {"codec_steps", Group::kCodec, Changes::kSound, kSongs | kStages,
        integer(codec(&CodecSettings::flow, &FlowSettings::steps), 1, 1000),
        "steps of the codec's solver: fewer are faster and rougher; a student has its own"},
       {"codec_grid", Group::kCodec, Changes::kSound, kSongs | kStages,
-       word(codec(&CodecSettings::flow, &FlowSettings::grid), parse_flow_grid, flow_grid_name, "WHAT"),
+       word(codec(&CodecSettings::flow, &FlowSettings::grid), parse_flow_grid, flow_grid_name,
+            {{}, "^(uniform|sway(:-?[0-9.]+)?|epss|0(,[0-9.e-]+)+)$"}, "WHAT"),
        "the steps' times: `uniform`, `sway` or `sway:S`, `epss`, or a list from 0 to 1: `0,0.2,0.5,1`"},
       {"codec_guidance_steps", Group::kCodec, Changes::kSound, kSongs | kStages,
-       word(codec(&CodecSettings::flow, &FlowSettings::guidance_steps), parse_flow_steps, flow_steps_name, "LIST"),
+       word(codec(&CodecSettings::flow, &FlowSettings::guidance_steps), parse_flow_steps, flow_steps_name, kStepList,
+            "LIST"),
        "steps that work out anew what guidance adds, counted from 0 (`0,2,4`): the others keep it and take half the "
        "arithmetic"},
       {"codec_first_stack_steps", Group::kCodec, Changes::kSound, kSongs | kStages,
-       word(codec(&CodecSettings::flow, &FlowSettings::first_stack_steps), parse_flow_steps, flow_steps_name, "LIST"),
+       word(codec(&CodecSettings::flow, &FlowSettings::first_stack_steps), parse_flow_steps, flow_steps_name, kStepList,
+            "LIST"),
        "steps that run the first half of the flow model, likewise"},
       {"codec_guidance_scale", Group::kCodec, Changes::kSound, kSongs | kStages,
        number(codec(&CodecSettings::flow, &FlowSettings::guidance), 0, 100),
        "guidance of the codec; 1 is off, and half the arithmetic"},
       {"windows", Group::kCodec, Changes::kSound, kSongs | kStages,
-       word(codec(&CodecSettings::windows), parse_window_scheme, window_scheme_name),
+       word(codec(&CodecSettings::windows), parse_window_scheme, window_scheme_name, {{"reference", "early"}}),
        "how the song is cut for the codec: `reference`, 29.76 s each, or `early`, beginning with 7.44 s, so that music "
        "is heard soon"},
       {"codec_short_last_window", Group::kCodec, Changes::kSound, kSongs | kStages,
@@ -175,19 +217,20 @@ std::vector<Setting> make_table() {
       {"lazy_load", Group::kMachine, Changes::kNothing, kGenerate, boolean(machine(&M::lazy_load)),
        "one model in memory at a time: less memory, no audio before the last frame"},
       {"memory", Group::kMachine, Changes::kNothing, kSongs,
-       word(machine(&M::memory), parse_memory_policy, memory_policy_name),
+       word(machine(&M::memory), parse_memory_policy, memory_policy_name, {{"strict", "auto"}}),
        "`strict` refuses a song that takes more memory than there is; `auto` makes it with one model at a time, then "
        "with the codec's weights in bfloat16 (another sound), then with both, and says so"},
       {"device", Group::kMachine, Changes::kNothing, kAll | kSteps,
-       word(machine(&M::device), parse_device, device_name),
+       word(machine(&M::device), parse_device, device_name, kDevices),
        "`cpu`, `cuda` or `cuda:N` (`heartmula devices` lists the cards), or `auto`: a card if there is one with enough "
        "memory, else the CPU; a card that was asked for and cannot be used is an error: [docs/cuda.md](docs/cuda.md)"},
       {"mula_device", Group::kMachine, Changes::kNothing, kGenerate,
-       word(machine(&M::mula_device), parse_device, device_name), "of the language model alone", "`--device`"},
+       word(machine(&M::mula_device), parse_device, device_name, kDevices), "of the language model alone",
+       "`--device`"},
       {"codec_device", Group::kMachine, Changes::kNothing, kSongs | kSteps,
-       word(machine(&M::codec_device), parse_device, device_name), "of the codec alone", "`--device`"},
+       word(machine(&M::codec_device), parse_device, device_name, kDevices), "of the codec alone", "`--device`"},
       {"cuda_weights", Group::kMachine, Changes::kNothing, kSongs,
-       word(machine(&M::cuda_weights), parse_cuda_weights, cuda_weights_name),
+       word(machine(&M::cuda_weights), parse_cuda_weights, cuda_weights_name, {{"copy"}}),
        "how weights get to a card: `copy`; `map` is not built yet"},
       {"threads", Group::kMachine, Changes::kNothing, kAll | kSteps, integer(machine(&M::threads), 0, kMaxThreads),
        "threads", "one for each core, or as many as decode fastest: [docs/threads.md](docs/threads.md)"},
@@ -197,7 +240,7 @@ std::vector<Setting> make_table() {
       {"mlock", Group::kMachine, Changes::kNothing, kSongs, flag(machine(&M::mlock)),
        "lock the weights in memory, so that the system never takes them out; needs the permission (`ulimit -l`)"},
       {"overlap", Group::kMachine, Changes::kNothing, kGenerate,
-       word(machine(&M::overlap), parse_overlap, overlap_name, "WHAT"),
+       word(machine(&M::overlap), parse_overlap, overlap_name, {{}, "^(auto|off|[0-9]+)$"}, "WHAT"),
        "decode finished windows beside the frame loop: `auto` measures whether, and with how many threads, that is "
        "faster; `off`; or the number of threads for it"},
       {"request", Group::kRun, Changes::kThisRun, kSongs, path(run(&R::request)),
@@ -238,6 +281,26 @@ std::string default_text(const Setting& setting) {
   if (!value.is_string()) return value.dump();
   const auto word = value.get<std::string>();
   return word.empty() ? word : "`" + word + "`";
+}
+
+nlohmann::json request_schema() {
+  nlohmann::json properties = nlohmann::json::object();
+  for (const Setting& setting : settings_table()) {
+    if (!setting.stored()) continue;
+    nlohmann::json schema = setting.type->schema();
+    schema["description"] = plain_text(setting.help);
+    schema["x-group"] = group_name(setting.group);
+    schema["x-changes"] = changes_name(setting.changes);
+    if (setting.type->names_files()) schema["x-file"] = true;
+    nlohmann::json value = setting.type->get(Request());
+    if (!value.is_null()) schema["default"] = std::move(value);
+    properties[setting.name] = std::move(schema);
+  }
+  return {{"$schema", "https://json-schema.org/draft/2020-12/schema"},
+          {"title", "A song's request, as `heartmula generate --request FILE` takes it"},
+          {"type", "object"},
+          {"properties", std::move(properties)},
+          {"additionalProperties", false}};
 }
 
 std::string markdown_rows(Commands command) {

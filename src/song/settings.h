@@ -24,12 +24,15 @@ enum class Changes { kCodes, kSound, kNothing, kThisRun };
 /// The commands that take a setting; a set of bits. kStages: bench and plan; kSteps: steps.
 enum Commands : unsigned { kGenerate = 1, kDecode = 2, kConvert = 4, kDoctor = 8, kStages = 16, kSteps = 32 };
 
-/// How the values of a setting look, where they lie in a Request, and what they may be. setting_types.h has the kinds.
+/// How the values of a setting look, where they lie in a Request, and what they may be. The kinds:
+/// setting_texts.h, setting_numbers.h, setting_words.h.
 class SettingType {
  public:
   virtual ~SettingType() = default;
   /// What stands for a value in --help: "N", "FILE"; empty if the flag alone says it.
   virtual std::string placeholder() const = 0;
+  /// The JSON schema of a value: type, range, words.
+  virtual nlohmann::json schema() const = 0;
   /// Null if there is no value.
   virtual nlohmann::json get(const Request& request) const = 0;
   /// `where` begins the message of the Error(kUser) if the value is of another kind: "song.json: topk".
@@ -68,6 +71,9 @@ const Setting* find_setting(std::string_view name);
 
 /// The default as people read it; empty if there is none.
 std::string default_text(const Setting& setting);
+/// The JSON schema of a request (json-schema.org, 2020-12): every setting that is stored, with type, range or words,
+/// default, description, "x-group", "x-changes", and "x-file" where the value names a file.
+nlohmann::json request_schema();
 /// The rows of the README's table for a command: "| `--topk N` | ... (50) |".
 std::string markdown_rows(Commands command);
 /// `text` without Markdown's quotes and links.

@@ -36,7 +36,7 @@ bool is_beginning_of(const Codes& codes, const Request& request, const ModelIden
   const CodesOrigin& origin = codes.origin;
   if (origin.request_json.empty() || request.song.continue_from_ms) return false;
   if (origin.language_model != model.fingerprint) return false;
-  Request made = parse_request(origin.request_json, request.song.load_codes).request;
+  Request made = parse_request(origin.request_json, codes.name).request;
   if (!made.song.load_codes.empty()) return false;
   made.song.load_codes = request.song.load_codes;
   made.song.max_audio_length_ms = request.song.max_audio_length_ms;  // the longer song begins as the shorter one
@@ -44,8 +44,12 @@ bool is_beginning_of(const Codes& codes, const Request& request, const ModelIden
 }
 
 // Whether codes were saved for good, and not left by a run that was interrupted.
-bool are_kept(const Codes& codes, const Request& request) {
-  return !parse_request(codes.origin.request_json, request.song.load_codes).request.output.save_codes.empty();
+bool are_kept(const Codes& codes) {
+  return !parse_request(codes.origin.request_json, codes.name).request.output.save_codes.empty();
+}
+
+Codes loaded_codes(const Request& request, const SongFileHooks& hooks) {
+  return hooks.codes != nullptr ? *hooks.codes : read_codes(request.song.load_codes);
 }
 
 // A warning if the codes are those of another model.
@@ -58,21 +62,22 @@ void compare_origin(const std::string& codes, const std::string& made_by, const 
 }
 
 // The frames that a song begins with.
-std::vector<Frame> kept_frames(const Request& request, std::vector<Frame> frames, const LmConfig& config) {
+std::vector<Frame> kept_frames(const Request& request, const Codes& codes, const LmConfig& config) {
+  std::vector<Frame> frames = codes.frames;
   const auto stored = static_cast<int64_t>(frames.size());
   const int64_t keep = request.song.continue_from_ms ? *request.song.continue_from_ms / kFrameMs : stored;
   if (keep > stored) {
-    throw user_error("--continue_from_ms is {}, but {} ends after {} ms", *request.song.continue_from_ms,
-                     request.song.load_codes, stored * kFrameMs);
+    throw user_error("--continue_from_ms is {}, but {} ends after {} ms", *request.song.continue_from_ms, codes.name,
+                     stored * kFrameMs);
   }
   frames.resize(static_cast<size_t>(keep));
-  check_codes(config, frames, request.song.load_codes);
+  check_codes(config, frames, codes.name);
   const int64_t most = *request.song.max_audio_length_ms / kFrameMs + 1;
   if (keep > most) {
     throw user_error(
         "{} keeps {} ms, more than --max_audio_length_ms {} for the whole song; raise it, or use "
         "--continue_from_ms",
-        request.song.load_codes, keep * kFrameMs, *request.song.max_audio_length_ms);
+        codes.name, keep * kFrameMs, *request.song.max_audio_length_ms);
   }
   return frames;
 }
@@ -177,21 +182,21 @@ nlohmann::json make_song_file(Request request, const SongFileHooks& hooks, const
   check_lengths(request);
   const int64_t context = required_context(config, prompt, request.song.frame_loop(models.gen_config().audio_eos_id));
   std::vector<Frame> begin;
-  LoadedCodes loaded_codes;
+  LoadedCodes on_disk;
   if (!request.song.load_codes.empty()) {
-    Codes loaded = read_codes(request.song.load_codes);
-    loaded_codes.path = request.song.load_codes;
+    const Codes loaded = loaded_codes(request, hooks);
     const bool is_beginning = is_beginning_of(loaded, request, models.lm_identity());
-    loaded_codes.is_unfinished = is_beginning && !are_kept(loaded, request);
-    compare_origin(request.song.load_codes, loaded.origin.language_model, "language model", models.lm_identity(),
-                   notes);
-    begin = kept_frames(request, std::move(loaded.frames), config);
+    if (hooks.codes == nullptr) {
+      on_disk = {.path = request.song.load_codes, .is_unfinished = is_beginning && !are_kept(loaded)};
+    }
+    compare_origin(loaded.name, loaded.origin.language_model, "language model", models.lm_identity(), notes);
+    begin = kept_frames(request, loaded, config);
     if (is_beginning) request.song.load_codes.clear();
   }
-  SongOutput output(request, hooks.audio, cancel, start);
+  SongOutput output(request, hooks.audio, cancel, start, hooks.has_song_lock);
   const MemoryPlan plan = checked_plan(models, request, context, static_cast<int64_t>(begin.size()), hooks, notes);
 
-  const fs::path codes = prepare_codes_path(request, output.is_stream(), loaded_codes);
+  const fs::path codes = prepare_codes_path(request, output.is_stream(), on_disk);
   const OutputLock codes_lock(codes, request.output.save_codes.empty() ? "--save_path" : "--save_codes");
   CodesWriter writer(
       codes, {to_json(request).dump(), models.lm_identity().fingerprint, models.codec_identity().fingerprint}, begin);
@@ -219,7 +224,7 @@ nlohmann::json make_song_file(Request request, const SongFileHooks& hooks, const
     }
     return json;
   } catch (const std::exception&) {
-    std::string kept = loaded_codes.is_unfinished ? loaded_codes.path.string() : "";
+    std::string kept = on_disk.is_unfinished ? on_disk.path.string() : "";
     auto count = static_cast<int64_t>(begin.size());
     if (frames > 0) {
       kept = codes.string();
@@ -247,15 +252,14 @@ nlohmann::json decode_song_file(Request request, const SongFileHooks& hooks, con
   const Clock::time_point start = Clock::now();
   validate(request);
   if (!request.song.seed) request.song.seed = random_seed();
-  const Codes codes = read_codes(request.song.load_codes);
-  if (codes.frames.empty()) throw user_error("{}: holds no frames", request.song.load_codes);
+  const Codes codes = loaded_codes(request, hooks);
+  if (codes.frames.empty()) throw user_error("{}: holds no frames", codes.name);
   const auto frames = static_cast<int64_t>(codes.frames.size());
   const bool by_length = frames >= request.song.frame_loop(0).max_frames();
   Request described = request;  // in the audio file: the song, not how it was decoded
   described.song.load_codes.clear();
   if (!codes.origin.request_json.empty()) {
-    described.song.load_codes =
-        parse_request(codes.origin.request_json, request.song.load_codes).request.song.load_codes;
+    described.song.load_codes = parse_request(codes.origin.request_json, codes.name).request.song.load_codes;
   }
   // So that `generate` makes the same song of this request: these frames and no other.
   request.song.max_audio_length_ms = (frames - 1) * kFrameMs;
@@ -265,8 +269,8 @@ nlohmann::json decode_song_file(Request request, const SongFileHooks& hooks, con
   Models models(model_options(request, hooks), CheckpointParts::kCodec, cancel);
   resolve_codec(request, models);
   std::vector<std::string> notes;
-  compare_origin(request.song.load_codes, codes.origin.codec, "codec", models.codec_identity(), notes);
-  SongOutput output(request, hooks.audio, cancel, start);
+  compare_origin(codes.name, codes.origin.codec, "codec", models.codec_identity(), notes);
+  SongOutput output(request, hooks.audio, cancel, start, hooks.has_song_lock);
   const MemoryPlan plan = checked_plan(models, request, 0, 0, hooks, notes);
   const SongHooks song_hooks = {
       .progress = progress_with_profile(hooks),

@@ -4,6 +4,7 @@
 #include <nlohmann/json_fwd.hpp>
 #include <string>
 
+#include "song/codes_file.h"
 #include "song/generator.h"
 #include "song/request.h"
 
@@ -17,6 +18,9 @@ struct SongFileHooks {
   /// What make_song_file() would have returned for a song that was cancelled, if frames of it are on the disk.
   std::function<void(const nlohmann::json& json)> cancelled = {};
   AudioSink audio = {};  // what goes into the audio file, too
+  /// What request.song.load_codes holds, if it is a stream and was read already.
+  const Codes* codes = nullptr;
+  bool has_song_lock = false;  // the caller has the OutputLock of request.output.save_path
 };
 
 /// Makes the song of `request` and returns what is written beside it: {"request": ..., "result": ...}.

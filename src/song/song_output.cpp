@@ -11,7 +11,7 @@ namespace heartmula {
 namespace fs = std::filesystem;
 
 SongOutput::SongOutput(const Request& request, AudioSink heard, const CancelToken* cancel,
-                       std::chrono::steady_clock::time_point start)
+                       std::chrono::steady_clock::time_point start, bool has_lock)
     : path_(request.output.save_path),
       kind_(check_writable(path_)),
       heard_(std::move(heard)),
@@ -19,7 +19,8 @@ SongOutput::SongOutput(const Request& request, AudioSink heard, const CancelToke
             [this](std::span<const float> left, std::span<const float> right) { write_faded(left, right); }),
       start_(start) {
   if (!is_stream()) {
-    for (const fs::path& path : {path_, sidecar_path(path_)}) locks_.emplace_back(path, "--save_path");
+    if (!has_lock) locks_.emplace_back(path_, "--save_path");
+    locks_.emplace_back(sidecar_path(path_), "--save_path");
   }
   const AudioFormat format = request.output.resolved_format();
   if (!is_stream()) check_writable(sidecar_path(path_));

@@ -21,11 +21,11 @@ namespace heartmula {
 
 class SongOutput {
  public:
-  /// No other program may write the song while it lives. `heard` gets what goes into the file. Throws Error(kUser) if
-  /// song or JSON cannot be written where they shall go. `cancel` may be null, and must outlive it otherwise. The work
-  /// began at `start`.
+  /// No other program may write the song while it lives: it locks it, unless the caller `has_lock`. `heard` gets what
+  /// goes into the file. Throws Error(kUser) if song or JSON cannot be written where they shall go. `cancel` may be
+  /// null, and must outlive it otherwise. The work began at `start`.
   SongOutput(const Request& request, AudioSink heard, const CancelToken* cancel,
-             std::chrono::steady_clock::time_point start);
+             std::chrono::steady_clock::time_point start, bool has_lock = false);
 
   bool is_stream() const { return kind_ == OutputKind::kStream; }
   void write(std::span<const float> left, std::span<const float> right) { fade_.push(left, right); }

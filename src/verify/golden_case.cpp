@@ -110,7 +110,9 @@ std::string device_of(const VerifyOptions& options) {
 std::vector<Check> verify_case(const std::filesystem::path& folder, const VerifyOptions& options,
                                const CancelToken* cancel) {
   std::error_code ignored;
-  if (!std::filesystem::is_directory(folder, ignored)) throw user_error("{}: no such folder", folder.string());
+  if (!std::filesystem::is_directory(folder, ignored)) {
+    throw user_error("{}: {}", folder.string(), instead_of_folder(folder));
+  }
   const auto is_golden = [](const std::filesystem::directory_entry& entry) {
     return entry.path().filename().string().starts_with("golden_");
   };

@@ -18,12 +18,15 @@
 #include <functional>
 #include <iterator>
 #include <limits>
+#include <optional>
 #include <random>
 #include <thread>
 #include <vector>
 
 #include "audio/audio_reader.h"
+#include "audio/mp3.h"
 #include "audio/ogg.h"
+#include "base/input.h"
 #include "heartmula/error.h"
 
 namespace heartmula {
@@ -72,6 +75,10 @@ Stereo read_song(const fs::path& path, int* format = nullptr) {
   }
   sf_close(file);
   return song;
+}
+
+std::optional<std::string> request_in(const fs::path& path) {
+  return read_request_json(InputBytes(path).bytes(), path.string());
 }
 
 std::string bytes_of(const fs::path& path) {
@@ -233,7 +240,7 @@ TEST_P(AudioWriterTest, samples_and_tags_survive) {
     EXPECT_LT(rms_of_difference(copy.right, song.right), GetParam().loss());
   }
   expect_tags(path(), tags);
-  EXPECT_EQ(read_request_json(path()), tags.request_json);
+  EXPECT_EQ(request_in(path()), tags.request_json);
 }
 
 TEST_P(AudioWriterTest, loud_samples_are_clipped_and_not_a_number_is_silent) {
@@ -481,7 +488,7 @@ TEST_P(AudioWriterTest, empty_tags_leave_nothing_but_music) {
   for (const char* word : {"heartmula", "HeartMuLa", "HEARTMULA", "ENCODER", "ISFT", "libsndfile"}) {
     EXPECT_THAT(bytes, Not(HasSubstr(word)));
   }
-  EXPECT_THAT(user_error_of([&] { read_request_json(path()); }), HasSubstr("holds no request"));
+  EXPECT_THAT(user_error_of([&] { request_in(path()); }), HasSubstr("holds no request"));
 }
 
 TEST_P(AudioWriterTest, a_file_that_was_cut_short_is_told) {
@@ -500,6 +507,29 @@ TEST_P(AudioWriterTest, a_file_that_was_cut_short_is_told) {
     EXPECT_LT(audio.duration_s(), 3);
     EXPECT_THAT(testing::internal::GetCapturedStdout(), HasSubstr("is cut short after"));
   }
+}
+
+TEST(Mp3Frames, a_file_that_ends_within_one_is_cut) {
+  const fs::path path = fs::temp_directory_path() / ("heartmula_frames_" + std::to_string(::getpid()) + ".mp3");
+  {
+    AudioWriter writer(path, AudioFormat::kMp3, SampleFormat::kF32);
+    write_song(writer, make_song(1));
+    Tags tags;
+    tags.title = "tagged";
+    writer.finish(tags);
+  }
+  const std::string bytes = bytes_of(path);
+  fs::remove(path);
+  const auto is_cut = [](std::string_view file) { return is_cut_mp3(std::as_bytes(std::span(file))); };
+  EXPECT_FALSE(is_cut(bytes));
+  EXPECT_FALSE(is_cut(bytes + "TAG" + std::string(125, ' '))) << "an older tag at the end";
+  EXPECT_FALSE(is_cut("RIFF"));
+  EXPECT_FALSE(is_cut(""));
+  EXPECT_TRUE(is_cut(bytes.substr(0, 30))) << "within the tag";
+  int whole = 0;
+  for (size_t size = bytes.size() - 2000; size < bytes.size(); ++size) whole += !is_cut(bytes.substr(0, size));
+  EXPECT_GT(whole, 0);
+  EXPECT_LE(whole, 20) << "of 2000 places only those between two frames";
 }
 
 TEST(OggPages, a_file_that_ends_between_two_pages_is_cut) {
@@ -529,14 +559,13 @@ TEST(ReadRequestJson, of_something_that_is_no_audio) {
   const fs::path path = fs::temp_directory_path() / ("heartmula_request_" + std::to_string(::getpid()));
   for (const char* text : {"", "{}", "OggS", "RIFF", "\xFF\xFEl\0a\0"}) {
     std::ofstream(path, std::ios::binary) << text;
-    EXPECT_EQ(read_request_json(path), std::nullopt) << text;
+    EXPECT_EQ(request_in(path), std::nullopt) << text;
   }
   for (const char* text : {"fLaC", "ID3\x03", "RIFF\x10zzzWAVEfmt "}) {
     std::ofstream(path, std::ios::binary) << text;
-    EXPECT_THAT(user_error_of([&] { read_request_json(path); }), HasSubstr("holds no request")) << text;
+    EXPECT_THAT(user_error_of([&] { request_in(path); }), HasSubstr("holds no request")) << text;
   }
   fs::remove(path);
-  EXPECT_THAT(user_error_of([&] { read_request_json(path); }), HasSubstr("no such file"));
 }
 
 }  // namespace

@@ -117,5 +117,31 @@ TEST(ReadDownloaded, adds_the_likely_cause_to_what_is_wrong) {
   EXPECT_EQ(read_downloaded(path, [] { return 7; }), 7);
 }
 
+TEST(FileKind, utf_16_without_a_mark_is_told) {
+  const auto told = [](std::u16string_view text, bool swapped) {
+    std::string bytes;
+    for (const char16_t unit : text) {
+      const char low = static_cast<char>(unit & 0xFF);
+      const char high = static_cast<char>(unit >> 8);
+      bytes += swapped ? high : low;
+      bytes += swapped ? low : high;
+    }
+    return error_of(ErrorKind::kUser,
+                    [&] { refuse_other_kind(std::as_bytes(std::span(bytes)), FileKind::kJson, "song.json"); });
+  };
+  for (const std::u16string_view text :
+       {u"{\"topk\": 3}", u"{", u"[verse]\r\nla la", u"{\"\u6708\": 1}", u"{\n\t\"x\": 1}"}) {
+    for (const bool swapped : {false, true}) {
+      EXPECT_EQ(told(text, swapped), "song.json: is text in UTF-16, not JSON; save it as UTF-8");
+    }
+  }
+}
+
+TEST(FileKind, numbers_are_no_utf_16) {
+  for (const std::string& bytes : {std::string("\1\0\2\0\3\0", 6), std::string("{\0\0\0\0\0\0\0", 8)}) {
+    refuse_other_kind(std::as_bytes(std::span(bytes)), FileKind::kJson, "x");
+  }
+}
+
 }  // namespace
 }  // namespace heartmula

@@ -288,8 +288,16 @@ TEST(AtomicFile, names_a_missing_folder_and_a_folder_in_its_place) {
               HasSubstr("is a folder"));
   EXPECT_THAT(error_of(ErrorKind::kUser, [&] { AtomicFile file(folder / std::string(250, 'n')); }),
               HasSubstr("too long"));
-  EXPECT_THAT(error_of(ErrorKind::kUser, [&] { AtomicFile file(folder.write("file", "") / "song"); }),
-              HasSubstr("there is no folder"));
+  const fs::path file = folder.write("file", "");
+  for (const char* below : {"song", "inner/song"}) {
+    EXPECT_EQ(error_of(ErrorKind::kUser, [&] { AtomicFile song(file / below); }),
+              (file / below).string() + ": " + file.string() + " is a file, not a folder");
+    EXPECT_EQ(error_of(ErrorKind::kUser, [&] { check_writable(file / below); }),
+              (file / below).string() + ": " + file.string() + " is a file, not a folder");
+  }
+  EXPECT_EQ(instead_of_folder(file), "is a file, not a folder");
+  EXPECT_EQ(instead_of_folder(file / "inner/deep"), "no such folder, for " + file.string() + " is a file");
+  EXPECT_EQ(instead_of_folder(folder / "missing/deep"), "no such folder");
 }
 
 TEST(AtomicFile, a_write_that_fails_is_a_failure_and_leaves_nothing) {
@@ -371,7 +379,7 @@ TEST(CheckWritable, names_what_cannot_be_written) {
   EXPECT_THAT(error_of(ErrorKind::kUser, [&] { check_writable(folder / "missing/song.wav"); }),
               HasSubstr("there is no folder"));
   EXPECT_THAT(error_of(ErrorKind::kUser, [&] { check_writable(folder.write("file", "") / "song.wav"); }),
-              HasSubstr("cannot be written"));
+              HasSubstr("is a file, not a folder"));
   EXPECT_THAT(error_of(ErrorKind::kUser, [&] { check_writable(""); }), HasSubstr("empty"));
 }
 
@@ -390,6 +398,22 @@ TEST(CheckWritable, names_missing_permission) {
   EXPECT_THAT(error_of(ErrorKind::kUser, [&] { check_writable(protected_file); }),
               HasSubstr("not writable: Permission denied"));
   EXPECT_EQ(check_writable(folder / "open/song.wav"), OutputKind::kRegular);
+}
+
+TEST(OutputDescriptor, is_what_a_name_stands_for_without_asking_the_system) {
+  EXPECT_EQ(output_descriptor("/dev/stdout"), 1);
+  EXPECT_EQ(output_descriptor("/dev/../dev/stderr"), 2);
+  EXPECT_EQ(output_descriptor("/dev/fd/7"), 7);
+  EXPECT_EQ(output_descriptor("/dev/null"), std::nullopt);
+  int ends[2];
+  ASSERT_EQ(::pipe(ends), 0);
+  const fs::path writing = "/dev/fd/" + std::to_string(ends[1]);
+  EXPECT_TRUE(is_stream(writing));
+  EXPECT_EQ(check_writable(writing), OutputKind::kStream);
+  ::close(ends[0]);
+  ::close(ends[1]);
+  EXPECT_FALSE(is_stream(writing));
+  EXPECT_THAT(error_of(ErrorKind::kUser, [&] { check_writable(writing); }), HasSubstr("cannot be written"));
 }
 
 }  // namespace

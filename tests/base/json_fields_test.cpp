@@ -62,17 +62,6 @@ TEST(JsonFields, checks_every_field) {
             "config.json: inner.n must be an integer, not \"seven\"");
 }
 
-TEST(JsonFields, minus_one_may_stand_for_nothing) {
-  const nlohmann::json object = {{"seed", -1}, {"big", ~uint64_t{0}}, {"less", -2}, {"half", -1.5}, {"text", "-1"}};
-  const JsonFields fields(object, "request.json");
-  EXPECT_EQ(fields.unsigned_integer_or_minus_one("seed"), std::nullopt);
-  EXPECT_EQ(fields.unsigned_integer_or_minus_one("big"), ~uint64_t{0});
-  for (const char* field : {"less", "half", "text"}) {
-    EXPECT_THAT(error_of(ErrorKind::kUser, [&] { fields.unsigned_integer_or_minus_one(field); }),
-                HasSubstr("must be an integer from 0 to 2^64 - 1, or -1, not "));
-  }
-}
-
 TEST(JsonFields, some_fields_may_have_one_value_only) {
   const nlohmann::json object = {{"causal", false}};
   const JsonFields fields(object, "config.json", "backbone.");

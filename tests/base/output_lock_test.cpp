@@ -6,6 +6,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <optional>
 #include <string>
 
 #include "base/testing.h"
@@ -71,6 +72,27 @@ TEST(OutputLock, holds_between_processes_until_the_other_is_killed) {
   holder.kill();
   { const OutputLock lock(path, "--save_path"); }
   EXPECT_EQ(folder.file_count(), 0u) << "what the killed one left is gone";
+}
+
+TEST(OutputLock, of_a_killed_program_goes_with_the_next_one_in_the_folder) {
+  const TemporaryFolder folder;
+  Holder killed(folder / "trace.json");
+  const Holder alive(folder / "other.png");
+  folder.write(".notes.heartmula-lock", "not ours: it holds something");
+  killed.kill();
+  { const OutputLock lock(folder / "song.wav", "--save_path"); }
+  EXPECT_FALSE(fs::exists(folder / ".trace.json.heartmula-lock"));
+  EXPECT_TRUE(fs::exists(folder / ".other.png.heartmula-lock"));
+  EXPECT_TRUE(fs::exists(folder / ".notes.heartmula-lock"));
+}
+
+TEST(OutputLock, can_be_asked_for_without_an_error) {
+  const TemporaryFolder folder;
+  const fs::path path = folder / "song.wav";
+  const std::optional<OutputLock> lock = OutputLock::if_free(path);
+  ASSERT_TRUE(lock);
+  EXPECT_FALSE(OutputLock::if_free(path));
+  refusal_of(path);
 }
 
 TEST(OutputLock, is_the_same_whatever_way_the_name_takes) {

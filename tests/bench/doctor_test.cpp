@@ -4,10 +4,12 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <fstream>
 #include <nlohmann/json.hpp>
 
 #include "base/machines.h"
 #include "base/testing.h"
+#include "checkpoint/inspect.h"
 
 namespace heartmula::bench {
 namespace {
@@ -96,6 +98,16 @@ TEST_F(Doctor, what_is_missing_is_named_and_the_rest_examined) {
   EXPECT_TRUE(report()["checkpoint"]["parts"][0]["complete"].get<bool>());
   fs::remove_all(folder_ / "ckpt");
   EXPECT_THAT(problem(), HasSubstr("no such folder"));
+}
+
+TEST_F(Doctor, an_end_beyond_the_codes_is_told) {
+  const fs::path path = folder_ / "ckpt/gen_config.json";
+  json config = json::parse(std::ifstream(path));
+  config["audio_eos_id"] = 1 << 20;
+  std::ofstream(path) << config;
+  EXPECT_THAT(problem(), HasSubstr("gen_config.json: audio_eos_id is 1048576, but the greatest for "));
+  EXPECT_THAT(error_of(ErrorKind::kUser, [&] { inspect_folder(folder_ / "ckpt"); }),
+              HasSubstr("audio_eos_id is 1048576"));
 }
 
 TEST_F(Doctor, a_part_that_is_cut_short_is_named) {

@@ -53,6 +53,7 @@ class Adapter {
     for (int64_t i = 0; i < elements; ++i) values.push_back(normal(generator_));
     tensors_.push_back({name, dtype, std::move(shape), {}});
   }
+  void fill(const std::string& name, float value) { std::ranges::fill(values_.at(name), value); }
   const std::vector<float>& values(const std::string& name) const { return values_.at(name); }
 
   std::string write(const TemporaryFolder& folder, const std::string& name) {
@@ -330,6 +331,23 @@ TEST_F(Lora, what_is_no_plain_lora_is_refused) {
   tensor("base_model.model.text_embeddings.lora_embedding_A");
   tensor("base_model.model.projection.lora_magnitude_vector.weight");
   tensor("lora_unet_projection.alpha");
+}
+
+TEST_F(Lora, values_that_are_no_numbers_are_the_adapters_fault) {
+  const auto complaint_about = [&](float a, float b) {
+    Adapter adapter = adapter_of(11, {"projection"});
+    adapter.fill("base_model.model.projection.lora_A.weight", a);
+    adapter.fill("base_model.model.projection.lora_B.weight", b);
+    const std::string lora = adapter.write(folder_, "wild");
+    return error_of(ErrorKind::kUser, [&] {
+      Models models(options(kStock, DType::kF32, {lora}), CheckpointParts::kAll, nullptr);
+      models.lm();
+    });
+  };
+  EXPECT_THAT(complaint_about(NAN, 1), AllOf(HasSubstr("wild/adapter_model.safetensors"), HasSubstr("lora_A.weight"),
+                                             HasSubstr("not finite numbers")));
+  EXPECT_THAT(complaint_about(1e30F, 1e30F), AllOf(HasSubstr("wild/adapter_model.safetensors"),
+                                                   HasSubstr("projection.weight"), HasSubstr("too large")));
 }
 
 TEST_F(Lora, a_folder_without_an_adapter_is_refused) {

@@ -1,6 +1,4 @@
 // heartmula compare and heartmula abx.
-#include <sys/stat.h>
-
 #include <cmath>
 
 #include "audio/audio_writer.h"
@@ -92,6 +90,41 @@ TEST(Compare, silence_has_no_loudness_and_nothing_in_common) {
   EXPECT_THAT(table(pieces.loud, pieces.folder / "silence.wav"), HasSubstr("-inf"));
 }
 
+TEST(Compare, what_comes_through_a_pipe_is_read) {
+  const Pieces pieces;
+  const std::string here = pieces.folder.path().string();
+  json file = compared(pieces.loud, pieces.quiet);
+  for (const char* source : {"cat loud.wav | heartmula compare - quiet.wav --json",
+                             "heartmula compare <(cat loud.wav) <(cat quiet.wav) --json"}) {
+    json piped = json::parse(run_script(source, here).out);
+    for (json* comparison : {&file, &piped}) {
+      for (const char* side : {"a", "b"}) (*comparison)[side].erase("file");
+    }
+    EXPECT_EQ(piped, file) << source;
+  }
+  const Finished cut = run_script("head -c 100000 loud.wav | heartmula compare - loud.wav", here);
+  EXPECT_EQ(cut.exit_code, 0);
+  EXPECT_THAT(cut.err, HasSubstr("standard input: is cut short after 0.2"));
+  EXPECT_THAT(run_script("head -c 5 loud.wav | heartmula compare - loud.wav", here).err,
+              HasSubstr("standard input: not an audio file"));
+}
+
+TEST(Compare, what_libraries_print_is_a_line_of_debug) {
+  const Pieces pieces;
+  {
+    AudioWriter writer(pieces.folder / "song.mp3", AudioFormat::kMp3, SampleFormat::kF32);
+    const Samples samples = sine(0.2, 997, 2);
+    writer.write(samples, samples);
+    writer.finish({});
+  }
+  const std::string song = contents(pieces.folder / "song.mp3");
+  const fs::path cut = pieces.folder.write("cut.mp3", song.substr(0, song.size() / 2));  // libmpg123 warns of it
+  EXPECT_EQ(lines_of(succeeds({"compare", cut, pieces.loud}).err).size(), 1u);
+  EXPECT_THAT(succeeds({"compare", cut, pieces.loud}).err,
+              StartsWith("heartmula: warning: " + cut.string() + ": is cut"));
+  EXPECT_THAT(succeeds({"--debug", "compare", cut, pieces.loud}).err, StartsWith("heartmula: debug: " + cut.string()));
+}
+
 TEST(Compare, what_cannot_be_compared_is_refused) {
   const Pieces pieces;
   const auto refuses = [&](const fs::path& a, const fs::path& b) { return refused({"compare", a, b}, 2); };
@@ -100,8 +133,6 @@ TEST(Compare, what_cannot_be_compared_is_refused) {
   const fs::path text = pieces.folder.write("text.wav", "these are no samples, whatever the name says");
   EXPECT_THAT(refuses(pieces.loud, text), AllOf(HasSubstr("text.wav"), HasSubstr("not an audio file")));
   EXPECT_THAT(refuses(pieces.folder.write("empty.wav", ""), pieces.loud), HasSubstr("empty.wav"));
-  ::mkfifo((pieces.folder / "pipe.wav").c_str(), 0600);
-  EXPECT_THAT(refuses(pieces.folder / "pipe.wav", pieces.loud), HasSubstr("not a regular file"));
   write_wav(pieces.folder / "cd.wav", {sine(0.1, 440, 1, 44100)}, 44100);
   EXPECT_THAT(refuses(pieces.loud, pieces.folder / "cd.wav"), AllOf(HasSubstr("44100 Hz"), HasSubstr("48000 Hz")));
   write_wav(pieces.folder / "surround.wav", {sine(0.1, 440, 1), sine(0.1, 440, 1), sine(0.1, 440, 1)});

@@ -205,7 +205,18 @@ TEST(BrokenCheckpoint, data_of_zeros_and_no_numbers_are_told_with_file_and_tenso
 }
 
 TEST(BrokenCheckpoint, a_file_in_place_of_the_folder_is_told) {
-  EXPECT_THAT(complaint_about_flags({"--model_path", kCheckpoint + "/tokenizer.json"}), HasSubstr("no such folder"));
+  const std::string file = kCheckpoint + "/tokenizer.json";
+  const std::string is_file = ": is a file, not a folder";
+  EXPECT_THAT(complaint_about_flags({"--model_path", file}), HasSubstr(file + is_file));
+  EXPECT_THAT(complaint_about_flags({"--model_path", file + "/below"}),
+              HasSubstr("no such folder, for " + file + " is a file"));
+  for (const char* flag : {"--mula_path", "--codec_path", "--lora"}) {
+    EXPECT_THAT(complaint_about_flags({flag, file}), HasSubstr(flag + std::string(" ") + file + is_file));
+  }
+  for (const char* command : {"abx", "verify"}) EXPECT_EQ(refused({command, file}, 2), file + is_file);
+  EXPECT_EQ(refused(generate(file + "/song.wav"), 2), file + "/song.wav: " + file + " is a file, not a folder");
+  EXPECT_EQ(refused({"convert", "--model_path", kCheckpoint, "--save_path", file + "/packed"}, 2),
+            file + "/packed: " + file + " is a file, not a folder");
 }
 
 TEST(WrongFlags, another_version_is_told_with_the_folder_that_it_needs) {

@@ -243,6 +243,52 @@ TEST(Streams, a_song_goes_to_standard_output_and_codes_come_through_a_pipe) {
   EXPECT_EQ(contents(folder / "again.wav"), contents(folder / "song.wav"));
 }
 
+TEST(Streams, a_song_through_a_pipe_is_a_request) {
+  const TemporaryFolder folder;
+  const std::string here = folder.path().string();
+  for (const std::string format : {"wav", "flac", "ogg", "opus", "mp3"}) {
+    succeeds(generate(folder / ("song." + format)));
+    const Finished finished = run_script("cat song." + format + " | heartmula generate --model_path " + kCheckpoint +
+                                             " --request - --save_path again." + format,
+                                         here);
+    EXPECT_EQ(finished.exit_code, 0) << finished.err;
+    EXPECT_EQ(contents(folder / ("again." + format)), contents(folder / ("song." + format)));
+  }
+}
+
+TEST(Streams, codes_through_a_pipe_are_called_what_they_are) {
+  const TemporaryFolder folder;
+  const std::string here = folder.path().string();
+  succeeds(generate(folder / "song.wav", {"--save_codes", folder / "codes"}));
+  EXPECT_THAT(complaint(run_script("head -c 300 codes | heartmula decode - --save_path x.wav", here)),
+              StartsWith("standard input: truncated"));
+  EXPECT_THAT(complaint(run_script("cat codes | heartmula generate --load_codes - --continue_from_ms 90000 "
+                                   "--max_audio_length_ms 2000 --save_path x.wav",
+                                   here)),
+              HasSubstr("standard input ends after"));
+  ASSERT_EQ(run_script("cat codes | heartmula decode - --save_path decoded.wav", here).exit_code, 0);
+  EXPECT_EQ(json_of(folder / "decoded.wav.json")["request"]["load_codes"], "-");
+  ASSERT_EQ(
+      run_script("cat codes | heartmula generate --request decoded.wav.json --save_path again.wav", here).exit_code, 0);
+  EXPECT_EQ(contents(folder / "again.wav").substr(44, 40000), contents(folder / "song.wav").substr(44, 40000));
+  EXPECT_THAT(run_script("cat codes | heartmula inspect -", here).out, StartsWith("codes standard input: "));
+  const std::string weights = kCheckpoint + "/" + kCodecFolder + "/model.safetensors";
+  EXPECT_THAT(run_script("heartmula inspect - <" + weights + "; cat " + weights + " | heartmula inspect -", here).out,
+              HasSubstr("standard input: "));
+}
+
+TEST(TwoSongs, without_a_name_get_two_numbers) {
+  const TemporaryFolder folder;
+  Arguments flags = song_flags();
+  flags.insert(flags.begin(), "generate");
+  Process first(program(flags), folder.path().string());
+  Process second(program(flags), folder.path().string());
+  EXPECT_EQ(first.wait().exit_code, 0);
+  EXPECT_EQ(second.wait().exit_code, 0);
+  EXPECT_THAT(files_in(folder.path()),
+              ElementsAre("output-1.mp3", "output-1.mp3.json", "output.mp3", "output.mp3.json"));
+}
+
 TEST(Flags, that_do_not_exist_are_guessed) {
   const TemporaryFolder folder;
   const auto told = [&](const std::string& flag) { return refused(generate(folder / "song.wav", {flag, "1"}), 2); };

@@ -145,5 +145,12 @@ TEST(Tokenize, what_is_wrong_is_told) {
   }
 }
 
+TEST(Tokenize, a_folder_stands_for_the_tokenizer_in_it) {
+  const std::string by_folder = succeeds({"tokenize", "--tokenizer", kCheckpoint, "la"}).out;
+  EXPECT_EQ(by_folder, succeeds({"tokenize", "--model_path", kCheckpoint, "la"}).out);
+  EXPECT_THAT(refused({"tokenize", "--tokenizer", kCheckpoint + "/" + kCodecFolder, "la"}, 2),
+              HasSubstr(kCodecFolder + "/tokenizer.json: no such file"));
+}
+
 }  // namespace
 }  // namespace heartmula

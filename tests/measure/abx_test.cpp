@@ -65,6 +65,22 @@ TEST(AbxPage, a_piece_of_one_system_alone_is_left_out) {
   EXPECT_THAT(write_abx_page(folder / "in", folder / "page.html", 1).pieces, ElementsAre("one"));
 }
 
+TEST(AbxPage, takes_the_place_of_an_earlier_page_and_of_nothing_else) {
+  const TemporaryFolder folder;
+  make_pieces(folder, {"one.wav"});
+  write_abx_page(folder / "in", folder / "page.html", 7);
+  write_abx_page(folder / "in", folder / "page.html", 8);
+  const fs::path kept = folder.write("in/old/one.wav.json", "{}");
+  const fs::path page = folder.write("mine.html", "<!DOCTYPE html>\n<title>Mine</title>");
+  for (const fs::path& output : {kept, page}) {
+    const std::string before = contents(output);
+    EXPECT_EQ(error_of(ErrorKind::kUser, [&] { write_abx_page(folder / "in", output, 7); }),
+              output.string() + ": is there already, and is no page of abx; choose another --output, or remove it");
+    EXPECT_EQ(contents(output), before);
+  }
+  write_abx_page(folder / "in", folder.write("empty.html", ""), 7);
+}
+
 TEST(AbxPage, what_is_wrong_is_told_and_nothing_is_written) {
   const TemporaryFolder folder;
   make_pieces(folder, {"one.wav"});

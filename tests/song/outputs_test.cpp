@@ -112,6 +112,17 @@ TEST_F(Outputs, a_name_that_is_taken_gets_a_number) {
   EXPECT_EQ(unused_path(song.string()), (folder_ / "song-2.flac").string());
 }
 
+TEST_F(Outputs, a_name_that_another_song_is_written_to_is_taken) {
+  const std::string song = folder_ / "song.flac";
+  const ClaimedPath first = claim_unused_path(song);
+  EXPECT_EQ(first.path, song);
+  folder_.write("song-1.flac", "");
+  const ClaimedPath second = claim_unused_path(song);
+  EXPECT_EQ(second.path, (folder_ / "song-2.flac").string());
+  EXPECT_EQ(claim_unused_path(song).path, (folder_ / "song-3.flac").string());
+  EXPECT_EQ(claim_unused_path(song).path, (folder_ / "song-3.flac").string()) << "it was free again";
+}
+
 TEST_F(Outputs, codes_of_an_earlier_run_are_set_aside_and_those_that_are_loaded_stay) {
   const fs::path codes = folder_ / "song.wav.codes.safetensors";
   EXPECT_EQ(prepare_codes_path(request_, false, {}), codes);

@@ -4,11 +4,14 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cstdlib>
 #include <fstream>
 #include <iterator>
 #include <nlohmann/json.hpp>
+#include <regex>
 #include <set>
+#include <vector>
 
 #include "base/testing.h"
 
@@ -128,6 +131,98 @@ TEST(Settings, a_seed_of_minus_one_is_random_in_json_too) {
 TEST(Settings, help_without_markdown) {
   EXPECT_EQ(plain_text("[not](a link"), "not");
   EXPECT_EQ(plain_text("as `many` as [docs/a.md](docs/b.md) says"), "as many as docs/a.md says");
+}
+
+/// Whether a value is what the schema of a setting says: what of JSON Schema they use.
+bool fits(const json& schema, const json& value) {
+  const std::string type = schema.at("type");
+  if (type == "integer" ? !value.is_number_integer() : type != (value.is_number() ? "number" : value.type_name())) {
+    return false;
+  }
+  const auto number = [](const json& one) { return one.get<double>(); };
+  if (schema.contains("minimum") &&
+      (number(value) < number(schema["minimum"]) || number(value) > number(schema["maximum"]))) {
+    return false;
+  }
+  if (type == "array" && !std::ranges::all_of(value, [&](const json& item) { return fits(schema["items"], item); })) {
+    return false;
+  }
+  if (schema.contains("enum") && std::ranges::find(schema["enum"], value) == schema["enum"].end()) return false;
+  return !schema.contains("pattern") ||
+         std::regex_match(value.get<std::string>(), std::regex(schema["pattern"].get<std::string>()));
+}
+
+/// Whether a request that says so is taken.
+bool is_taken(const Setting& setting, const json& value) {
+  try {
+    parse_request(json{{setting.name, value}}.dump(), "song.json");
+    return true;
+  } catch (const Error&) {
+    return false;
+  }
+}
+
+TEST(Schema, has_every_stored_setting_and_no_other) {
+  const json schema = request_schema();
+  EXPECT_EQ(schema["type"], "object");
+  EXPECT_EQ(schema["additionalProperties"], false);
+  for (const Setting& setting : settings_table()) {
+    ASSERT_EQ(schema["properties"].contains(setting.name), setting.stored()) << setting.name;
+    if (!setting.stored()) continue;
+    const json& property = schema["properties"][setting.name];
+    EXPECT_EQ(property["description"], plain_text(setting.help));
+    EXPECT_EQ(property.contains("x-file"), setting.type->names_files()) << setting.name;
+    const json value = setting.type->get(Request());
+    EXPECT_EQ(property.contains("default") ? property["default"] : json(), value) << setting.name;
+    EXPECT_TRUE(value.is_null() || fits(property, value)) << setting.name << " " << value;
+  }
+  const json request = to_json(Request());
+  for (const auto& item : request.items()) EXPECT_TRUE(schema["properties"].contains(item.key()));
+}
+
+TEST(Schema, says_what_a_request_takes) {
+  const json schema = request_schema();
+  for (const auto& [name, property] : schema["properties"].items()) {
+    const Setting& setting = *find_setting(name);
+    std::vector<json> values = {-1,
+                                0,
+                                1,
+                                3,
+                                50,
+                                0.5,
+                                1e9,
+                                1e300,
+                                true,
+                                "",
+                                "auto",
+                                "nonsense",
+                                "cuda:1",
+                                "cuda:x",
+                                "7",
+                                "off",
+                                "s24",
+                                "wav",
+                                nullptr,
+                                json::array(),
+                                json::array({"a"}),
+                                json::array({1}),
+                                json::object()};
+    if (property.contains("minimum")) {
+      const json least = property["minimum"];
+      const json most = property["maximum"];
+      values.insert(values.end(), {least, most});
+      if (least.is_number_float()) {
+        values.insert(values.end(), {least.get<double>() - 1e-3, most.get<double>() + 1e-3});
+      } else {
+        values.push_back(least.get<int64_t>() - 1);
+        if (most.get<uint64_t>() < UINT64_MAX) values.push_back(most.get<uint64_t>() + 1);
+      }
+    }
+    if (property.contains("enum")) {
+      values.insert(values.end(), property["enum"].begin(), property["enum"].end());
+    }
+    for (const json& value : values) EXPECT_EQ(is_taken(setting, value), fits(property, value)) << name << " " << value;
+  }
 }
 
 /// README's table of generate's flags is written by the settings; HEARTMULA_WRITE_README=1 in the environment of this
