@@ -178,12 +178,12 @@ StageMemory plan_lm_memory(const StagePlace& place, const WeightStore& store, co
 }
 
 StageMemory plan_codec_memory(const StagePlace& place, const WeightStore& store, const CodecConfig& config, DType dtype,
-                              const CodecSettings& settings) {
+                              const CodecSettings& settings, int64_t frames) {
   CountingOps loading(place.layout, &store);
   const HeartCodec codec = HeartCodec::load(loading, store, config, dtype);
   CountingOps working(place.layout);
   const PhiloxCodecNoise noise(0);
-  const SongDecoder decoder(working, codec, settings, noise, {});
+  const SongDecoder decoder(working, codec, settings, noise, {}, frames);
   StageMemory memory{.weights = loading.matrix_bytes() + loading.mapped_bytes() + loading.tensor_bytes(),
                      .mapped = loading.mapped_bytes(),
                      .activations = working.tensor_bytes(),
@@ -211,9 +211,9 @@ MemoryPlan plan_memory(Models& models, const SongSize& song) {
     const uintmax_t bytes = std::filesystem::file_size(models.paths().tokenizer, error);
     if (!error) plan.program += kTokenizerFactor * static_cast<int64_t>(bytes);
   }
-  plan.codec =
-      plan_codec_memory({models.codec_ops(), models.devices().codec}, models.codec_store(), models.codec_config(),
-                        options.checkpoint.codec_dtype, resolve_codec_settings(song.codec, models.codec_config()));
+  plan.codec = plan_codec_memory({models.codec_ops(), models.devices().codec}, models.codec_store(),
+                                 models.codec_config(), options.checkpoint.codec_dtype,
+                                 resolve_codec_settings(song.codec, models.codec_config()), song.frames);
   return plan;
 }
 

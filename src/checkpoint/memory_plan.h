@@ -54,7 +54,7 @@ struct StagePlace {
 StageMemory plan_lm_memory(const StagePlace& place, const WeightStore& store, const LmConfig& config, DType dtype,
                            int64_t streams, int64_t context, int64_t frames_at_once = kEmbeddingFrames);
 StageMemory plan_codec_memory(const StagePlace& place, const WeightStore& store, const CodecConfig& config, DType dtype,
-                              const CodecSettings& settings);
+                              const CodecSettings& settings, int64_t frames = 1);
 
 /// What a song asks of the models.
 struct SongSize {
@@ -62,6 +62,7 @@ struct SongSize {
   int64_t context = 0;                        // its positions; 0 if only the codec is needed
   int64_t frames_at_once = kEmbeddingFrames;  // of plan_lm_memory
   CodecSettings codec = {};
+  int64_t frames = 1;  // of the song, at most: for a codec that makes all windows at once
 };
 MemoryPlan plan_memory(Models& models, const SongSize& song);
 

@@ -77,6 +77,13 @@ void check_codec_settings(const CodecSettings& settings) {
         "--compat decodes as the reference does: it goes with --windows reference and without "
         "--codec_short_last_window");
   }
+  if (settings.order == WindowOrder::kSequential) return;
+  if (settings.compat || settings.short_last_window || settings.windows != WindowScheme::kReference) {
+    throw user_error(
+        "--codec_windows {}: windows that pass the flow at once are of one length: it goes with --windows reference "
+        "and without --codec_short_last_window and --compat",
+        window_order_name(settings.order));
+  }
 }
 
 CodecSettings resolve_codec_settings(const CodecSettings& settings, const CodecConfig& config) {
@@ -107,22 +114,25 @@ CodecSettings resolve_codec_settings(const CodecSettings& settings, const CodecC
 }
 
 SongDecoder::SongDecoder(Ops& ops, const HeartCodec& codec, const CodecSettings& settings, const CodecNoise& noise,
-                         AudioSink sink)
+                         AudioSink sink, int64_t most_frames)
     : ops_(ops),
       codec_(codec),
       settings_(settings),
       noise_(noise),
       sink_(std::move(sink)),
-      latents_at_once_(2 * longest_window(settings.windows)),
-      flow_(ops, codec.transformer, codec.config, latents_at_once_, settings.flow),
-      wave_buffers_(codec.wave.make_buffers(ops, latents_at_once_)),
-      conditioning_(ops.allocate(DType::kF32, latents_at_once_ / 2, codec.config.dim)),
-      noise_tensor_(ops.allocate(DType::kF32, latents_at_once_, codec.config.out_channels)),
-      latents_(ops.allocate(DType::kF32, latents_at_once_, codec.config.out_channels)),
-      context_(ops.allocate(DType::kF32, kContextLatents, codec.config.out_channels)) {
+      window_latents_(2 * longest_window(settings.windows)),
+      windows_at_once_(settings.order == WindowOrder::kSequential
+                           ? 1
+                           : std::ssize(song_windows(settings.windows, false, most_frames))),
+      flow_(ops, codec.transformer, codec.config, window_latents_, settings.flow, windows_at_once_),
+      wave_buffers_(codec.wave.make_buffers(ops, window_latents_)),
+      conditioning_(ops.allocate(DType::kF32, windows_at_once_ * window_latents_ / 2, codec.config.dim)),
+      noise_tensor_(ops.allocate(DType::kF32, windows_at_once_ * window_latents_, codec.config.out_channels)),
+      latents_(ops.allocate(DType::kF32, windows_at_once_ * window_latents_, codec.config.out_channels)),
+      context_(ops.allocate(DType::kF32, windows_at_once_ * kContextLatents, codec.config.out_channels)) {
   for (auto& history : wave_history_) history = codec.wave.make_history(ops);
-  host_latents_.reserve(static_cast<size_t>(latents_at_once_ * codec.config.out_channels));
-  for (std::vector<float>& samples : samples_) samples.reserve(static_cast<size_t>(latents_at_once_ * kLatentSamples));
+  host_latents_.reserve(static_cast<size_t>(window_latents_ * codec.config.out_channels));
+  for (std::vector<float>& samples : samples_) samples.reserve(static_cast<size_t>(window_latents_ * kLatentSamples));
   if (settings.compat) joiner_.emplace(sink_);
 }
 
@@ -130,12 +140,13 @@ SongDecoder::~SongDecoder() = default;
 
 int64_t SongDecoder::host_bytes() const {
   const int64_t tails = settings_.compat ? kFadeSamples : 0;
-  const auto floats = 2 * (latents_at_once_ * kLatentSamples + tails) + static_cast<int64_t>(host_latents_.capacity());
+  const auto floats = 2 * (window_latents_ * kLatentSamples + tails) + static_cast<int64_t>(host_latents_.capacity());
   return floats * static_cast<int64_t>(sizeof(float));
 }
 
 bool SongDecoder::fills_window(int64_t more) const {
-  return static_cast<int64_t>(frames_.size()) + more >= window_at(settings_.windows, window_).end();
+  return settings_.order == WindowOrder::kSequential &&
+         static_cast<int64_t>(frames_.size()) + more >= window_at(settings_.windows, window_).end();
 }
 
 void SongDecoder::push(std::span<const Frame> frames) {
@@ -158,10 +169,12 @@ void SongDecoder::finish() {
     return;
   }
   const std::vector<Window> windows = song_windows(settings_.windows, settings_.short_last_window, song);
-  if (window_ < std::ssize(windows)) {
+  if (settings_.order != WindowOrder::kSequential) {
+    decode_windows(windows);
+  } else if (window_ < std::ssize(windows)) {
     decode_window(windows.back(), true);
   } else {
-    make_samples({.begin = song}, true);  // the last window was full, and only its last samples are left
+    make_samples({}, true);  // the last window was full, and only its last samples are left
   }
 }
 
@@ -170,11 +183,55 @@ void SongDecoder::decode_window(const Window& window, bool is_last) {
   if (joiner_) {
     join_samples(window);
   } else {
-    make_samples(window, is_last);
+    const int64_t end = std::min(window.end(), static_cast<int64_t>(frames_.size()));
+    const int64_t known = window.context_latents();
+    make_samples(latents_.slice_rows(known, 2 * (end - window.begin) - known), is_last);
   }
   const int64_t parts = flow_.evaluations() + 1;
   if (progress_) progress_(window_, parts, parts);
   ++window_;
+}
+
+void SongDecoder::decode_windows(const std::vector<Window>& windows) {
+  const auto count = std::ssize(windows);
+  std::vector<FlowWindow> in_flow;
+  for (int64_t i = 0; i < count; ++i) in_flow.push_back(put_window(windows[static_cast<size_t>(i)], i, i));
+  const int64_t sweeps = settings_.order == WindowOrder::kParallel ? 2 : 1;
+  const int64_t evaluations = sweeps * flow_.evaluations();
+  for (int64_t sweep = 0; sweep < sweeps; ++sweep) {
+    flow_.sample(in_flow, [&](int64_t done, int64_t of_sweep) {
+      if (progress_) progress_(0, sweep * of_sweep + done, evaluations + 1);
+    });
+    if (sweep + 1 == sweeps) break;
+    for (int64_t i = 1; i < count; ++i) {
+      const View context = context_.slice_rows(i * kContextLatents, windows[static_cast<size_t>(i)].context_latents());
+      ops_.copy(context,
+                in_flow[static_cast<size_t>(i - 1)].latents.slice_rows(window_latents_ - context.rows, context.rows));
+      in_flow[static_cast<size_t>(i)].context = context;
+    }
+  }
+  if (settings_.order == WindowOrder::kBlended) blend(in_flow);
+  for (int64_t i = 0; i < count; ++i) {
+    const Window& window = windows[static_cast<size_t>(i)];
+    const View latents = in_flow[static_cast<size_t>(i)].latents;
+    host_latents_.resize(static_cast<size_t>(latents.rows * latents.cols));
+    take_latents(i, latents);
+    const int64_t end = std::min(window.end(), static_cast<int64_t>(frames_.size()));
+    const int64_t known = window.context_latents();
+    make_samples(latents.slice_rows(known, 2 * (end - window.begin) - known), i + 1 == count);
+  }
+  if (progress_) progress_(0, evaluations + 1, evaluations + 1);
+}
+
+// The result is where the end of the earlier window is, whose latents become samples there.
+void SongDecoder::blend(std::span<const FlowWindow> windows) {
+  for (size_t i = 1; i < windows.size(); ++i) {
+    for (int64_t row = 0; row < kContextLatents; ++row) {
+      const View end = windows[i - 1].latents.slice_rows(window_latents_ - kContextLatents + row, 1);
+      const auto weight = static_cast<float>((static_cast<double>(row) + 0.5) / kContextLatents);
+      ops_.combine(end, 1.0f - weight, end, weight, windows[i].latents.slice_rows(row, 1));
+    }
+  }
 }
 
 void SongDecoder::check_finite(std::span<const float> values, const char* what) const {
@@ -182,7 +239,7 @@ void SongDecoder::check_finite(std::span<const float> values, const char* what) 
   throw failure("{} are not all numbers: are the weights beside {} whole?", what, codec_.config.source);
 }
 
-void SongDecoder::make_latents(const Window& window) {
+FlowWindow SongDecoder::put_window(const Window& window, int64_t number, int64_t index) {
   const auto song = static_cast<int64_t>(frames_.size());
   const int64_t channels = codec_.config.out_channels;
   std::vector<int32_t> ids;
@@ -192,44 +249,47 @@ void SongDecoder::make_latents(const Window& window) {
       ids.push_back(code >= 0 && code < codec_.config.codebook_size ? code : -1);
     }
   }
-  const View conditioning = conditioning_.slice_rows(0, window.codes);
-  const View noise = noise_tensor_.slice_rows(0, window.latents());
-  const View latents = latents_.slice_rows(0, window.latents());
+  const View conditioning = conditioning_.slice_rows(index * window_latents_ / 2, window.codes);
+  const View noise = noise_tensor_.slice_rows(index * window_latents_, window.latents());
   codec_.vq.forward(ops_, conditioning, ids);
   host_latents_.resize(static_cast<size_t>(window.latents() * channels));
-  noise_.fill(window_, 2 * window.begin, host_latents_, channels);
+  noise_.fill(number, 2 * window.begin, host_latents_, channels);
   ops_.upload(noise, host_latents_);
+  return {latents_.slice_rows(index * window_latents_, window.latents()), noise, conditioning};
+}
 
-  const FlowWindow in_flow{latents, noise, conditioning, context_.slice_rows(0, window.context_latents())};
+void SongDecoder::make_latents(const Window& window) {
+  FlowWindow in_flow = put_window(window, window_, 0);
+  in_flow.context = context_.slice_rows(0, window.context_latents());
   flow_.sample({&in_flow, 1}, [this](int64_t done, int64_t evaluations) {
     if (progress_) progress_(window_, done, evaluations + 1);
   });
   const Window next = window_at(settings_.windows, window_ + 1);
   if (next.begin + next.context <= window.end()) {
     ops_.copy(context_.slice_rows(0, next.context_latents()),
-              latents.slice_rows(2 * (next.begin - window.begin), next.context_latents()));
+              in_flow.latents.slice_rows(2 * (next.begin - window.begin), next.context_latents()));
   }
-  ops_.download(host_latents_, latents);
-  check_finite(host_latents_, "the flow's latents");
-  if (tap_) {
-    tap_(window_, host_latents_);
-    ops_.upload(latents, host_latents_);
-  }
+  take_latents(window_, in_flow.latents);
 }
 
-// Of the latents that are new in the window and in the song.
-void SongDecoder::make_samples(const Window& window, bool is_last) {
+void SongDecoder::take_latents(int64_t window, View latents) {
+  ops_.download(host_latents_, latents);
+  check_finite(host_latents_, "the flow's latents");
+  if (!tap_) return;
+  tap_(window, host_latents_);
+  ops_.upload(latents, host_latents_);
+}
+
+void SongDecoder::make_samples(ConstView latents, bool is_last) {
   const int64_t width = codec_.config.latent_dim;
-  const int64_t end = std::min(window.end(), static_cast<int64_t>(frames_.size()));
-  const int64_t count = 2 * (end - window.begin) - window.context_latents();
   for (int64_t channel = 0; channel < 2; ++channel) {
     std::vector<float>& samples = samples_[channel];
     samples.clear();
-    const ConstView latents = latents_.slice_rows(window.context_latents(), count).slice_cols(channel * width, width);
+    const ConstView of_channel = latents.rows > 0 ? latents.slice_cols(channel * width, width) : latents;
     if (is_last) {
-      codec_.wave.finish(ops_, samples, latents, *wave_buffers_, *wave_history_[channel]);
+      codec_.wave.finish(ops_, samples, of_channel, *wave_buffers_, *wave_history_[channel]);
     } else {
-      codec_.wave.push(ops_, samples, latents, *wave_buffers_, *wave_history_[channel]);
+      codec_.wave.push(ops_, samples, of_channel, *wave_buffers_, *wave_history_[channel]);
     }
     check_finite(samples, "the wave decoder's samples");
   }

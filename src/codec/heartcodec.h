@@ -48,6 +48,7 @@ struct CodecSettings {
   CodecQuality quality = CodecQuality::kReference;  // what the settings below were before others were given
   FlowSettings flow;
   WindowScheme windows = WindowScheme::kReference;
+  WindowOrder order = WindowOrder::kSequential;
   bool short_last_window = false;  // the last window has no more codes than the song
   bool compat = false;             // join windows, and lose the end of some songs, as the reference does (windows.h)
 
@@ -70,9 +71,10 @@ using LatentTap = std::function<void(int64_t window, std::span<float> latents)>;
 /// soon as they are final.
 class SongDecoder {
  public:
-  /// All references must outlive the decoder; `settings` are resolved.
-  SongDecoder(Ops& ops, const HeartCodec& codec, const CodecSettings& settings, const CodecNoise& noise,
-              AudioSink sink);
+  /// All references must outlive the decoder; `settings` are resolved. A song whose windows are not decoded one after
+  /// the other has at most `most_frames`.
+  SongDecoder(Ops& ops, const HeartCodec& codec, const CodecSettings& settings, const CodecNoise& noise, AudioSink sink,
+              int64_t most_frames = 1);
   ~SongDecoder();
 
   void set_progress(WindowProgress progress) { progress_ = std::move(progress); }
@@ -92,11 +94,17 @@ class SongDecoder {
 
  private:
   void decode_window(const Window& window, bool is_last);
+  void decode_windows(const std::vector<Window>& windows);
+  /// Codes, noise and room for the latents of a window, the `index`th of those at once.
+  FlowWindow put_window(const Window& window, int64_t number, int64_t index);
+  /// Fades from the end of each window into the beginning of the next.
+  void blend(std::span<const FlowWindow> windows);
   /// Throws Error(kFailure) that names the stage and where its weights are.
   void check_finite(std::span<const float> values, const char* what) const;
   /// Of the window, in latents_.
   void make_latents(const Window& window);
-  void make_samples(const Window& window, bool is_last);
+  void take_latents(int64_t window, View latents);
+  void make_samples(ConstView latents, bool is_last);
   void join_samples(const Window& window);
 
   Ops& ops_;
@@ -107,7 +115,8 @@ class SongDecoder {
   LatentTap tap_;
   AudioSink sink_;
   std::optional<WindowJoiner> joiner_;  // with compat
-  int64_t latents_at_once_;             // of the longest window
+  int64_t window_latents_;              // of the longest window
+  int64_t windows_at_once_;
   FlowSampler flow_;
   std::shared_ptr<WaveDecoder::Buffers> wave_buffers_;
   std::shared_ptr<WaveDecoder::History> wave_history_[2];
@@ -115,10 +124,10 @@ class SongDecoder {
   std::vector<Frame> frames_;
   int64_t window_ = 0;  // the next one
   int64_t dropped_codes_ = 0;
-  Tensor conditioning_;  // [latents_at_once / 2, dim]
-  Tensor noise_tensor_;  // [latents_at_once, C]
-  Tensor latents_;       // [latents_at_once, C]
-  Tensor context_;       // [kContextLatents, C]: what the next window begins with
+  Tensor conditioning_;  // [windows * window_latents / 2, dim]
+  Tensor noise_tensor_;  // [windows * window_latents, C]
+  Tensor latents_;       // likewise
+  Tensor context_;       // [windows * kContextLatents, C]: what the next window begins with, or each one does
   std::vector<float> host_latents_;
   std::vector<float> samples_[2];
 };

@@ -25,6 +25,25 @@ std::string window_scheme_name(WindowScheme scheme) {
   return scheme == WindowScheme::kEarly ? "early" : "reference";
 }
 
+WindowOrder parse_window_order(const std::string& flag, const std::string& word) {
+  for (const WindowOrder order : {WindowOrder::kSequential, WindowOrder::kParallel, WindowOrder::kBlended}) {
+    if (word == window_order_name(order)) return order;
+  }
+  throw user_error("{} {}: must be sequential, parallel or blended", flag, word);
+}
+
+std::string window_order_name(WindowOrder order) {
+  switch (order) {
+    case WindowOrder::kSequential:
+      return "sequential";
+    case WindowOrder::kParallel:
+      return "parallel";
+    case WindowOrder::kBlended:
+      return "blended";
+  }
+  return {};
+}
+
 int64_t longest_window(WindowScheme scheme) {
   return scheme == WindowScheme::kEarly ? 2 * kShort : kWindowCodes;
 }

@@ -30,6 +30,17 @@ enum class WindowScheme : uint8_t {
 WindowScheme parse_window_scheme(const std::string& flag, const std::string& word);
 std::string window_scheme_name(WindowScheme scheme);
 
+/// In which order windows pass through the flow.
+enum class WindowOrder : uint8_t {
+  kSequential,  // each continues the one before
+  kParallel,    // all at once and twice: first without context, then with what the first sweep gave as context
+  kBlended,     // all at once, without context; the latents that two windows have fade from one to the other
+};
+
+/// "sequential", "parallel" or "blended". Throws Error(kUser) that begins with `flag` for anything else.
+WindowOrder parse_window_order(const std::string& flag, const std::string& word);
+std::string window_order_name(WindowOrder order);
+
 /// In codes.
 struct Window {
   int64_t begin = 0;  // its first, in the song

@@ -13,8 +13,8 @@ namespace heartmula {
 
 class CodecStage {
  public:
-  /// All must outlive the stage.
-  CodecStage(Models& models, const Request& request, const SongHooks& hooks);
+  /// All must outlive the stage. The song has at most `most_frames`.
+  CodecStage(Models& models, const Request& request, const SongHooks& hooks, int64_t most_frames);
 
   /// Called between the pieces of the work.
   void set_between_pieces(std::function<void()> call) { between_pieces_ = std::move(call); }
@@ -36,7 +36,7 @@ class CodecStage {
   PhiloxCodecNoise noise_;
   SongDecoder decoder_;
   std::function<void()> between_pieces_;
-  int64_t expected_frames_ = 1;
+  int64_t expected_frames_;
   Clock::time_point begin_;  // of the work in hand
   double seconds_ = 0;       // of the work before it
 };

@@ -69,8 +69,7 @@ SongOutcome generate_song(Models& models, const Request& request, const Prompt& 
   Overlap overlap(request.machine.overlap, models.lm_ops(), models.codec_ops(), models.devices().share_cpu(),
                   request.codec.windows == WindowScheme::kEarly);
   timed_load(hooks, outcome, {[&] { models.lm(); }, [&] { models.codec(); }});
-  CodecStage stage(models, request, hooks);
-  stage.expect(request.song.frame_loop(0).max_frames());
+  CodecStage stage(models, request, hooks, request.song.frame_loop(0).max_frames());
   CodecThread thread(stage, models.codec_ops(), overlap, cancel);
   for (const Frame& frame : begin) thread.push(frame);
   double paused_seconds = 0;                    // while the codec had all threads
@@ -97,8 +96,7 @@ SongOutcome decode_song(Models& models, const Request& request, std::span<const 
   SongOutcome outcome;
   outcome.frames = static_cast<int64_t>(frames.size());
   timed_load(hooks, outcome, {[&] { models.codec(); }});
-  CodecStage stage(models, request, hooks);
-  stage.expect(outcome.frames);
+  CodecStage stage(models, request, hooks, std::max<int64_t>(outcome.frames, 1));
   stage.push(frames);
   stage.finish();
   outcome.codec_seconds = stage.seconds();

@@ -26,7 +26,8 @@ SongSize Request::size(int64_t context, int64_t begin_frames) const {
   return {.streams = song.frame_loop(0).sampling.streams(),
           .context = context,
           .frames_at_once = std::max(kEmbeddingFrames, begin_frames),
-          .codec = codec};
+          .codec = codec,
+          .frames = song.frame_loop(0).max_frames()};
 }
 
 uint64_t random_seed() {

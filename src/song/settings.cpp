@@ -56,6 +56,7 @@ class Quality final : public SettingType {
   void parse(Request& request, const std::string& name, const std::string& where) const override {
     CodecSettings settings = CodecSettings::of(parse_codec_quality(where, name));
     settings.windows = request.codec.windows;
+    settings.order = request.codec.order;
     settings.compat = request.codec.compat;
     request.codec = settings;
   }
@@ -197,6 +198,12 @@ std::vector<Setting> make_table() {
        word(codec(&CodecSettings::windows), parse_window_scheme, window_scheme_name, {{"reference", "early"}}),
        "how the song is cut for the codec: `reference`, 29.76 s each, or `early`, beginning with 7.44 s, so that music "
        "is heard soon"},
+      {"codec_windows", Group::kCodec, Changes::kSound, kSongs,
+       word(codec(&CodecSettings::order), parse_window_order, window_order_name,
+            {{"sequential", "parallel", "blended"}}),
+       "windows one after the other; or all at once when the last frame is there, in two sweeps (`parallel`) or "
+       "without "
+       "context (`blended`): for cards with idle arithmetic, on a CPU it only takes longer"},
       {"codec_short_last_window", Group::kCodec, Changes::kSound, kSongs | kStages,
        boolean(codec(&CodecSettings::short_last_window)),
        "the last window is as long as what is left of the song, not filled up"},

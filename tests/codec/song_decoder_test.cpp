@@ -36,11 +36,13 @@ Audio decode(const std::vector<Frame>& frames, const Made& made) {
                 CheckpointParts::kCodec, nullptr);
   const PhiloxCodecNoise noise(5);
   Audio audio;
-  SongDecoder decoder(models.codec_ops(), models.codec(), made.settings, noise,
-                      [&](std::span<const float> left, std::span<const float> right) {
-                        audio.left.insert(audio.left.end(), left.begin(), left.end());
-                        audio.right.insert(audio.right.end(), right.begin(), right.end());
-                      });
+  SongDecoder decoder(
+      models.codec_ops(), models.codec(), made.settings, noise,
+      [&](std::span<const float> left, std::span<const float> right) {
+        audio.left.insert(audio.left.end(), left.begin(), left.end());
+        audio.right.insert(audio.right.end(), right.begin(), right.end());
+      },
+      static_cast<int64_t>(frames.size()));
   for (size_t first = 0; first < frames.size(); first += made.piece) {
     decoder.push(std::span(frames).subspan(first, std::min(made.piece, frames.size() - first)));
   }
@@ -85,6 +87,27 @@ TEST(SongDecoder, a_short_last_window_is_as_long_as_the_song) {
   const Audio audio = decode(frames, made);
   EXPECT_EQ(audio.left.size(), 20u * 2 * kLatentSamples);
   EXPECT_NE(audio, decode(frames, whole));
+}
+
+// One window alone is the same in every order; two sweeps continue what one after the other continues but for what the
+// first sweep's context lacks.
+TEST(SongDecoder, windows_at_once_have_all_samples) {
+  const auto settings = [](WindowOrder order) { return Made{.settings = {.flow = {.steps = 1}, .order = order}}; };
+  const std::vector<Frame> one = some_frames(100);
+  for (const WindowOrder order : {WindowOrder::kParallel, WindowOrder::kBlended}) {
+    EXPECT_EQ(decode(one, settings(order)), decode(one, settings(WindowOrder::kSequential)));
+  }
+  const std::vector<Frame> two = some_frames(400);
+  const Audio sequential = decode(two, settings(WindowOrder::kSequential));
+  const Audio parallel = decode(two, settings(WindowOrder::kParallel));
+  EXPECT_EQ(parallel, sequential) << "the second window's context is what the first alone makes";
+  EXPECT_EQ(parallel.before_finish, 0);
+  const Audio blended = decode(two, settings(WindowOrder::kBlended));
+  EXPECT_EQ(blended.left.size(), sequential.left.size());
+  EXPECT_NE(blended, sequential);
+  const auto before = static_cast<size_t>((2 * kWindowHop - 2) * kLatentSamples);
+  EXPECT_TRUE(std::equal(blended.left.begin(), blended.left.begin() + static_cast<std::ptrdiff_t>(before),
+                         sequential.left.begin()));
 }
 
 TEST(SongDecoder, compat_joins_windows_and_loses_what_the_reference_loses) {

@@ -39,6 +39,7 @@ Request unusual_request() {
   r.codec.flow.guidance_steps = {0, 2};
   r.codec.flow.first_stack_steps = {0, 1};
   r.codec.windows = WindowScheme::kEarly;
+  r.codec.order = WindowOrder::kBlended;
   r.codec.short_last_window = true;
   r.codec.compat = true;
   r.song.load_codes = "old.safetensors";
