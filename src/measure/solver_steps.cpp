@@ -123,13 +123,12 @@ void write_piece(const std::filesystem::path& folder, const std::string& name, c
   writer.finish({});
 }
 
-// Solves finely, in windows as `settings` has them.
-CodecSettings fine_settings(const CodecSettings& settings, int64_t steps) {
+CodecSettings fine_settings(WindowScheme windows, int64_t steps) {
   CodecSettings fine;
   fine.flow.solver = FlowSolver::kAb2;
   fine.flow.steps = steps;
-  fine.windows = settings.windows;
-  fine.short_last_window = settings.short_last_window;
+  fine.windows = windows;
+  fine.short_last_window = true;
   return fine;
 }
 
@@ -155,7 +154,9 @@ class Measurement {
       for (const int64_t steps : models_.codec_config().student->steps) words.push_back(fmt::format("steps={}", steps));
     }
     for (const std::string& each : words.empty() ? kTries : words) {
-      tries_.push_back({each, resolve_codec_settings(parse_try(each), models_.codec_config()), {}});
+      CodecSettings settings = resolve_codec_settings(parse_try(each), models_.codec_config());
+      settings.short_last_window = true;  // a passage is no longer for being padded
+      tries_.push_back({each, settings, {}});
     }
   }
 
@@ -207,29 +208,24 @@ class Measurement {
 
   void measure(const std::string& path) {
     const std::vector<Frame> frames = passage(path);
-    std::map<std::pair<WindowScheme, bool>, Decoded> solutions;  // the fine ones, by their windows
-    const auto fine = [&](const CodecSettings& settings) -> const Decoded& {
-      const std::pair key(settings.windows, settings.short_last_window);
-      if (const auto found = solutions.find(key); found != solutions.end()) return found->second;
+    std::map<WindowScheme, Decoded> solutions;  // the fine ones
+    const auto fine = [&](WindowScheme windows) -> const Decoded& {
+      if (const auto found = solutions.find(windows); found != solutions.end()) return found->second;
       note_(fmt::format("{}: {} fine steps", escaped(path), options_.fine_steps));
-      const CodecSettings finely = fine_settings(settings, options_.fine_steps);
-      return solutions.emplace(key, decode(teacher(), finely, frames, options_.seed)).first->second;
+      const CodecSettings finely = fine_settings(windows, options_.fine_steps);
+      return solutions.emplace(windows, decode(teacher(), finely, frames, options_.seed)).first->second;
     };
     for (Try& each : tries_) {
-      const Decoded& solution = fine(each.settings);
+      const Decoded& solution = fine(each.settings.windows);
       note_(fmt::format("{}: {}", escaped(path), escaped(each.words)));
       each.figures.add(figures_of(decode(models_, each.settings, frames, options_.seed), solution, pool_));
     }
-    const CodecSettings reference;
-    const Decoded& solution = fine(reference);
+    const Decoded& solution = fine(WindowScheme::kReference);
     note_(fmt::format("{}: yardsticks", escaped(path)));
-    yardsticks_["other noise, fine"].add(figures_of(
-        decode(teacher(), fine_settings(reference, options_.fine_steps), frames, options_.seed + 1), solution, pool_));
-    CodecSettings windows;
-    windows.short_last_window = true;
-    yardsticks_["short last window, fine"].add(figures_of(fine(windows), solution, pool_));
-    windows.windows = WindowScheme::kEarly;
-    yardsticks_["early windows, fine"].add(figures_of(fine(windows), solution, pool_));
+    const CodecSettings finely = fine_settings(WindowScheme::kReference, options_.fine_steps);
+    yardsticks_["other noise, fine"].add(
+        figures_of(decode(teacher(), finely, frames, options_.seed + 1), solution, pool_));
+    yardsticks_["early windows, fine"].add(figures_of(fine(WindowScheme::kEarly), solution, pool_));
   }
 
   const Try* find(const std::string& words) const {
