@@ -55,9 +55,9 @@ void Command::words(const std::string& name, std::vector<std::string>& values, c
   app_.add_option(name, values, help)->take_all()->allow_extra_args(name[0] != '-');
 }
 
-void add_parsed(CLI::App& command, const std::string& name, std::function<void(const std::string&)> parse,
+void add_parsed(CLI::App& command, const std::string& name, const std::function<void(const std::string&)>& parse,
                 const std::string& help) {
-  command.add_option_function<std::string>(name, std::move(parse), help);
+  command.add_option_function<std::string>(name, parse, help);
 }
 
 template CommandOption Command::option(const std::string&, std::string&, const std::string&);

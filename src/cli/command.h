@@ -57,7 +57,7 @@ class Command {
 };
 
 /// Lets `parse` read the word of a flag; what it throws is the message.
-void add_parsed(CLI::App& command, const std::string& name, std::function<void(const std::string&)> parse,
+void add_parsed(CLI::App& command, const std::string& name, const std::function<void(const std::string&)>& parse,
                 const std::string& help);
 
 extern template CommandOption Command::option(const std::string&, std::string&, const std::string&);
