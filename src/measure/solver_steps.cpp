@@ -247,7 +247,8 @@ class Measurement {
   void write_abx() {
     const Try* best = recommended();
     if (best == nullptr || best->words == kReference) {
-      throw user_error("--abx: nothing is as near to the fine solution as {}, and cheaper", kReference);
+      note_(fmt::format("--abx: nothing is as near to the fine solution as {}, and cheaper", kReference));
+      return;
     }
     for (const std::string& path : options_.codes) {
       const std::vector<Frame> frames = passage(path);
@@ -275,8 +276,8 @@ CodecSettings parse_try(const std::string& words) {
   for (std::string word; stream >> word;) {
     const size_t equals = word.find('=');
     const std::string name = word.substr(0, equals);
-    const Setting* setting = find_setting("codec_" + name);
-    if (setting == nullptr) setting = find_setting(name);
+    const Setting* setting = find_setting(name);
+    if (setting == nullptr) setting = find_setting("codec_" + name);
     if (equals == std::string::npos || setting == nullptr || setting->group != SettingGroup::kCodec) {
       throw user_error("\"{}\" in \"{}\": is no setting of the codec with a value, such as steps=6", word, words);
     }
