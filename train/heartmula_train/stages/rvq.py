@@ -11,7 +11,7 @@ from heartmula_train.codec.config import NUM_QUANTIZERS
 from heartmula_train.codec.features import DIM, song_features
 from heartmula_train.codec.residual_vq import ResidualVq
 from heartmula_train.music.render import render
-from heartmula_train.stages.config import Config
+from heartmula_train.stages.config import Config, Music
 from heartmula_train.stages.loop import Task
 from heartmula_train.stages.songs import SongPool, held_out_plan, render_training, starting_plan
 
@@ -19,7 +19,7 @@ from heartmula_train.stages.songs import SongPool, held_out_plan, render_trainin
 class FeatureQuantizer(nn.Module):
     """Standardises features, then quantizes them. Only `vq` is shipped."""
 
-    def __init__(self, config: Config) -> None:
+    def __init__(self, config: Music) -> None:
         super().__init__()
         if config.codec.dim != DIM:
             raise ValueError(f"codec.dim is {config.codec.dim}, but the features have {DIM}")
