@@ -35,7 +35,7 @@ from heartmula_train.song.checkpoint import (
     stored_tensors,
     write_file,
 )
-from heartmula_train.stages.config import FlowStudent, StudentConfig, read_student_config
+from heartmula_train.stages.config import FlowStudent, read_student_config
 from heartmula_train.stages.flow_student import LOSSES, FlowStudentTask, mean_velocity, student_of
 from heartmula_train.stages.loop import LAST, train
 from heartmula_train.stages.run import QUANTIZER
@@ -165,7 +165,7 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("checkpoint")
     codec = _codec()
     save_codec(codec, folder / CODEC_FOLDER, torch.bfloat16)
-    quantizer = FeatureQuantizer(StudentConfig(5, None, TEACHER, None))
+    quantizer = FeatureQuantizer(TEACHER)
     quantizer.vq.load_state_dict(codec.flow_matching.vq_embed.state_dict())
     write_file(folder / QUANTIZER, stored_tensors(quantizer, torch.float32))
     return folder

@@ -163,12 +163,12 @@ def load_autoencoder(config: Config, run: Path) -> WaveAutoencoder:
 
 def load_quantizer(config: Music, run: Path) -> FeatureQuantizer:
     """As stage `rvq` left it."""
-    return _load(FeatureQuantizer(config), run / "rvq")
+    return _load(FeatureQuantizer(config.codec), run / "rvq")
 
 
 def exported_quantizer(config: Music, checkpoint: Path) -> FeatureQuantizer:
     """As `export` wrote it beside a checkpoint."""
-    return _exported(FeatureQuantizer(config), checkpoint / QUANTIZER)
+    return _exported(FeatureQuantizer(config.codec), checkpoint / QUANTIZER)
 
 
 def load_tokenizer(run: Path) -> Tokenizer:
