@@ -366,10 +366,7 @@ def test_vowels_are_found_in_features_and_lost_where_a_projection_drops_them() -
     config = read_config(CONFIGS / "demo.toml")
     plans = [held_out_plan(config, vowels.FIRST + number, 16.0) for number in range(24)]
     features = [torch.from_numpy(song_features(render(plan))) for plan in plans[:8]]
-    few, many = (
-        FeatureQuantizer(replace(config.codec, codebook_dim=dim, codebook_size=64))
-        for dim in (2, 96)
-    )
+    few, many = (FeatureQuantizer(replace(config.codec, codebook_dim=dim, codebook_size=64)) for dim in (2, 96))
     shares = []
     for quantizer in (few, many):
         quantizer.start(torch.cat(features), torch.Generator().manual_seed(1))
