@@ -94,10 +94,11 @@ def students(result: Result) -> str:
         ]
         for name, row in result["totals"].items()
     ]
+    reference, songs = result["settings"]["reference"], len(result["songs"])
     return (
         f"The flow's student ([{STUDENT}/]({STUDENT}), no guidance) and ten guided Euler steps (20 evaluations) "
-        f"against a fine solution ({result['settings']['reference']}), same codes and noise, mean over {len(result['songs'])} "
-        "songs:\n\n" + table(["", "log-mel distance", "wanted", "SI-SDR", "levels changed"], rows)
+        f"against a fine solution ({reference}), same codes and noise, mean over {songs} songs:\n\n"
+        + table(["", "log-mel distance", "wanted", "SI-SDR", "levels changed"], rows)
     )
 
 
