@@ -28,7 +28,7 @@ from heartmula_train.evaluation.record import checkpoint_hash, command_parser, p
 from heartmula_train.evaluation.solver_steps import OTHER_NOISE, means
 from heartmula_train.music.render import render
 from heartmula_train.song.checkpoint import CODEC_FOLDER, load_codec, load_weights, write_file
-from heartmula_train.stages.flow_student import distances, fine_solver, student_solver
+from heartmula_train.stages.flow_student import FineSong, fine_solver, student_solver
 from heartmula_train.stages.run import QUANTIZER
 from heartmula_train.stages.rvq import FeatureQuantizer
 
@@ -79,14 +79,15 @@ def kept_songs(teacher: HeartCodec, quantizer: FeatureQuantizer, number: int, fo
 
 def measure_song(teacher: HeartCodec, student: HeartCodec, songs: dict[str, Tensor], seed: int) -> dict[str, dict]:
     """Distances of each number of the student's steps, and of what else there is, to the fine solution."""
+    songs = dict(songs)
     codes = songs.pop("codes").long()
-    fine = songs.pop("fine")
+    fine = FineSong(teacher, codes, songs.pop("fine"))
     for steps in student.config.student_steps:
         solver = student_solver(student.flow_matching.estimator, steps)
         windows = teacher.solved_windows(codes, teacher.seeded_noise(seed), solver)
         songs[f"{steps} steps"] = song_of_windows(windows, len(codes))
     return {
-        name: {figure: round(value, 4) for figure, value in distances(teacher, latents, fine).items()}
+        name: {figure: round(value, 4) for figure, value in fine.distances(latents).items()}
         for name, latents in songs.items()
     }
 

@@ -6,7 +6,8 @@ Its teacher is a finished flow, in a checkpoint or a run; songs are needed as co
 from __future__ import annotations
 
 from contextlib import nullcontext
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -107,15 +108,29 @@ def student_solver(estimator: VelocityTransformer, steps: int) -> WindowSolver:
     return lambda mu, noise, context: sample_student(estimator, mu, noise, context, steps)
 
 
-@torch.no_grad()
-def distances(codec: HeartCodec, actual: Tensor, fine: Tensor) -> dict[str, float]:
-    """Of a song's latents [T, C] to those of the fine solution, in the units of `compare` and of codec_pilot.md."""
-    a, b = (codec.scalar_model.decode(latents) for latents in (actual, fine))
-    return {
-        "log_mel_db": log_mel_distance_db(a, b),
-        "si_sdr_db": si_sdr_db(a, b),
-        "levels_changed": float((round_to_levels(actual) != round_to_levels(fine)).float().mean()),
-    }
+@dataclass(frozen=True)
+class FineSong:
+    """A song's fine solution, decoded once."""
+
+    codec: HeartCodec
+    codes: Tensor  # [T, 8]
+    latents: Tensor  # [2 T, C]
+
+    @cached_property
+    @torch.no_grad()
+    def samples(self) -> Tensor:
+        """[2, S]."""
+        return self.codec.scalar_model.decode(self.latents)
+
+    @torch.no_grad()
+    def distances(self, latents: Tensor) -> dict[str, float]:
+        """Of other latents of the song to these, in the units of `compare` and of codec_pilot.md."""
+        samples = self.codec.scalar_model.decode(latents)
+        return {
+            "log_mel_db": log_mel_distance_db(samples, self.samples),
+            "si_sdr_db": si_sdr_db(samples, self.samples),
+            "levels_changed": float((round_to_levels(latents) != round_to_levels(self.latents)).float().mean()),
+        }
 
 
 class FlowStudentTask(Task):
@@ -131,7 +146,7 @@ class FlowStudentTask(Task):
         torch.manual_seed(config.seed)
         self.module = student_of(teacher, self.settings.student_steps).flow_matching.estimator
         freeze(self.module, self.settings.frozen)
-        self._fine: list[tuple[Tensor, Tensor]] = []
+        self._fine: list[FineSong] = []
 
     def prepare(self) -> None:
         """Makes the files of solutions that are not there yet."""
@@ -224,15 +239,15 @@ class FlowStudentTask(Task):
         figures = {}
         for steps in self.settings.student_steps:
             rows = []
-            for number, (codes, fine) in enumerate(self._fine):
+            for number, song in enumerate(self._fine):
                 solver = student_solver(self.module, steps)
-                windows = self._teacher.solved_windows(codes, self._teacher.seeded_noise(number), solver)
-                rows.append(distances(self._teacher, song_of_windows(windows, len(codes)), fine))
+                windows = self._teacher.solved_windows(song.codes, self._teacher.seeded_noise(number), solver)
+                rows.append(song.distances(song_of_windows(windows, len(song.codes))))
             figures.update({f"{name}_{steps}": float(np.mean([row[name] for row in rows])) for name in rows[0]})
         return figures
 
-    def _fine_song(self, number: int) -> tuple[Tensor, Tensor]:
-        """Codes and fine latents of a held-out song, kept in a file."""
+    def _fine_song(self, number: int) -> FineSong:
+        """A held-out song, kept in a file."""
         path = self._folder / f"held-out-{number:02}.safetensors"
         device = self._teacher.flow_matching.cond_feature_emb.weight.device
         if not path.exists():
@@ -243,7 +258,7 @@ class FlowStudentTask(Task):
             path.parent.mkdir(parents=True, exist_ok=True)
             write_file(path, {"codes": codes.int().cpu(), "latents": fine.cpu().contiguous()})
         tensors = load_file(path)
-        return tensors["codes"].long().to(device), tensors["latents"].to(device)
+        return FineSong(self._teacher, tensors["codes"].long().to(device), tensors["latents"].to(device))
 
 
 def mean_velocity(student: VelocityTransformer, passages: Passages) -> MeanVelocity:
