@@ -14,6 +14,9 @@ from __future__ import annotations
 import hashlib
 import sys
 import tempfile
+from concurrent.futures import ProcessPoolExecutor
+from functools import lru_cache, partial
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -92,6 +95,24 @@ def measure_song(teacher: HeartCodec, student: HeartCodec, songs: dict[str, Tens
     }
 
 
+@lru_cache(maxsize=1)
+def _models(model_path: Path, student_path: Path) -> tuple[HeartCodec, HeartCodec, FeatureQuantizer]:
+    teacher, student = load_codec(model_path / CODEC_FOLDER), load_codec(student_path)
+    if not student.config.student_steps:
+        raise ValueError(f"{student_path}: config.json names no student")
+    quantizer = FeatureQuantizer(teacher.config)
+    load_weights(quantizer, load_file(model_path / QUANTIZER), model_path / QUANTIZER)
+    return teacher, student, quantizer.eval()
+
+
+def song_row(model_path: Path, student_path: Path, folder: Path, number: int) -> dict[str, Any]:
+    """Of the result, for an evaluation song."""
+    teacher, student, quantizer = _models(model_path, student_path)
+    songs = kept_songs(teacher, quantizer, number, folder)
+    found = measure_song(teacher, student, songs, number)
+    return {"song": number, "frames": len(songs["codes"]), "against_reference": found}
+
+
 def codec_hash(folder: Path) -> str:
     """SHA-256 over a codec's folder."""
     digest = hashlib.sha256()
@@ -110,25 +131,21 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--songs", type=int, default=12)
     parser.add_argument("--first", type=int, default=0, help="number of the first evaluation song")
     parser.add_argument("--keep", type=Path, help="folder in which fine solutions stay")
-    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--processes", type=int, default=1, help="that measure songs side by side, a thread each")
     parser.add_argument("--out", type=Path, help="the JSON result")
     options = parser.parse_args(arguments)
-    torch.set_num_threads(options.threads)
+    torch.set_num_threads(1)
     rows: list[dict[str, Any]] = []
     try:
         result = provenance("students", arguments)
-        teacher, student = load_codec(options.model_path / CODEC_FOLDER), load_codec(options.student)
-        if not student.config.student_steps:
-            raise ValueError(f"{options.student}: config.json names no student")
-        quantizer = FeatureQuantizer(teacher.config)
-        load_weights(quantizer, load_file(options.model_path / QUANTIZER), options.model_path / QUANTIZER)
+        numbers = range(options.first, options.first + options.songs)
         with tempfile.TemporaryDirectory() as work:
-            for number in range(options.first, options.first + options.songs):
-                songs = kept_songs(teacher, quantizer.eval(), number, options.keep or Path(work))
-                frames = len(songs["codes"])
-                found = measure_song(teacher, student, songs, number)
-                rows.append({"song": number, "frames": frames, "against_reference": found})
-                print(_line(f"song {number}", found), flush=True)
+            measure = partial(song_row, options.model_path, options.student, options.keep or Path(work))
+            # Forked, so that nothing is loaded twice.
+            with ProcessPoolExecutor(options.processes, get_context("fork")) as pool:
+                for row in pool.map(measure, numbers) if options.processes > 1 else map(measure, numbers):
+                    rows.append(row)
+                    print(_line(f"song {row['song']}", row["against_reference"]), flush=True)
     except (ValueError, OSError) as error:
         print(f"students: {error}", file=sys.stderr)
         return 2
