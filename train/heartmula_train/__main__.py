@@ -10,7 +10,15 @@ from pathlib import Path
 import torch
 
 from heartmula_train.stages.config import read_config
-from heartmula_train.stages.run import STAGES, TAKE, export, start_from
+from heartmula_train.stages.run import (
+    STAGES,
+    STUDENT,
+    TAKE,
+    export,
+    export_student,
+    start_from,
+    train_flow_student,
+)
 
 _DTYPES = {"bf16": torch.bfloat16, "f32": torch.float32}
 
@@ -18,19 +26,36 @@ _DTYPES = {"bf16": torch.bfloat16, "f32": torch.float32}
 def main(arguments: list[str] | None = None) -> int:
     """Trains a stage, all of them, or exports."""
     parser = argparse.ArgumentParser(prog="python -m heartmula_train", description="Trains a small HeartMuLa")
-    parser.add_argument("stage", choices=[*STAGES, "all", "start", "export"])
+    parser.add_argument("stage", choices=[*STAGES, STUDENT, "all", "start", "export", "export_student"])
     parser.add_argument("--config", type=Path, required=True, help="a TOML file, see configs/")
     parser.add_argument("--out", type=Path, required=True, help="the run's folder: a folder a stage")
-    parser.add_argument("--to", type=Path, help="export: the checkpoint's folder (OUT/checkpoint)")
-    parser.add_argument("--from", dest="origin", type=Path, help="start: the checkpoint to go on from")
+    parser.add_argument("--to", type=Path, help="export: the folder to write (OUT/checkpoint, OUT/student)")
+    parser.add_argument(
+        "--from", dest="origin", type=Path, help="start: the checkpoint to go on from; of a student, its teacher's"
+    )
     parser.add_argument("--take", choices=TAKE, default="all", help="start: what of the checkpoint is taken over")
+    parser.add_argument(
+        "--changes", action="store_true", help="export_student: only tensors that its teacher has otherwise"
+    )
     parser.add_argument("--dtype", choices=_DTYPES, default="bf16", help="export: how weights are stored")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--threads", type=int, help="CPU threads")
     options = parser.parse_args(arguments)
     if options.threads:
         torch.set_num_threads(options.threads)
+    device = torch.device(options.device)
     try:
+        if options.stage in (STUDENT, "export_student"):
+            if options.origin is None:
+                raise ValueError(f"{options.stage} needs --from CHECKPOINT, with its teacher")
+            if options.stage == STUDENT:
+                figures = train_flow_student(options.config, options.origin, options.out, device)
+                print(f"{STUDENT}: {json.dumps(figures)}")
+                return 0
+            folder, dtype = options.to or options.out / "student", _DTYPES[options.dtype]
+            export_student(options.config, options.origin, options.out, folder, dtype, not options.changes)
+            print(f"wrote {folder}")
+            return 0
         config = read_config(options.config)
         if options.stage == "start":
             if options.origin is None:
@@ -43,7 +68,7 @@ def main(arguments: list[str] | None = None) -> int:
             print(f"wrote {folder}")
             return 0
         for stage in STAGES if options.stage == "all" else [options.stage]:
-            figures = STAGES[stage](config, options.out, torch.device(options.device))
+            figures = STAGES[stage](config, options.out, device)
             print(f"{stage}: {json.dumps(figures)}")
     except (ValueError, FileNotFoundError) as error:
         print(f"heartmula_train: {error}", file=sys.stderr)

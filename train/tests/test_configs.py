@@ -6,16 +6,19 @@ import json
 from pathlib import Path
 
 import pytest
+import torch
 from conftest import REPOSITORY
 from torch import nn
 
 from heartmula_train.codec.config import CodecConfig
 from heartmula_train.codec.heartcodec import FlowMatching
+from heartmula_train.codec.velocity_transformer import VelocityTransformer
 from heartmula_train.codec.wave_decoder import WaveDecoder
 from heartmula_train.lm.config import LmConfig
 from heartmula_train.lm.heartmula import HeartMuLa
 from heartmula_train.song.checkpoint import CODEC_FOLDER, lm_folder, read_json
-from heartmula_train.stages.config import read_config
+from heartmula_train.stages.config import read_config, read_student_config
+from heartmula_train.stages.flow_student import check_settings, freeze
 from heartmula_train.stages.language_model import make_tokenizer
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
@@ -51,6 +54,21 @@ def test_demo_is_what_its_configurations_make() -> None:
     assert CodecConfig.from_json(read_json(DEMO / CODEC_FOLDER / "config.json")) == cpu.codec
     assert LmConfig.from_json(read_json(DEMO / lm_folder() / "config.json")) == gpu.lm
     assert json.loads(make_tokenizer(gpu).to_str()) == read_json(DEMO / "tokenizer.json")
+
+
+def test_students_are_of_the_sizes_that_their_configurations_count_on() -> None:
+    """The demo's changes fit beside the demo into 30 MB; the released student has the numbers that the page counts."""
+    demo = read_student_config(CONFIGS / "demo_student.toml", read_config(CONFIGS / "demo.toml").codec)
+    with torch.device("meta"):
+        estimator = VelocityTransformer(demo.codec)
+        freeze(estimator, demo.flow_student.frozen)
+        released = read_student_config(CONFIGS / "student.toml", CodecConfig())
+        numbers = sum(p.numel() for p in VelocityTransformer(released.codec).parameters())
+    changed = sum(p.numel() for p in estimator.parameters() if p.requires_grad)
+    assert changed * BF16_BYTES <= 5.7e6
+    assert numbers == 1_501_085_184
+    for config in (demo, released):
+        check_settings(config.flow_student)
 
 
 def test_two_ways_to_train_a_language_model_are_refused(tmp_path: Path) -> None:

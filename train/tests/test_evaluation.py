@@ -33,6 +33,7 @@ from heartmula_train.evaluation.prompt_following import (
 )
 from heartmula_train.evaluation.record import checkpoint_hash, share, shown_command, wilson, write_compact
 from heartmula_train.evaluation.solver_steps import compare
+from heartmula_train.evaluation.students import bars
 from heartmula_train.music.fit_analyzer import FIT_SEED
 from heartmula_train.music.plan import BARS_PER_LINE, BEAT_CODES, SongPlan
 from heartmula_train.music.render import render
@@ -283,6 +284,7 @@ def _results(folder: Path) -> None:
         "prompt_following": (following, {"max_seconds": 24.0, "cfg_scale": 1.5, "topk": 50, "temperature": 1}),
         "codec_path": ({"codec": path, "autoencoder": path}, {}),
         "solver_steps": (steps, {"reference_steps": 50}),
+        "students": ({"4 steps": steps["10"], "other noise": steps["10"]}, {"reference": "AB2"}),
         "frechet": ({"distance": 12.3, "yardstick": 4.5}, {}),
     }
     for name, (totals, settings) in results.items():
@@ -290,6 +292,8 @@ def _results(folder: Path) -> None:
         if name == "codec_path":
             result["targets"] = {"share": 0.9, "vowels": 0.8, "log_mel_db": 6.5}
             result["original_vowels"] = 0.96
+        if name == "students":
+            result["bars"] = bars(totals)
         write_compact(folder / f"{name}.json", result)
 
 
@@ -302,7 +306,14 @@ def test_readme_is_made_from_a_run_and_again_without_it(tmp_path: Path) -> None:
         provenance.main([*config, "--run", str(run), "--to", str(demo), "--commit", "abc", "--machine", "2 cores"]) == 0
     )
     text = (demo / "README.md").read_text(encoding="utf-8")
-    wanted = ["3 of 4, 75 %", "5.90 dB", "| vowels | 34 % | 34 % |", "hears 96 % of the vowels", "| 10 steps |"]
+    wanted = [
+        "3 of 4, 75 %",
+        "5.90 dB",
+        "| student, 4 steps | 0.80 dB | at most 0.6 dB |",
+        "| vowels | 34 % | 34 % |",
+        "hears 96 % of the vowels",
+        "| 10 steps |",
+    ]
     for part in (*wanted, "12.3 dB²", "commit abc", "| rvq | 99 | 1.0 |", "2 cores"):
         assert part in text, part
     assert str(tmp_path) not in text + (demo / "training.json").read_text(encoding="utf-8")
@@ -344,6 +355,20 @@ def test_readme_of_stages_that_two_runs_trained_keeps_what_somebody_wrote(tmp_pa
     assert (demo / "README.md").read_text(encoding="utf-8").count("A better codec.") == 1
 
 
+def test_readme_tells_how_a_student_was_made(tmp_path: Path) -> None:
+    run, demo = _logged_run(tmp_path / "run"), tmp_path / "demo"
+    (run / "rvq").rename(run / "flow_student")
+    shutil.rmtree(run / "flow")
+    (demo / "HeartCodec-student").mkdir(parents=True)
+    config = ["--config", str(CONFIGS / "demo_student.toml")]
+    assert provenance.main([*config, "--run", str(run), "--to", str(demo)]) == 0
+    text = (demo / "README.md").read_text(encoding="utf-8")
+    for part in ("flow_student --config configs/demo_student.toml --from ../demo --out RUN", "| flow_student | 99"):
+        assert part in text, part
+    assert "export_student" in text
+    assert "--codec_path demo/HeartCodec-student" in text
+
+
 def test_readme_tells_where_a_run_left_the_kits_configuration(tmp_path: Path) -> None:
     kits = CONFIGS / "demo.toml"
     assert provenance.changed_settings(kits, kits) == {}
@@ -366,10 +391,7 @@ def test_vowels_are_found_in_features_and_lost_where_a_projection_drops_them() -
     config = read_config(CONFIGS / "demo.toml")
     plans = [held_out_plan(config, vowels.FIRST + number, 16.0) for number in range(24)]
     features = [torch.from_numpy(song_features(render(plan))) for plan in plans[:8]]
-    few, many = (
-        FeatureQuantizer(replace(config, codec=replace(config.codec, codebook_dim=dim, codebook_size=64)))
-        for dim in (2, 96)
-    )
+    few, many = (FeatureQuantizer(replace(config.codec, codebook_dim=dim, codebook_size=64)) for dim in (2, 96))
     shares = []
     for quantizer in (few, many):
         quantizer.start(torch.cat(features), torch.Generator().manual_seed(1))

@@ -72,7 +72,7 @@ def config() -> Config:
 
 @pytest.fixture(scope="module")
 def quantizer(config: Config) -> FeatureQuantizer:
-    found = FeatureQuantizer(config)
+    found = FeatureQuantizer(config.codec)
     features = torch.cat([found.standardised(render(draw_plan(config.seed, i, 8, 10))) for i in range(3)])
     found.start(features, torch.Generator().manual_seed(1))
     return found.eval()
@@ -406,7 +406,7 @@ if __name__ == "__main__":
     minute = t.read_config(t.CONFIG)
     settings = t.replace(t.SETTINGS, workers=1)
     config = t.replace(minute, lm=t.replace(minute.lm, text_vocab_size=704), language_model=settings)
-    songs = t.SongsBeside(config, t.FeatureQuantizer(config).eval(), t.make_tokenizer(config), 0, 1)
+    songs = t.SongsBeside(config, t.FeatureQuantizer(config.codec).eval(), t.make_tokenizer(config), 0, 1)
     songs.held_out(1)
     print(songs._processes[0].pid, flush=True)
     time.sleep(600)

@@ -19,7 +19,7 @@ def untrained_run(config: Config, run: Path) -> None:
     torch.manual_seed(1)
     parts = {
         "autoencoder": WaveAutoencoder(config.codec, config.autoencoder.encoder_width),
-        "rvq": FeatureQuantizer(config),
+        "rvq": FeatureQuantizer(config.codec),
         "flow": FlowMatching(config.codec),
     }
     quantizer = parts["rvq"]

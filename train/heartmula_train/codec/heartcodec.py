@@ -27,6 +27,8 @@ DEFAULT_GUIDANCE = 1.25
 
 # Noise [744, C] of a window.
 WindowNoise = Callable[[int], Tensor]
+# mu [744, dim], noise [744, C] and the context's latents [n, C] of a window -> latents [744, C].
+WindowSolver = Callable[[Tensor, Tensor, Tensor], Tensor]
 
 
 class FlowMatching(nn.Module):
@@ -64,18 +66,27 @@ class HeartCodec(nn.Module):
         self, codes: Tensor, noise: WindowNoise, steps: int, guidance: float, compat: bool = False
     ) -> list[Tensor]:
         """codes [T, 8] -> latents [744, C] of each window, in-context frames included; a student needs no guidance."""
+        estimator = self.flow_matching.estimator
+
+        def solve(mu: Tensor, start: Tensor, context: Tensor) -> Tensor:
+            if self.config.student_steps:
+                return sample_student(estimator, mu, start, context, steps)
+            return sample_latents(estimator, mu, start, context, steps, guidance)
+
+        return self.solved_windows(codes, noise, solve, compat)
+
+    @torch.no_grad()
+    def solved_windows(
+        self, codes: Tensor, noise: WindowNoise, solve: WindowSolver, compat: bool = False
+    ) -> list[Tensor]:
+        """`latents` by any solver of a window."""
         plan = plan_windows(codes.shape[0], compat)
         context = torch.zeros(0, self.config.out_channels, device=codes.device)
         windows: list[Tensor] = []
         for window in range(plan.windows):
             positions = (torch.arange(WINDOW_CODES, device=codes.device) + window * HOP_CODES) % codes.shape[0]
             mu = self.flow_matching.condition(codes[positions])
-            estimator = self.flow_matching.estimator
-            start = noise(window).to(mu)
-            if self.config.student_steps:
-                windows.append(sample_student(estimator, mu, start, context, steps))
-            else:
-                windows.append(sample_latents(estimator, mu, start, context, steps, guidance))
+            windows.append(solve(mu, noise(window).to(mu), context))
             context = windows[-1][-OVERLAP_LATENTS:]
         return windows
 
@@ -97,3 +108,9 @@ class HeartCodec(nn.Module):
         """Normal noise from a generator of its own (not the C++ program's Philox numbers)."""
         shape = (WINDOW_LATENTS, self.config.out_channels)
         return lambda window: torch.randn(shape, generator=torch.Generator().manual_seed((seed << 16) + window))
+
+
+def song_of_windows(windows: list[Tensor], frames: int) -> Tensor:
+    """Latents of each window -> of the song's code frames, each from the first window that holds it."""
+    whole = torch.cat([windows[0], *(window[OVERLAP_LATENTS:] for window in windows[1:])])
+    return whole[: LATENTS_PER_CODE * frames]

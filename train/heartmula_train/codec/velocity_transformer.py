@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 import torch
@@ -26,19 +27,35 @@ def _frequencies() -> np.ndarray:
     return np.exp(exponent.astype(np.float64)).astype(np.float32)
 
 
+def time_rates() -> Tensor:
+    """How fast each angle of `time_features` turns [256], in radians over the whole time."""
+    return 1000.0 * torch.from_numpy(_frequencies())
+
+
+class _TimeFeatures(torch.autograd.Function):
+    """Numbers as the specification rounds them, with a forward derivative; no gradient."""
+
+    @staticmethod
+    def forward(t: Tensor) -> Tensor:
+        angles = (t.detach().float().cpu().numpy()[:, None] * _frequencies()[None, :]) * np.float32(1000.0)
+        angles = angles.astype(np.float64)
+        features = np.concatenate((np.cos(angles), np.sin(angles)), axis=1).astype(np.float32)
+        return torch.from_numpy(features).to(t.device)
+
+    @staticmethod
+    def setup_context(ctx: Any, _inputs: tuple[Tensor], output: Tensor) -> None:
+        ctx.save_for_forward(output)
+
+    @staticmethod
+    def jvp(ctx: Any, tangent: Tensor) -> Tensor:
+        cos, sin = ctx.saved_tensors[0].chunk(2, dim=-1)
+        rate = time_rates().to(cos) * tangent[:, None]
+        return torch.cat((-rate * sin, rate * cos), dim=-1)
+
+
 def time_features(t: Tensor) -> Tensor:
     """t [B] -> [cos a, sin a] float32 [B, 512], a = (t f_i) 1000, each operation rounded to float32."""
-    angles = (t.detach().float().cpu().numpy()[:, None] * _frequencies()[None, :]) * np.float32(1000.0)
-    angles = angles.astype(np.float64)
-    features = np.concatenate((np.cos(angles), np.sin(angles)), axis=1).astype(np.float32)
-    return torch.from_numpy(features).to(t.device)
-
-
-def time_feature_rates(features: Tensor) -> Tensor:
-    """d features / dt of `time_features` [B, 512]."""
-    cos, sin = features.chunk(2, dim=-1)
-    rate = 1000.0 * torch.from_numpy(_frequencies()).to(features)
-    return torch.cat((-rate * sin, rate * cos), dim=-1)
+    return _TimeFeatures.apply(t)
 
 
 class ProjectLayer(nn.Module):
@@ -60,8 +77,8 @@ class _TimestepEmbedder(nn.Module):
         self.linear_1 = nn.Linear(2 * _TIME_FREQUENCIES, width)
         self.linear_2 = nn.Linear(width, width)
 
-    def forward(self, features: Tensor) -> Tensor:
-        return self.linear_2(F.silu(self.linear_1(features)))
+    def forward(self, t: Tensor) -> Tensor:
+        return self.linear_2(F.silu(self.linear_1(time_features(t))))
 
 
 class _Embedding(nn.Module):
@@ -81,7 +98,7 @@ class AdaLayerNormSingle(nn.Module):
         self.linear = nn.Linear(width, 6 * width)
 
     def forward(self, t: Tensor, interval: Tensor | None) -> tuple[Tensor, Tensor]:
-        """Features of t and of a student's interval [B, 512] -> ([B, 6 D], [B, D])."""
+        """t and a student's interval [B] -> ([B, 6 D], [B, D])."""
         embedded = self.emb.timestep_embedder(t)
         if interval is not None:
             embedded = embedded + self.interval_embedder(interval)
@@ -178,10 +195,6 @@ class VelocityTransformer(nn.Module):
 
     def forward(self, h: Tensor, t: Tensor, interval: Tensor | None = None) -> Tensor:
         """h [B, T, in_channels], t [B], for a student the interval's length [B] -> velocity [B, T, out_channels]."""
-        return self.at(h, time_features(t), None if interval is None else time_features(interval))
-
-    def at(self, h: Tensor, t: Tensor, interval: Tensor | None) -> Tensor:
-        """`forward` for features of the times [B, 512]."""
         length = h.shape[1]
         s = self.proj_in(h)  # [B, T, D]
         modulation, embedded = self.adaln_single(t, interval)

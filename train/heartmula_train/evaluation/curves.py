@@ -14,7 +14,13 @@ _PREFIX = "validation/"
 _MOST_POINTS = 60
 _WIDTH, _HEIGHT, _COLUMNS = 300, 170, 3
 _LEFT, _RIGHT, _TOP, _BOTTOM = 54, 12, 26, 26
-_COLOURS = {"autoencoder": "#1f6feb", "rvq": "#8250df", "flow": "#bf5b04", "language_model": "#1a7f37"}
+_COLOURS = {
+    "autoencoder": "#1f6feb",
+    "rvq": "#8250df",
+    "flow": "#bf5b04",
+    "language_model": "#1a7f37",
+    "flow_student": "#a40e26",
+}
 
 
 def read_curves(run: Path, stages: list[str]) -> Curves:

@@ -23,10 +23,11 @@ from safetensors import safe_open
 
 from heartmula_train.evaluation.curves import draw_curves, read_curves
 from heartmula_train.evaluation.record import checkpoint_hash, command_parser, commit, write_compact
+from heartmula_train.evaluation.report import STUDENT as STUDENT_FOLDER
 from heartmula_train.evaluation.report import read_results, report, table
 from heartmula_train.song.checkpoint import read_json
 from heartmula_train.stages.loop import FIGURES
-from heartmula_train.stages.run import CODEC, STAGES, START
+from heartmula_train.stages.run import CODEC, STAGES, START, STUDENT
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 TRAINING, CURVES, README, RESULTS = "training.json", "training.svg", "README.md", "evaluation"
@@ -58,7 +59,8 @@ def changed_settings(config: Path, kits: Path) -> dict[str, Any]:
 
 def training_record(config: Path, run: Path, trained_at: str, machine: str, note: str) -> Record:
     """What is kept of a run: its configuration, and figures and curves of each stage that it trained."""
-    folders = {stage: run / stage / FIGURES for stage in STAGES}
+    stages = [*STAGES, STUDENT]
+    folders = {stage: run / stage / FIGURES for stage in stages}
     taken = ""
     if (run / CODEC).exists():
         taken = "all" if (run / "language_model" / START).exists() else "codec"
@@ -72,7 +74,7 @@ def training_record(config: Path, run: Path, trained_at: str, machine: str, note
         "note": note,
         "versions": {"python": platform.python_version(), "torch": torch.__version__},
         "figures": {stage: read_json(path) for stage, path in folders.items() if path.exists()},
-        "curves": read_curves(run, list(STAGES)),
+        "curves": read_curves(run, stages),
     }
 
 
@@ -114,7 +116,10 @@ def stage_table(runs: list[Record]) -> str:
 def run_text(run: Record) -> str:
     """How the stages of a run were made."""
     config, stages = f"configs/{run['config']}", list(run["figures"])
-    commands = [f"python -m heartmula_train {stage} --config {config} --out RUN" for stage in stages]
+    origin = {STUDENT: "--from ../demo "}  # the other stages' lies in the run
+    commands = [
+        f"python -m heartmula_train {stage} --config {config} {origin.get(stage, '')}--out RUN" for stage in stages
+    ]
     if run["taken"]:
         commands.insert(
             0, f"python -m heartmula_train start --config {config} --from ../demo --take {run['taken']} --out RUN"
@@ -122,6 +127,11 @@ def run_text(run: Record) -> str:
     if stages[-1] == list(STAGES)[-1]:
         commands.append(f"python -m heartmula_train export --config {config} --out RUN --to ../demo")
         commands.append(f"python -m heartmula_train.evaluation.provenance --config {config} --run RUN --to ../demo")
+    if stages[-1] == STUDENT:
+        commands.append(
+            f"python -m heartmula_train export_student --config {config} --from ../demo --out RUN --changes "
+            f"--to ../demo/{STUDENT_FOLDER}"
+        )
     lines = "\n".join(commands)
     versions = ", ".join(f"{name} {version}" for name, version in run["versions"].items())
     where = f" on {run['machine']}" if run["machine"] else ""
@@ -144,6 +154,17 @@ def kept_section(text: str, title: str) -> str:
     return found[0].rstrip() + "\n\n" if found else ""
 
 
+def student_text(folder: Path) -> str:
+    """How the checkpoint's student is used, if it has one."""
+    if not (folder / STUDENT_FOLDER).exists():
+        return ""
+    return f"""`{STUDENT_FOLDER}/` is a student of the codec's flow: 4, 2 or 1 evaluations a window instead of 20
+(`--model_path demo --codec_path demo/{STUDENT_FOLDER}`). It holds only the tensors that it has otherwise than
+HeartCodec-oss, which must stay beside it.
+
+"""
+
+
 def readme(folder: Path, runs: list[Record], results: str, next_steps: str) -> str:
     """The whole text."""
     made = "\n".join(run_text(run) for run in runs)
@@ -161,7 +182,7 @@ build/release/heartmula generate --model_path demo --tags_text fast,happy,rock,g
 
 {sizes(folder)}
 
-SHA-256 of the checkpoint, over all that a song depends on: `{checkpoint_hash(folder)}`.
+{student_text(folder)}SHA-256 of the checkpoint, over all that a song depends on: `{checkpoint_hash(folder)}`.
 
 ## What it reaches
 

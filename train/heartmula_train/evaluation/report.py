@@ -13,6 +13,7 @@ from heartmula_train.evaluation.prompt_following import OUTCOMES
 from heartmula_train.song.checkpoint import read_json
 
 Result = dict[str, Any]
+STUDENT = "HeartCodec-student"  # a codec's folder beside the checkpoint's own
 
 
 def table(head: list[str], rows: list[list[str]]) -> str:
@@ -81,6 +82,26 @@ def solver_steps(result: Result) -> str:
     )
 
 
+def students(result: Result) -> str:
+    """Distances of a student's songs to the fine solution."""
+    rows = [
+        [
+            name if name not in result["bars"] else f"student, {name.removesuffix('s') if name[0] == '1' else name}",
+            f"{row['log_mel_db']:.2f} dB",
+            f"at most {result['bars'][name]['at_most']:.1f} dB" if name in result["bars"] else "",
+            f"{row['si_sdr_db']:.1f} dB",
+            f"{100 * row['levels_changed']:.0f} %",
+        ]
+        for name, row in result["totals"].items()
+    ]
+    reference, songs = result["settings"]["reference"], len(result["songs"])
+    return (
+        f"The flow's student ([{STUDENT}/]({STUDENT}), no guidance) and ten guided Euler steps (20 evaluations) "
+        f"against a fine solution ({reference}), same codes and noise, mean over {songs} songs:\n\n"
+        + table(["", "log-mel distance", "wanted", "SI-SDR", "levels changed"], rows)
+    )
+
+
 def frechet(result: Result) -> str:
     """The distance and its yardstick."""
     totals = result["totals"]
@@ -95,6 +116,7 @@ WRITERS: dict[str, Callable[[Result], str]] = {
     "codec_path": codec_path,
     "vowels": vowels,
     "solver_steps": solver_steps,
+    "students": students,
     "frechet": frechet,
 }
 

@@ -19,11 +19,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from heartmula_train.codec.config import LATENTS_PER_CODE
 from heartmula_train.codec.distances import log_mel_distance_db, si_sdr_db
-from heartmula_train.codec.heartcodec import DEFAULT_GUIDANCE, HeartCodec
+from heartmula_train.codec.heartcodec import DEFAULT_GUIDANCE, HeartCodec, song_of_windows
 from heartmula_train.codec.wave_decoder import round_to_levels
-from heartmula_train.codec.windows import OVERLAP_LATENTS
 from heartmula_train.evaluation.plans import evaluation_plan
 from heartmula_train.evaluation.program import Program, ProgramError, Sampling, read_codes, read_wav
 from heartmula_train.evaluation.prompt_following import length_limit_ms
@@ -45,8 +43,7 @@ def compare(actual: np.ndarray, expected: np.ndarray) -> dict[str, float]:
 def song_levels(codec: HeartCodec, codes: Tensor, seed: int, steps: int) -> Tensor:
     """codes [T, 8] -> rounded latents [2 T, C] of the song, each frame from the first window that holds it."""
     windows = codec.latents(codes, codec.seeded_noise(seed), steps, DEFAULT_GUIDANCE)
-    whole = torch.cat([windows[0], *(window[OVERLAP_LATENTS:] for window in windows[1:])])
-    return round_to_levels(whole[: LATENTS_PER_CODE * codes.shape[0]])
+    return round_to_levels(song_of_windows(windows, codes.shape[0]))
 
 
 def levels_changed(codec: HeartCodec, codes: Tensor, seed: int) -> dict[str, float]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tomllib
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -128,12 +128,55 @@ class GpuLanguageModel:
 
 
 @dataclass(frozen=True)
-class Config:
-    """Everything a run depends on."""
+class FlowStudent(Training):
+    """A student of a flow: one flow map for each number of `student_steps` on uniform grids, the default first.
+
+    What it learns from are solutions of the teacher, made before the first step, `shards` files of `passages` crops of
+    `crop_frames` latent frames and `window_shards` files of `windows` whole windows, each with its points at the times
+    of the finest grid. A kind of loss is drawn for every step, by `losses` and, in the last `late_part`, `late_losses`.
+    """
+
+    student_steps: tuple[int, ...] = (4, 2, 1)
+    guidance: float = 1.25
+    teacher_steps: int = 12  # AB2
+    shards: int = 80
+    passages: int = 64
+    songs_per_shard: int = 8
+    crop_frames: int = 128
+    window_shards: int = 30
+    windows: int = 8
+    window_part: float = 0.2  # the last part of the training, on whole windows
+    in_context: float = 0.5
+    codes: str = "music"  # songs that the kit renders; else codes files, as a pattern of paths
+    losses: tuple[tuple[str, float], ...] = (("interval", 0.9), ("guidance", 0.1))
+    late_losses: tuple[tuple[str, float], ...] = ()
+    late_part: float = 0.0
+    own_points: float = 0.0  # part of the steps with `interval` that begin where the student itself has come to
+    weight_power: float = 1.0  # passages weigh 1 / (their squared error + 0.001) to this power
+    fine_steps: int = 50  # AB2 steps of the solution that is validated against
+    frozen: tuple[str, ...] = ()  # parts of the velocity transformer that stay the teacher's
+
+
+@dataclass(frozen=True)
+class Music:
+    """What every training is about."""
 
     seed: int
     songs: Songs
     codec: CodecConfig
+
+
+@dataclass(frozen=True)
+class StudentConfig(Music):
+    """Everything a student's run depends on, beside its teacher."""
+
+    flow_student: FlowStudent
+
+
+@dataclass(frozen=True)
+class Config(Music):
+    """Everything a run depends on."""
+
     lm: LmConfig
     autoencoder: Autoencoder
     rvq: Rvq
@@ -170,6 +213,29 @@ def read_config(path: Path) -> Config:
             rvq=_build(Rvq, content["rvq"], "rvq"),
             flow=_build(Flow, content["flow"], "flow"),
             language_model=_language_model(content),
+        )
+    except KeyError as error:
+        raise ValueError(f"{path}: {error} is missing") from error
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{path}: {error}") from error
+
+
+def read_student_config(path: Path, sizes: CodecConfig) -> StudentConfig:
+    """Reads a TOML file of a student, whose teacher's sizes are `sizes`; other stages' tables are left alone."""
+    content = tomllib.loads(path.read_text(encoding="utf-8"))
+    try:
+        table = dict(content["flow_student"])
+        for name in ("student_steps", "frozen"):
+            if name in table:
+                table[name] = tuple(table[name])
+        for name in ("losses", "late_losses"):
+            if name in table:
+                table[name] = tuple(table[name].items())
+        return StudentConfig(
+            seed=content["seed"],
+            songs=_build(Songs, content.get("songs", {}), "songs"),
+            codec=replace(sizes, student_steps=table.get("student_steps", FlowStudent.student_steps)),
+            flow_student=_build(FlowStudent, table, "flow_student"),
         )
     except KeyError as error:
         raise ValueError(f"{path}: {error} is missing") from error

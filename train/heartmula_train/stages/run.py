@@ -21,16 +21,19 @@ from heartmula_train.song.checkpoint import (
     load_lm,
     load_weights,
     save_checkpoint,
+    save_codec,
     stored_tensors,
     write_file,
 )
 from heartmula_train.stages.autoencoder import AutoencoderTask, WaveAutoencoder
-from heartmula_train.stages.config import Config, GpuLanguageModel
+from heartmula_train.stages.config import Config, GpuLanguageModel, Music, read_config, read_student_config
 from heartmula_train.stages.flow import FlowTask
+from heartmula_train.stages.flow_student import FlowStudentTask, student_of
 from heartmula_train.stages.gpu.train import train_on_gpu
 from heartmula_train.stages.language_model import LanguageModelTask, make_tokenizer
 from heartmula_train.stages.loop import FINAL, LAST, train
 from heartmula_train.stages.rvq import FeatureQuantizer, RvqTask
+from heartmula_train.stages.trajectories import codes_of_files, codes_of_music
 from heartmula_train.text.byte_level import special_ids
 
 TOKENIZER = "tokenizer.json"
@@ -38,6 +41,7 @@ TOKENIZER = "tokenizer.json"
 QUANTIZER, ENCODER = "quantizer.safetensors", "encoder.safetensors"
 START = "start.pt"
 CODEC = "codec"
+STUDENT = "flow_student"
 Figures = dict[str, float]
 
 
@@ -81,6 +85,41 @@ def train_language_model(config: Config, run: Path, device: torch.device) -> Fig
     return train(task, config.language_model, folder, config.seed, device)
 
 
+def train_flow_student(config: Path, origin: Path, run: Path, device: torch.device) -> Figures:
+    """A student of the flow of `origin`, a checkpoint's folder or a run; of a checkpoint, codec and quantizer do."""
+    teacher = load_teacher(config, origin).to(device)
+    settings = read_student_config(config, teacher.config)
+    if settings.flow_student.codes == "music":
+        exported = (origin / QUANTIZER).exists()
+        quantizer = exported_quantizer(settings, origin) if exported else load_quantizer(settings, origin)
+        codes = codes_of_music(settings, quantizer)
+    else:
+        codes = codes_of_files(settings.flow_student.codes, settings.flow_student.validation_songs)
+    task = FlowStudentTask(settings, teacher, codes, run / STUDENT / "solutions")
+    if not (run / STUDENT / FINAL).exists():
+        task.prepare()
+    return train(task, settings.flow_student, run / STUDENT, settings.seed, device)
+
+
+def load_teacher(config: Path, origin: Path) -> HeartCodec:
+    """The codec of a checkpoint, or of a run, whose sizes the configuration says."""
+    if (origin / CODEC_FOLDER).exists():
+        return load_codec(origin / CODEC_FOLDER)
+    return assemble_codec(read_config(config), origin)
+
+
+def export_student(config: Path, origin: Path, run: Path, out: Path, dtype: torch.dtype, whole: bool = True) -> None:
+    """Writes a codec's folder: all of the student, or only what differs from its teacher's folder in `origin`."""
+    teacher = load_teacher(config, origin)
+    settings = read_student_config(config, teacher.config)
+    student = student_of(teacher, settings.flow_student.student_steps)
+    _load(student.flow_matching.estimator, run / STUDENT)
+    base = None if whole else origin / CODEC_FOLDER
+    if base and not base.exists():
+        raise FileNotFoundError(f"{base}: a student that leaves out its teacher's tensors needs the teacher's folder")
+    save_codec(student, out, dtype, base=base)
+
+
 def start_from(config: Config, checkpoint: Path, run: Path, take: str = "all") -> None:
     """A new run that takes over of an exported checkpoint: "all", so that its language model goes on; the "codec", for
     a language model from nothing; or the "autoencoder" alone, for other codes.
@@ -122,14 +161,14 @@ def load_autoencoder(config: Config, run: Path) -> WaveAutoencoder:
     return _load(WaveAutoencoder(config.codec, config.autoencoder.encoder_width), run / "autoencoder")
 
 
-def load_quantizer(config: Config, run: Path) -> FeatureQuantizer:
+def load_quantizer(config: Music, run: Path) -> FeatureQuantizer:
     """As stage `rvq` left it."""
-    return _load(FeatureQuantizer(config), run / "rvq")
+    return _load(FeatureQuantizer(config.codec), run / "rvq")
 
 
-def exported_quantizer(config: Config, checkpoint: Path) -> FeatureQuantizer:
+def exported_quantizer(config: Music, checkpoint: Path) -> FeatureQuantizer:
     """As `export` wrote it beside a checkpoint."""
-    return _exported(FeatureQuantizer(config), checkpoint / QUANTIZER)
+    return _exported(FeatureQuantizer(config.codec), checkpoint / QUANTIZER)
 
 
 def load_tokenizer(run: Path) -> Tokenizer:

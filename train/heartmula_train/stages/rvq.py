@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from heartmula_train.codec.config import NUM_QUANTIZERS
+from heartmula_train.codec.config import NUM_QUANTIZERS, CodecConfig
 from heartmula_train.codec.features import DIM, song_features
 from heartmula_train.codec.residual_vq import ResidualVq
 from heartmula_train.music.render import render
@@ -19,11 +19,11 @@ from heartmula_train.stages.songs import SongPool, held_out_plan, render_trainin
 class FeatureQuantizer(nn.Module):
     """Standardises features, then quantizes them. Only `vq` is shipped."""
 
-    def __init__(self, config: Config) -> None:
+    def __init__(self, config: CodecConfig) -> None:
         super().__init__()
-        if config.codec.dim != DIM:
-            raise ValueError(f"codec.dim is {config.codec.dim}, but the features have {DIM}")
-        self.vq = ResidualVq(config.codec)
+        if config.dim != DIM:
+            raise ValueError(f"codec.dim is {config.dim}, but the features have {DIM}")
+        self.vq = ResidualVq(config)
         self.register_buffer("mean", torch.zeros(DIM))
         self.register_buffer("deviation", torch.ones(DIM))
 
@@ -59,7 +59,7 @@ class RvqTask(Task):
     def __init__(self, config: Config) -> None:
         self.config = config
         self.settings = config.rvq
-        self.module = FeatureQuantizer(config)
+        self.module = FeatureQuantizer(config.codec)
         self._generator = torch.Generator()
         self._pool = SongPool(
             self.settings.pool, lambda index: torch.from_numpy(song_features(render_training(config, index)))

@@ -10,7 +10,7 @@ import numpy as np
 from heartmula_train.music.lyrics import WORDS
 from heartmula_train.music.plan import SongPlan, draw_plan
 from heartmula_train.music.render import render
-from heartmula_train.stages.config import Config
+from heartmula_train.stages.config import Music
 
 # Kinds of songs never share a number.
 _HELD_OUT = 1 << 40
@@ -20,25 +20,25 @@ Item = TypeVar("Item")
 
 
 def training_plan(
-    config: Config, index: int, max_seconds: float | None = None, words: Sequence[str] = WORDS
+    config: Music, index: int, max_seconds: float | None = None, words: Sequence[str] = WORDS
 ) -> SongPlan:
     """Song `index` of the training."""
     return draw_plan(config.seed, index, config.songs.min_seconds, max_seconds or config.songs.max_seconds, words)
 
 
 def held_out_plan(
-    config: Config, index: int, max_seconds: float | None = None, words: Sequence[str] = WORDS
+    config: Music, index: int, max_seconds: float | None = None, words: Sequence[str] = WORDS
 ) -> SongPlan:
     """A song that is only validated on."""
     return training_plan(config, _HELD_OUT + index, max_seconds, words)
 
 
-def starting_plan(config: Config, index: int) -> SongPlan:
+def starting_plan(config: Music, index: int) -> SongPlan:
     """A song that statistics and tokenizer start from."""
     return training_plan(config, _STARTING + index)
 
 
-def render_training(config: Config, index: int) -> np.ndarray:
+def render_training(config: Music, index: int) -> np.ndarray:
     """Samples of a training song."""
     return render(training_plan(config, index))
 

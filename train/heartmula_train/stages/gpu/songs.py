@@ -149,7 +149,7 @@ def _make_songs(
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the training hears it and ends its processes
     step = config.language_model.workers
     torch.set_num_threads(1)
-    quantizer = FeatureQuantizer(config)
+    quantizer = FeatureQuantizer(config.codec)
     quantizer.load_state_dict({name: torch.from_numpy(array) for name, array in quantizer_state.items()})
     maker = SongMaker(config, quantizer.eval(), Tokenizer.from_str(tokenizer))
     training = multiprocessing.parent_process()
