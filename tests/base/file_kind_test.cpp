@@ -130,7 +130,7 @@ TEST(FileKind, utf_16_without_a_mark_is_told) {
                     [&] { refuse_other_kind(std::as_bytes(std::span(bytes)), FileKind::kJson, "song.json"); });
   };
   for (const std::u16string_view text :
-       {u"{\"topk\": 3}", u"{", u"[verse]\r\nla la", u"{\"\u6708\": 1}", u"{\n\t\"x\": 1}"}) {
+       {u"{\"topk\": 3}", u"{}", u"[verse]\r\nla la", u"{\"\u6708\": 1}", u"{\n\t\"x\": 1}"}) {
     for (const bool swapped : {false, true}) {
       EXPECT_EQ(told(text, swapped), "song.json: is text in UTF-16, not JSON; save it as UTF-8");
     }
