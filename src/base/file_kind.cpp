@@ -107,8 +107,8 @@ bool is_wide_text(std::string_view bytes) {
     }
     const bool is_all = narrow.size() == std::min(kLetters, bytes.size() / 2);
     // Letters of other scripts may follow what JSON begins with.
-    const bool is_json = narrow.size() >= 2 && (narrow.front() == '{' || narrow.front() == '[');
-    if (narrow.size() > 1 && (is_all || is_json) && narrow.find('\0') == std::string::npos && is_text(narrow))
+    const bool is_json = narrow.starts_with('{') || narrow.starts_with('[');
+    if (narrow.size() >= 2 && (is_all || is_json) && narrow.find('\0') == std::string::npos && is_text(narrow))
       return true;
   }
   return false;

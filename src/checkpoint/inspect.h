@@ -11,7 +11,7 @@ class SafetensorsFile;
 
 /// {"kind": "checkpoint" | "model", ...}: models, dimensions, dtypes, parameters, bytes. Throws Error(kUser) if the
 /// folder is none of them or anything in it is broken.
-nlohmann::json inspect_folder(const std::filesystem::path& folder);
+nlohmann::json inspect_folder(const std::filesystem::path& path);
 /// {"kind": "safetensors", ...}: tensors, dtypes, parameters, bytes, metadata.
 nlohmann::json inspect_file(const SafetensorsFile& file);
 
