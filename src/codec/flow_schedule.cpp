@@ -63,7 +63,9 @@ bool is_among(const std::vector<int64_t>& steps, int64_t step) {
 
 void check_steps(const char* flag, const std::vector<int64_t>& among, int64_t steps) {
   if (!among.empty() && among.back() >= steps) {
-    throw user_error("{} names step {}, but there are only steps 0 to {}", flag, among.back(), steps - 1);
+    throw user_error(
+        "{} names step {}, but there are only steps 0 to {}; a --quality sets it, too: say {} all, or others", flag,
+        among.back(), steps - 1, flag);
   }
 }
 
