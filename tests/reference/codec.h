@@ -185,9 +185,11 @@ inline Array stack(const RandomCheckpoint& weights, Array x, const std::string& 
 inline Array velocity(const RandomCheckpoint& weights, const CodecConfig& c, const Array& h, float t,
                       float interval = 0) {
   const std::string root = "flow_matching.estimator.";
-  const Array first = stack(weights, project_layer(weights, h, root + "proj_in."), "", c.num_layers, c.num_heads, t, interval);
+  const Array first =
+      stack(weights, project_layer(weights, h, root + "proj_in."), "", c.num_layers, c.num_heads, t, interval);
   const Array between = project_layer(weights, joined(h, first), root + "connection_proj.");
-  return project_layer(weights, stack(weights, between, "_2", c.num_layers_2, c.num_heads, t, interval), root + "proj_out.");
+  return project_layer(weights, stack(weights, between, "_2", c.num_layers_2, c.num_heads, t, interval),
+                       root + "proj_out.");
 }
 
 // ---- Euler steps (A5)
