@@ -248,7 +248,7 @@ void VelocityTransformer::modulate_stack(Ops& ops, const Stack& stack, const Flo
   const Tensor features = ops.allocate(dtype_, 1, 2 * kTimeFrequencies);
   const Tensor activated = ops.allocate(dtype_, 1, width);
   const auto embed = [&](float t, const Matrix& linear_1, ConstView bias_1, const Matrix& linear_2, ConstView bias_2) {
-    const Tensor embedding = ops.allocate(DType::kF32, 1, width);
+    Tensor embedding = ops.allocate(DType::kF32, 1, width);
     ops.upload(features, time_features(t));  // [1, 512]
     ops.linear(embedding, features, linear_1, bias_1);
     ops.silu(activated, embedding);
