@@ -119,7 +119,7 @@ def main(arguments: list[str] | None = None) -> int:
                 for name, part in levels_changed(codec, torch.from_numpy(codes).long(), number).items():
                     distances[name]["levels_changed"] = part
                 rows.append({"song": number, "frames": len(codes), "against_reference": distances})
-                print(_line(f"song {number}", distances), flush=True)
+                print(distances_line(f"song {number} against {REFERENCE_STEPS} steps", distances), flush=True)
     except (ProgramError, ValueError, OSError) as error:
         print(f"solver_steps: {error}", file=sys.stderr)
         return 2
@@ -132,16 +132,17 @@ def main(arguments: list[str] | None = None) -> int:
     result["totals"] = means(rows)
     result["songs"] = rows
     write_result(result, options.out)
-    print(_line("mean", result["totals"]))
+    print(distances_line(f"mean against {REFERENCE_STEPS} steps", result["totals"]))
     return 0
 
 
-def _line(name: str, distances: dict[str, dict[str, float]]) -> str:
+def distances_line(name: str, distances: dict[str, dict[str, float]]) -> str:
+    """For people: what each way of solving comes to."""
     parts = [
         f"{other}: {d['log_mel_db']:.2f} dB, SI-SDR {d['si_sdr_db']:.1f} dB, levels {100 * d['levels_changed']:.0f} %"
         for other, d in distances.items()
     ]
-    return f"{name} against {REFERENCE_STEPS} steps: " + "; ".join(parts)
+    return f"{name}: " + "; ".join(parts)
 
 
 if __name__ == "__main__":

@@ -20,7 +20,6 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from safetensors.torch import load_file
 from torch import Tensor
@@ -28,7 +27,7 @@ from torch import Tensor
 from heartmula_train.codec.heartcodec import DEFAULT_GUIDANCE, DEFAULT_STEPS, HeartCodec, song_of_windows
 from heartmula_train.evaluation.plans import evaluation_plan
 from heartmula_train.evaluation.record import checkpoint_hash, command_parser, provenance, write_result
-from heartmula_train.evaluation.solver_steps import OTHER_NOISE, means
+from heartmula_train.evaluation.solver_steps import OTHER_NOISE, distances_line, means
 from heartmula_train.music.render import render
 from heartmula_train.song.checkpoint import CODEC_FOLDER, load_codec, load_weights, write_file
 from heartmula_train.stages.flow_student import FineSong, fine_solver, student_solver
@@ -145,7 +144,7 @@ def main(arguments: list[str] | None = None) -> int:
             with ProcessPoolExecutor(options.processes, get_context("fork")) as pool:
                 for row in pool.map(measure, numbers) if options.processes > 1 else map(measure, numbers):
                     rows.append(row)
-                    print(_line(f"song {row['song']}", row["against_reference"]), flush=True)
+                    print(distances_line(f"song {row['song']}", row["against_reference"]), flush=True)
     except (ValueError, OSError) as error:
         print(f"students: {error}", file=sys.stderr)
         return 2
@@ -160,17 +159,8 @@ def main(arguments: list[str] | None = None) -> int:
     result["bars"] = bars(result["totals"])
     result["songs"] = rows
     write_result(result, options.out)
-    print(_line("mean", result["totals"]))
+    print(distances_line("mean", result["totals"]))
     return 0
-
-
-def _line(name: str, found: dict[str, dict[str, float]]) -> str:
-    parts = [
-        f"{other}: {np.round(d['log_mel_db'], 2)} dB, SI-SDR {d['si_sdr_db']:.1f} dB, "
-        f"levels {100 * d['levels_changed']:.0f} %"
-        for other, d in found.items()
-    ]
-    return f"{name}: " + "; ".join(parts)
 
 
 if __name__ == "__main__":
