@@ -282,6 +282,12 @@ void AtomicFile::commit(bool sync) {
   if (sync) sync_folder(folder_of(path_));
 }
 
+void write_file(const fs::path& path, std::string_view text) {
+  AtomicFile file(path);
+  file.write(std::as_bytes(std::span(text)));
+  file.commit(true);
+}
+
 AtomicFolder::AtomicFolder(const fs::path& path) : path_(path.lexically_normal()) {
   if (!path_.has_filename()) path_ = path_.parent_path();  // "folder/"
   if (path_.empty()) throw user_error("the path of the output is empty");

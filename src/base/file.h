@@ -63,6 +63,9 @@ class AtomicFile {
   int descriptor_ = -1;
 };
 
+/// Replaces `path` by a file that holds `text`; it is on the disk when this returns. Throws like AtomicFile.
+void write_file(const std::filesystem::path& path, std::string_view text);
+
 /// A new folder that is filled beside `path` and takes its place when finished: nobody sees half of it.
 class AtomicFolder {
  public:

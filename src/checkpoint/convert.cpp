@@ -32,13 +32,6 @@ void check_room(const fs::path& folder, int64_t bytes) {
                 gigabytes(bytes), gigabytes(static_cast<int64_t>(space.available)));
 }
 
-void duplicate(const fs::path& from, const fs::path& to) {
-  const std::string contents = read_file(from);
-  AtomicFile file(to);
-  file.write(std::as_bytes(std::span(contents)));
-  file.commit(true);
-}
-
 }  // namespace
 
 Converted convert_checkpoint(const ModelOptions& options, const fs::path& save_path, const ProgressSink& progress,
@@ -69,14 +62,14 @@ Converted convert_checkpoint(const ModelOptions& options, const fs::path& save_p
     if (progress) progress("convert", done, converted.bytes, seconds_since(begin));
   };
   const CheckpointPaths& paths = models.paths();
-  duplicate(paths.tokenizer, folder.temporary_path() / "tokenizer.json");
-  duplicate(paths.gen_config, folder.temporary_path() / "gen_config.json");
+  write_file(folder.temporary_path() / "tokenizer.json", read_file(paths.tokenizer));
+  write_file(folder.temporary_path() / "gen_config.json", read_file(paths.gen_config));
   for (const auto& [writer, path, name] : {std::tuple(&lm, paths.mula, packed_mula_name(paths)),
                                            std::tuple(&codec, paths.codec, packed_codec_name(paths))}) {
     const fs::path model = folder.temporary_path() / name;
     std::error_code error;
     if (!fs::create_directory(model, error)) throw failure("{}: {}", model.string(), error.message());
-    duplicate(path / "config.json", model / "config.json");
+    write_file(model / "config.json", read_file(path / "config.json"));
     writer->write(model / "model.safetensors", written, cancel);
   }
   folder.commit();

@@ -20,12 +20,6 @@ struct Options {
   bool json = false;
 };
 
-void write_text(const std::string& path, const std::string& text) {
-  AtomicFile file(expand_home(path));
-  file.write(std::as_bytes(std::span(text)));
-  file.commit(true);
-}
-
 }  // namespace
 
 void add_steps(CLI::App& app, Run& run) {
@@ -59,7 +53,7 @@ void add_steps(CLI::App& app, Run& run) {
     if (!options->picture.empty()) check_writable(expand_home(options->picture));
     const auto note = [](const std::string& text) { std::fprintf(stderr, "%s\n", text.c_str()); };
     const nlohmann::json json = measure_solver_steps(options->steps, note, &interrupt_token());
-    if (!options->picture.empty()) write_text(options->picture, draw_solver_steps(json));
+    if (!options->picture.empty()) write_file(expand_home(options->picture), draw_solver_steps(json));
     print_out(options->json ? json.dump(2) + "\n" : describe_solver_steps(json));
     return 0;
   });

@@ -61,10 +61,7 @@ double SongOutput::duration_s() const {
 }
 
 void SongOutput::write_sidecar(const nlohmann::json& sidecar) const {
-  const std::string text = sidecar.dump(2) + "\n";
-  AtomicFile file(sidecar_path(path_));
-  file.write(std::as_bytes(std::span(text)));
-  file.commit(true);
+  write_file(sidecar_path(path_), sidecar.dump(2) + "\n");
 }
 
 }  // namespace heartmula
