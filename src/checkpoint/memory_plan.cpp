@@ -88,11 +88,6 @@ int64_t total_peak(const MemoryPlan& plan) {
   return bytes;
 }
 
-struct Remedy {
-  std::string flags;
-  MemoryPlan plan;
-};
-
 // Every saving that there is for this plan, those first that change least.
 std::vector<std::pair<MemorySaving, MemoryPlan>> savings(const MemoryPlan& plan, const CheckpointSettings& checkpoint) {
   const bool can_be_lazy = plan.lm && plan.codec && !plan.lazy_load;
@@ -111,6 +106,10 @@ std::vector<std::pair<MemorySaving, MemoryPlan>> savings(const MemoryPlan& plan,
 
 // What makes the plan fit, or else what makes it smaller.
 std::string advice(const MemoryPlan& plan, const CheckpointSettings& checkpoint, const AvailableMemory& available) {
+  struct Remedy {
+    std::string flags;
+    MemoryPlan plan;
+  };
   std::vector<Remedy> remedies;
   for (const auto& [saving, smaller] : savings(plan, checkpoint)) remedies.push_back({saving.flags(), smaller});
   if (plan.lm && checkpoint.mula_dtype == DType::kF32) {
