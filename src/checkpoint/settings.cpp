@@ -56,16 +56,6 @@ std::string cuda_weights_name(CudaWeights weights) {
   return weights == CudaWeights::kCopy ? "copy" : "map";
 }
 
-MemoryPolicy parse_memory_policy(const std::string& flag, const std::string& word) {
-  if (word == "strict") return MemoryPolicy::kStrict;
-  if (word == "auto") return MemoryPolicy::kAuto;
-  throw user_error("{} {}: must be strict or auto", flag, word);
-}
-
-std::string memory_policy_name(MemoryPolicy policy) {
-  return policy == MemoryPolicy::kAuto ? "auto" : "strict";
-}
-
 std::optional<int> parse_overlap(const std::string& flag, const std::string& word) {
   if (word == "auto") return std::nullopt;
   if (word == "off") return 0;

@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "base/names.h"
 #include "tensor/dtype.h"
 
 namespace heartmula {
@@ -55,9 +56,8 @@ enum class MemoryPolicy : uint8_t {
   kAuto,    // it is made in another way that fits: one model at a time, the codec's weights in bfloat16, or both
 };
 
-/// "strict" or "auto". Throws Error(kUser) that begins with `flag` for anything else.
-MemoryPolicy parse_memory_policy(const std::string& flag, const std::string& word);
-std::string memory_policy_name(MemoryPolicy policy);
+inline constexpr Names<MemoryPolicy, 2> kMemoryPolicies = {
+    {{{MemoryPolicy::kStrict, "strict"}, {MemoryPolicy::kAuto, "auto"}}}};
 
 struct MachineSettings {
   DeviceWish device = {};

@@ -4,7 +4,6 @@
 #include <fmt/ranges.h>
 
 #include <algorithm>
-#include <array>
 #include <charconv>
 #include <cmath>
 #include <functional>
@@ -20,10 +19,6 @@ namespace {
 constexpr double kSigmaSlope = 1.0 - 1e-6;      // the noise's part is 1 - (1 - 1e-6) t
 constexpr double kLambdaOfNoise = -6.90775528;  // ln(1e-3) stands for the log signal-to-noise ratio at t = 0
 constexpr int64_t kMostTimes = 1001;
-
-constexpr std::array kSolvers = {std::pair{FlowSolver::kEuler, "euler"}, std::pair{FlowSolver::kAb2, "ab2"},
-                                 std::pair{FlowSolver::kMidpoint, "midpoint"}, std::pair{FlowSolver::kHeun, "heun"},
-                                 std::pair{FlowSolver::kDpmpp2m, "dpmpp2m"}};
 
 // 32 t, of F5-TTS.
 const std::vector<std::vector<int64_t>>& epss_times() {
@@ -192,17 +187,6 @@ double flow_cost(const FlowSettings& settings) {
     cost += (e.takes_difference ? 2.0 : 1.0) * (e.runs_first_stack ? 1.0 : 0.5);
   }
   return cost;
-}
-
-FlowSolver parse_flow_solver(const std::string& flag, const std::string& word) {
-  for (const auto& [solver, name] : kSolvers) {
-    if (word == name) return solver;
-  }
-  throw user_error("{} {}: must be euler, ab2, midpoint, heun or dpmpp2m", flag, word);
-}
-
-std::string flow_solver_name(FlowSolver solver) {
-  return std::ranges::find(kSolvers, solver, [](const auto& entry) { return entry.first; })->second;
 }
 
 FlowGrid parse_flow_grid(const std::string& flag, const std::string& word) {

@@ -5,6 +5,8 @@
 #include <string>
 #include <vector>
 
+#include "base/names.h"
+
 namespace heartmula {
 
 /// How dx/dt = v(x, t) is solved from t = 0 to 1.
@@ -15,6 +17,12 @@ enum class FlowSolver : uint8_t {
   kHeun,      // likewise; its last step is Euler's, for t = 1 was never trained
   kDpmpp2m,   // DPM-Solver++(2M) (Lu et al. 2022) in this path's variables; first and last step are Euler's
 };
+
+inline constexpr Names<FlowSolver, 5> kFlowSolvers = {{{{FlowSolver::kEuler, "euler"},
+                                                        {FlowSolver::kAb2, "ab2"},
+                                                        {FlowSolver::kMidpoint, "midpoint"},
+                                                        {FlowSolver::kHeun, "heun"},
+                                                        {FlowSolver::kDpmpp2m, "dpmpp2m"}}}};
 
 /// The times between which steps are taken.
 struct FlowGrid {
@@ -71,10 +79,6 @@ std::vector<FlowEvaluation> flow_schedule(const FlowSettings& settings);
 
 /// Evaluations of the whole transformer a window; a guided one is two (codec_pilot.md's E).
 double flow_cost(const FlowSettings& settings);
-
-/// "euler", "ab2", "midpoint", "heun" or "dpmpp2m". Throws Error(kUser) that begins with `flag` for anything else.
-FlowSolver parse_flow_solver(const std::string& flag, const std::string& word);
-std::string flow_solver_name(FlowSolver solver);
 
 /// "uniform", "sway" or "sway:S", "epss", or "0,0.25,...,1". Throws Error(kUser) that begins with `flag` for anything
 /// else.

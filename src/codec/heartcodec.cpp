@@ -1,7 +1,5 @@
 #include "codec/heartcodec.h"
 
-#include <fmt/ranges.h>
-
 #include <algorithm>
 #include <iterator>
 
@@ -33,84 +31,6 @@ HeartCodec HeartCodec::load(Ops& ops, const WeightStore& store, const CodecConfi
   return {config, dtype, ResidualVq::load(ops, store, config, dtype, kWindowCodes),
           VelocityTransformer::load(ops, store, config, dtype, kWindowLatents),
           WaveDecoder::load(ops, store, config, dtype)};
-}
-
-CodecQuality parse_codec_quality(const std::string& flag, const std::string& word) {
-  for (const CodecQuality quality : {CodecQuality::kReference, CodecQuality::kBalanced, CodecQuality::kFast}) {
-    if (word == codec_quality_name(quality)) return quality;
-  }
-  throw user_error("{} {}: must be reference, balanced or fast", flag, word);
-}
-
-std::string codec_quality_name(CodecQuality quality) {
-  switch (quality) {
-    case CodecQuality::kReference:
-      return "reference";
-    case CodecQuality::kBalanced:
-      return "balanced";
-    case CodecQuality::kFast:
-      return "fast";
-  }
-  return {};
-}
-
-// What `heartmula steps` measured on the demo (docs/codec.md).
-CodecSettings CodecSettings::of(CodecQuality quality) {
-  CodecSettings settings{.quality = quality, .flow = {}};
-  if (quality == CodecQuality::kReference) return settings;
-  settings.short_last_window = true;
-  settings.flow.solver = FlowSolver::kAb2;
-  if (quality == CodecQuality::kBalanced) {
-    settings.flow.steps = 6;
-    settings.flow.guidance_steps = {0, 2, 4};
-  } else {
-    settings.flow.steps = 4;
-    settings.flow.guidance_steps = {0, 2};
-  }
-  return settings;
-}
-
-void check_codec_settings(const CodecSettings& settings) {
-  flow_schedule(settings.flow);
-  if (settings.compat && (settings.windows != WindowScheme::kReference || settings.short_last_window)) {
-    throw user_error(
-        "--compat decodes as the reference does: it goes with --windows reference and without "
-        "--codec_short_last_window");
-  }
-  if (settings.order == WindowOrder::kSequential) return;
-  if (settings.compat || settings.short_last_window || settings.windows != WindowScheme::kReference) {
-    throw user_error(
-        "--codec_windows {}: windows that pass the flow at once are of one length: it goes with --windows reference "
-        "and without --codec_short_last_window and --compat",
-        window_order_name(settings.order));
-  }
-}
-
-CodecSettings resolve_codec_settings(const CodecSettings& settings, const CodecConfig& config) {
-  check_codec_settings(settings);
-  if (!config.student) return settings;
-  const FlowSettings& flow = settings.flow;
-  const CodecSettings untouched = CodecSettings::of(settings.quality);
-  const auto refuse = [&](const char* flag) {
-    return user_error(
-        "{}: {} is a student, which solves in its own way and without guidance: leave {} out, or use the "
-        "codec that it learned from",
-        flag, config.source, flag);
-  };
-  if (flow.solver != untouched.flow.solver) throw refuse("--codec_solver");
-  if (flow.grid != untouched.flow.grid) throw refuse("--codec_grid");
-  if (flow.guidance != untouched.flow.guidance) throw refuse("--codec_guidance_scale");
-  if (flow.guidance_steps != untouched.flow.guidance_steps) throw refuse("--codec_guidance_steps");
-  if (flow.first_stack_steps != untouched.flow.first_stack_steps) throw refuse("--codec_first_stack_steps");
-  CodecSettings resolved = settings;
-  resolved.flow = {.steps = config.student->steps.front(), .guidance = 1.0, .flow_map = true};
-  if (flow.steps == untouched.flow.steps) return resolved;
-  if (std::ranges::find(config.student->steps, flow.steps) == config.student->steps.end()) {
-    throw user_error("--codec_steps is {}, but {} was trained for {}", flow.steps, config.source,
-                     fmt::join(config.student->steps, ", "));
-  }
-  resolved.flow.steps = flow.steps;
-  return resolved;
 }
 
 SongDecoder::SongDecoder(Ops& ops, const HeartCodec& codec, const CodecSettings& settings, const CodecNoise& noise,
@@ -183,9 +103,7 @@ void SongDecoder::decode_window(const Window& window, bool is_last) {
   if (joiner_) {
     join_samples(window);
   } else {
-    const int64_t end = std::min(window.end(), static_cast<int64_t>(frames_.size()));
-    const int64_t known = window.context_latents();
-    make_samples(latents_.slice_rows(known, 2 * (end - window.begin) - known), is_last);
+    make_samples(fresh(window, latents_), is_last);
   }
   const int64_t parts = flow_.evaluations() + 1;
   if (progress_) progress_(window_, parts, parts);
@@ -212,13 +130,9 @@ void SongDecoder::decode_windows(const std::vector<Window>& windows) {
   }
   if (settings_.order == WindowOrder::kBlended) blend(in_flow);
   for (int64_t i = 0; i < count; ++i) {
-    const Window& window = windows[static_cast<size_t>(i)];
     const View latents = in_flow[static_cast<size_t>(i)].latents;
-    host_latents_.resize(static_cast<size_t>(latents.rows * latents.cols));
     take_latents(i, latents);
-    const int64_t end = std::min(window.end(), static_cast<int64_t>(frames_.size()));
-    const int64_t known = window.context_latents();
-    make_samples(latents.slice_rows(known, 2 * (end - window.begin) - known), i + 1 == count);
+    make_samples(fresh(windows[static_cast<size_t>(i)], latents), i + 1 == count);
   }
   if (progress_) progress_(0, evaluations + 1, evaluations + 1);
 }
@@ -273,11 +187,18 @@ void SongDecoder::make_latents(const Window& window) {
 }
 
 void SongDecoder::take_latents(int64_t window, View latents) {
+  host_latents_.resize(static_cast<size_t>(latents.rows * latents.cols));
   ops_.download(host_latents_, latents);
   check_finite(host_latents_, "the flow's latents");
   if (!tap_) return;
   tap_(window, host_latents_);
   ops_.upload(latents, host_latents_);
+}
+
+View SongDecoder::fresh(const Window& window, View latents) const {
+  const int64_t end = std::min(window.end(), static_cast<int64_t>(frames_.size()));
+  const int64_t known = window.context_latents();
+  return latents.slice_rows(known, 2 * (end - window.begin) - known);
 }
 
 void SongDecoder::make_samples(ConstView latents, bool is_last) {

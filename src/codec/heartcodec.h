@@ -12,6 +12,7 @@
 #include "codec/flow_sampler.h"
 #include "codec/noise.h"
 #include "codec/residual_vq.h"
+#include "codec/settings.h"
 #include "codec/wave_decoder.h"
 #include "codec/windows.h"
 
@@ -32,35 +33,6 @@ struct HeartCodec {
   /// Checks them, then loads. The store may be closed afterwards.
   static HeartCodec load(Ops& ops, const WeightStore& store, const CodecConfig& config, DType dtype);
 };
-
-/// Sets of settings that people may want, by name.
-enum class CodecQuality : uint8_t {
-  kReference,  // as the reference: 10 Euler steps, all guided
-  kBalanced,   // as near to the exact solution with less than half of the work
-  kFast,       // a little rougher, with less than a third
-};
-
-/// "reference", "balanced" or "fast". Throws Error(kUser) that begins with `flag` for anything else.
-CodecQuality parse_codec_quality(const std::string& flag, const std::string& word);
-std::string codec_quality_name(CodecQuality quality);
-
-struct CodecSettings {
-  CodecQuality quality = CodecQuality::kReference;  // what the settings below were before others were given
-  FlowSettings flow;
-  WindowScheme windows = WindowScheme::kReference;
-  WindowOrder order = WindowOrder::kSequential;
-  bool short_last_window = false;  // the last window has no more codes than the song
-  bool compat = false;             // join windows, and lose the end of some songs, as the reference does (windows.h)
-
-  /// Of a quality, but for windows and compat.
-  static CodecSettings of(CodecQuality quality);
-};
-
-/// Throws Error(kUser) if settings do not go together.
-void check_codec_settings(const CodecSettings& settings);
-/// What the settings are with this codec: a student solves in its own way, and settings that it does not know are an
-/// Error(kUser).
-CodecSettings resolve_codec_settings(const CodecSettings& settings, const CodecConfig& config);
 
 /// Called as a window proceeds: `done` of `total` parts (the flow's evaluations, then the wave decoder).
 using WindowProgress = std::function<void(int64_t window, int64_t done, int64_t total)>;
@@ -104,6 +76,8 @@ class SongDecoder {
   /// Of the window, in latents_.
   void make_latents(const Window& window);
   void take_latents(int64_t window, View latents);
+  /// Of a window's latents, those that are new in it and in the song.
+  View fresh(const Window& window, View latents) const;
   void make_samples(ConstView latents, bool is_last);
   void join_samples(const Window& window);
 

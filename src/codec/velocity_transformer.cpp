@@ -168,7 +168,6 @@ VelocityTransformer VelocityTransformer::load(Ops& ops, const WeightStore& store
   VelocityTransformer transformer;
   transformer.config_ = config;
   transformer.dtype_ = dtype;
-  transformer.frames_ = frames;
   transformer.proj_in_ = load_projection(load, kPrefix + "proj_in.");
   transformer.connection_ = load_projection(load, kPrefix + "connection_proj.");
   transformer.proj_out_ = load_projection(load, kPrefix + "proj_out.");

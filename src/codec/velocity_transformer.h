@@ -96,7 +96,6 @@ class VelocityTransformer {
 
   CodecConfig config_;
   DType dtype_ = DType::kF32;
-  int64_t frames_ = 0;  // at most
   Projection proj_in_;
   Projection connection_;
   Projection proj_out_;

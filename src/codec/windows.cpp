@@ -1,9 +1,6 @@
 #include "codec/windows.h"
 
 #include <algorithm>
-#include <iterator>
-
-#include "base/error.h"
 
 namespace heartmula {
 
@@ -14,35 +11,6 @@ constexpr int64_t kShortWindows = 6;
 constexpr int64_t kEarlyContext = 13;
 
 }  // namespace
-
-WindowScheme parse_window_scheme(const std::string& flag, const std::string& word) {
-  if (word == "reference") return WindowScheme::kReference;
-  if (word == "early") return WindowScheme::kEarly;
-  throw user_error("{} {}: must be reference or early", flag, word);
-}
-
-std::string window_scheme_name(WindowScheme scheme) {
-  return scheme == WindowScheme::kEarly ? "early" : "reference";
-}
-
-WindowOrder parse_window_order(const std::string& flag, const std::string& word) {
-  for (const WindowOrder order : {WindowOrder::kSequential, WindowOrder::kParallel, WindowOrder::kBlended}) {
-    if (word == window_order_name(order)) return order;
-  }
-  throw user_error("{} {}: must be sequential, parallel or blended", flag, word);
-}
-
-std::string window_order_name(WindowOrder order) {
-  switch (order) {
-    case WindowOrder::kSequential:
-      return "sequential";
-    case WindowOrder::kParallel:
-      return "parallel";
-    case WindowOrder::kBlended:
-      return "blended";
-  }
-  return {};
-}
 
 int64_t longest_window(WindowScheme scheme) {
   return scheme == WindowScheme::kEarly ? 2 * kShort : kWindowCodes;

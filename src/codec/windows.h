@@ -8,6 +8,7 @@
 #include <string>
 #include <vector>
 
+#include "base/names.h"
 #include "heartmula/frame.h"
 
 namespace heartmula {
@@ -26,9 +27,8 @@ enum class WindowScheme : uint8_t {
   kEarly,      // six of 7.44 s, then of 14.88 s, each with 1.04 s of the one before: sound soon, and without a break
 };
 
-/// "reference" or "early". Throws Error(kUser) that begins with `flag` for anything else.
-WindowScheme parse_window_scheme(const std::string& flag, const std::string& word);
-std::string window_scheme_name(WindowScheme scheme);
+inline constexpr Names<WindowScheme, 2> kWindowSchemes = {
+    {{{WindowScheme::kReference, "reference"}, {WindowScheme::kEarly, "early"}}}};
 
 /// In which order windows pass through the flow.
 enum class WindowOrder : uint8_t {
@@ -37,9 +37,9 @@ enum class WindowOrder : uint8_t {
   kBlended,     // all at once, without context; the latents that two windows have fade from one to the other
 };
 
-/// "sequential", "parallel" or "blended". Throws Error(kUser) that begins with `flag` for anything else.
-WindowOrder parse_window_order(const std::string& flag, const std::string& word);
-std::string window_order_name(WindowOrder order);
+inline constexpr Names<WindowOrder, 3> kWindowOrders = {{{{WindowOrder::kSequential, "sequential"},
+                                                          {WindowOrder::kParallel, "parallel"},
+                                                          {WindowOrder::kBlended, "blended"}}}};
 
 /// In codes.
 struct Window {

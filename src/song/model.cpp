@@ -15,10 +15,10 @@ DType to_dtype(WeightType type) {
 }
 
 CodecSettings codec_settings(const CodecRequest& codec) {
-  CodecSettings settings = CodecSettings::of(parse_codec_quality("CodecRequest::quality", codec.quality));
+  CodecSettings settings = CodecSettings::of(kCodecQualities.parse("CodecRequest::quality", codec.quality));
   if (codec.steps) settings.flow.steps = *codec.steps;
   if (codec.guidance_scale) settings.flow.guidance = *codec.guidance_scale;
-  settings.windows = parse_window_scheme("CodecRequest::windows", codec.windows);
+  settings.windows = kWindowSchemes.parse("CodecRequest::windows", codec.windows);
   settings.compat = codec.compat;
   return settings;
 }

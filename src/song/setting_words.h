@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "base/error.h"
+#include "base/names.h"
 #include "song/setting_base.h"
 
 namespace heartmula::setting_types {
@@ -123,6 +124,14 @@ template <typename Field, typename Parse, typename Name>
 std::shared_ptr<const SettingType> word(Field field, Parse parse, Name name, Words words,
                                         std::string placeholder = "NAME") {
   return std::make_shared<Word<Field, Parse, Name>>(field, parse, name, std::move(words), std::move(placeholder));
+}
+
+/// Of an enumeration.
+template <typename Field, typename Value, size_t kCount>
+std::shared_ptr<const SettingType> named(Field field, const Names<Value, kCount>& names) {
+  return word(
+      field, [&names](const std::string& flag, const std::string& name) { return names.parse(flag, name); },
+      [&names](Value value) { return names.name(value); }, {names.words()});
 }
 
 }  // namespace heartmula::setting_types

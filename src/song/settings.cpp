@@ -47,14 +47,14 @@ SampleFormat parse_samples(const std::string& flag, const std::string& word) {
 class Quality final : public SettingType {
  public:
   std::string placeholder() const override { return "NAME"; }
-  nlohmann::json schema() const override { return {{"type", "string"}, {"enum", {"reference", "balanced", "fast"}}}; }
-  nlohmann::json get(const Request& request) const override { return codec_quality_name(request.codec.quality); }
+  nlohmann::json schema() const override { return {{"type", "string"}, {"enum", kCodecQualities.words()}}; }
+  nlohmann::json get(const Request& request) const override { return kCodecQualities.name(request.codec.quality); }
   void set(Request& request, const nlohmann::json& value, const std::string& where) const override {
     if (!value.is_string()) throw user_error("{} must be a string, not {}", where, value.dump());
     parse(request, value.get<std::string>(), where);
   }
   void parse(Request& request, const std::string& name, const std::string& where) const override {
-    CodecSettings settings = CodecSettings::of(parse_codec_quality(where, name));
+    CodecSettings settings = CodecSettings::of(kCodecQualities.parse(where, name));
     settings.windows = request.codec.windows;
     settings.order = request.codec.order;
     settings.compat = request.codec.compat;
@@ -172,8 +172,7 @@ std::vector<Setting> make_table() {
        "last window, which flags of their own change: [docs/codec.md](docs/codec.md)",
        "`reference`"},
       {"codec_solver", Group::kCodec, Changes::kSound, kSongs | kStages,
-       word(codec(&CodecSettings::flow, &FlowSettings::solver), parse_flow_solver, flow_solver_name,
-            {{"euler", "ab2", "midpoint", "heun", "dpmpp2m"}}),
+       named(codec(&CodecSettings::flow, &FlowSettings::solver), kFlowSolvers),
        "`euler`, `ab2`, `midpoint`, `heun` or `dpmpp2m`"},
       {"codec_steps", Group::kCodec, Changes::kSound, kSongs | kStages,
        integer(codec(&CodecSettings::flow, &FlowSettings::steps), 1, 1000),
@@ -195,12 +194,10 @@ std::vector<Setting> make_table() {
        number(codec(&CodecSettings::flow, &FlowSettings::guidance), 0, 100),
        "guidance of the codec; 1 is off, and half the arithmetic"},
       {"windows", Group::kCodec, Changes::kSound, kSongs | kStages,
-       word(codec(&CodecSettings::windows), parse_window_scheme, window_scheme_name, {{"reference", "early"}}),
+       named(codec(&CodecSettings::windows), kWindowSchemes),
        "how the song is cut for the codec: `reference`, 29.76 s each, or `early`, beginning with 7.44 s, so that music "
        "is heard soon"},
-      {"codec_windows", Group::kCodec, Changes::kSound, kSongs,
-       word(codec(&CodecSettings::order), parse_window_order, window_order_name,
-            {{"sequential", "parallel", "blended"}}),
+      {"codec_windows", Group::kCodec, Changes::kSound, kSongs, named(codec(&CodecSettings::order), kWindowOrders),
        "windows one after the other; or all at once when the last frame is there, in two sweeps (`parallel`) or "
        "without "
        "context (`blended`): for cards with idle arithmetic, on a CPU it only takes longer"},
@@ -223,8 +220,7 @@ std::vector<Setting> make_table() {
        "how much of `--load_codes` to keep; `--max_audio_length_ms` is still the total", "all"},
       {"lazy_load", Group::kMachine, Changes::kNothing, kGenerate, boolean(machine(&M::lazy_load)),
        "one model in memory at a time: less memory, no audio before the last frame"},
-      {"memory", Group::kMachine, Changes::kNothing, kSongs,
-       word(machine(&M::memory), parse_memory_policy, memory_policy_name, {{"strict", "auto"}}),
+      {"memory", Group::kMachine, Changes::kNothing, kSongs, named(machine(&M::memory), kMemoryPolicies),
        "`strict` refuses a song that takes more memory than there is; `auto` makes it with one model at a time, then "
        "with the codec's weights in bfloat16 (another sound), then with both, and says so"},
       {"device", Group::kMachine, Changes::kNothing, kAll | kSteps,

@@ -195,7 +195,7 @@ TEST_F(FlowSamplerTest, every_solver_is_that_of_its_textbook_in_float64) {
         EXPECT_LT(
             relative_distance(run(*ops_, sampler, window), solved(*checkpoint_, config_, window, settings).values),
             1e-5)
-            << flow_solver_name(solver) << " on " << grid << ", guided " << flow_steps_name(guided);
+            << kFlowSolvers.name(solver) << " on " << grid << ", guided " << flow_steps_name(guided);
       }
     }
   }

@@ -55,8 +55,8 @@ TEST(FlowSchedule, solvers_converge_with_their_order) {
     if (solver == FlowSolver::kEuler) {
       EXPECT_NEAR(order, 1.0, 0.1);
     } else {
-      EXPECT_GT(order, 1.7) << flow_solver_name(solver);
-      EXPECT_LT(error(20), 0.005) << flow_solver_name(solver);
+      EXPECT_GT(order, 1.7) << kFlowSolvers.name(solver);
+      EXPECT_LT(error(20), 0.005) << kFlowSolvers.name(solver);
     }
   }
 }
@@ -67,7 +67,7 @@ TEST(FlowSchedule, a_constant_velocity_is_solved_exactly) {
     for (const FlowGrid& grid : {FlowGrid{}, parse_flow_grid("", "sway"), parse_flow_grid("", "sway:0.5"),
                                  parse_flow_grid("", "epss"), parse_flow_grid("", "0,0.1,0.4,0.5,0.9,1")}) {
       EXPECT_NEAR(solve({.solver = solver, .steps = 5, .grid = grid}, [](double, double) { return 3.0; }), 4.0, 1e-5)
-          << flow_solver_name(solver) << " on " << flow_grid_name(grid);
+          << kFlowSolvers.name(solver) << " on " << flow_grid_name(grid);
     }
   }
 }
@@ -122,7 +122,7 @@ TEST(FlowSchedule, words_come_back) {
     EXPECT_EQ(flow_grid_name(parse_flow_grid("", word)), word);
   }
   for (const char* word : {"all", "0,2,4", "1"}) EXPECT_EQ(flow_steps_name(parse_flow_steps("", word)), word);
-  for (const FlowSolver solver : kSolvers) EXPECT_EQ(parse_flow_solver("", flow_solver_name(solver)), solver);
+  for (const FlowSolver solver : kSolvers) EXPECT_EQ(kFlowSolvers.parse("", kFlowSolvers.name(solver)), solver);
   for (const char* word : {"", "0,", ",1", "0,1,", "0,0,1", "0,0.5", "0.1,1", "nan,1", "sway:2", "sway:", "even"}) {
     EXPECT_THAT(refused([&] { parse_flow_grid("--codec_grid", word); }), HasSubstr("--codec_grid")) << word;
   }

@@ -1,0 +1,40 @@
+// How the codec works, as it is asked for: solver and windows, and presets of both.
+#pragma once
+
+#include <cstdint>
+
+#include "codec/config.h"
+#include "codec/flow_schedule.h"
+#include "codec/windows.h"
+
+namespace heartmula {
+
+/// Sets of settings that people may want, by name.
+enum class CodecQuality : uint8_t {
+  kReference,  // as the reference: 10 Euler steps, all guided
+  kBalanced,   // as near to the exact solution with less than half of the work
+  kFast,       // a little rougher, with less than a third
+};
+
+inline constexpr Names<CodecQuality, 3> kCodecQualities = {
+    {{{CodecQuality::kReference, "reference"}, {CodecQuality::kBalanced, "balanced"}, {CodecQuality::kFast, "fast"}}}};
+
+struct CodecSettings {
+  CodecQuality quality = CodecQuality::kReference;  // what the settings below were before others were given
+  FlowSettings flow;
+  WindowScheme windows = WindowScheme::kReference;
+  WindowOrder order = WindowOrder::kSequential;
+  bool short_last_window = false;  // the last window has no more codes than the song
+  bool compat = false;             // join windows, and lose the end of some songs, as the reference does (windows.h)
+
+  /// Of a quality, but for windows and compat.
+  static CodecSettings of(CodecQuality quality);
+};
+
+/// Throws Error(kUser) if settings do not go together.
+void check_codec_settings(const CodecSettings& settings);
+/// What the settings are with this codec: a student solves in its own way, and settings that it does not know are an
+/// Error(kUser).
+CodecSettings resolve_codec_settings(const CodecSettings& settings, const CodecConfig& config);
+
+}  // namespace heartmula
