@@ -1,8 +1,11 @@
 #include <fmt/format.h>
 
+#include <iterator>
 #include <random>
+#include <string_view>
 
 #include "bench/stages.h"
+#include "lm/session.h"
 #include "sampling/sampler.h"
 
 namespace heartmula::bench {
@@ -34,25 +37,61 @@ namespace {
 constexpr int64_t kRowsOfSong = 2;  // guidance
 constexpr int64_t kWarmUpFrames = 1;
 
+// Songs side by side, each after as many positions.
+class Songs {
+ public:
+  Songs(Ops& ops, const HeartMula& model, int64_t songs, int64_t context, int64_t positions)
+      : batch_(ops, model, {.songs = songs, .streams = kRowsOfSong, .positions = positions, .piece = 1}) {
+    for (int64_t song = 0; song < songs; ++song) {
+      batch_.enter(song, kRowsOfSong, ops.make_sampler({}, noise_));
+      batch_.jump_to(song, context);
+      fed_.push_back({song, {}});
+      all_.push_back(song);
+    }
+    batch_.open(fed_, {});
+  }
+
+  LmBatch& batch() { return batch_; }
+  int64_t count() const { return std::ssize(all_); }
+  void sample(int64_t codebook) {
+    if (codebook == 0) {
+      batch_.decoder().sample_first();
+    } else {
+      batch_.decoder().sample_next(codebook, all_);
+    }
+  }
+  void feed() {
+    const std::span<const Frame> frames = batch_.decoder().read_codes();
+    for (FedFrame& fed : fed_) {
+      fed.codes = frames[static_cast<size_t>(fed.song)];
+      batch_.keep(fed.song, 1);
+    }
+    batch_.open(fed_, {});
+  }
+
+ private:
+  PhiloxNoise noise_{1};
+  LmBatch batch_;
+  std::vector<FedFrame> fed_;
+  std::vector<int64_t> all_;
+};
+
 // One frame of every song, and where its time goes.
 class FrameTimer {
  public:
-  FrameTimer(WorkMeter& meter, LmSession& session, const HeartMula& model, int64_t songs)
-      : meter_(meter), session_(session), model_(model), sampler_({}, noise_), songs_(songs) {}
+  FrameTimer(WorkMeter& meter, Songs& songs, const HeartMula& model) : meter_(meter), songs_(songs), model_(model) {}
 
-  void frame(uint32_t index, Stage& stage) {
+  void frame(Stage& stage) {
     meter_.take();
     backbone_ = heads_ = depth_ = sampling_ = {};
     const Clock::time_point begin = Clock::now();
-    Frame frame;
-    for (uint32_t q = 0; q < frame.size(); ++q) {
+    for (int64_t codebook = 0; codebook < kCodebooks; ++codebook) {
       const Clock::time_point start = Clock::now();
-      const std::span<const float> logits = q == 0 ? session_.first_logits() : session_.next_logits(q, frame[q - 1]);
+      songs_.sample(codebook);
       account_depth(seconds_since(start));
-      frame[q] = sample(logits, index, q);
     }
     const Clock::time_point start = Clock::now();
-    session_.feed(frame);
+    songs_.feed();
     backbone_.seconds += seconds_since(start);
     backbone_.work += work_of(meter_.take());
 
@@ -75,56 +114,42 @@ class FrameTimer {
   void account_depth(double seconds) {
     for (const WorkMeter::Entry& entry : meter_.take()) {
       const bool is_head = entry.record.n == model_.config.audio_vocab_size;
-      Part& part = is_head ? heads_ : depth_;
+      const bool is_sample = std::string_view(entry.record.name) == "sample";
+      Part& part = is_head ? heads_ : is_sample ? sampling_ : depth_;
       part.work += {entry.record.stored_bytes, entry.record.flop, 1};
-      if (is_head) {
-        part.seconds += entry.seconds;
-        seconds -= entry.seconds;
-      }
+      if (&part == &depth_) continue;
+      part.seconds += entry.seconds;
+      seconds -= entry.seconds;
     }
     depth_.seconds += seconds;
   }
 
-  int32_t sample(std::span<const float> logits, uint32_t frame, uint32_t codebook) {
-    const Clock::time_point start = Clock::now();
-    const size_t of_song = logits.size() / static_cast<size_t>(songs_);
-    int32_t code = 0;
-    for (int64_t song = songs_ - 1; song >= 0; --song) {
-      code = sampler_.sample(logits.subspan(static_cast<size_t>(song) * of_song, of_song), frame, codebook);
-    }
-    sampling_.seconds += seconds_since(start);
-    return code;
-  }
-
   WorkMeter& meter_;
-  LmSession& session_;
+  Songs& songs_;
   const HeartMula& model_;
-  PhiloxNoise noise_{1};
-  Sampler sampler_;
-  int64_t songs_;
   Part backbone_;
   Part heads_;
   Part depth_;
   Part sampling_;
 };
 
-}  // namespace
-
 // Frames as songs are made, started ahead of the host: the time from one to the next.
-void time_programs(WorkMeter& meter, LmSession& session, int64_t repeats, Stage& stage) {
-  const PhiloxNoise noise(1);
+void time_programs(WorkMeter& meter, Songs& songs, int64_t repeats, Stage& stage) {
+  std::vector<Frame> made(static_cast<size_t>(songs.count()));
   meter.take();
-  session.begin_sampling({}, noise, 0);
+  songs.batch().begin_run();
   stage.work = work_of(meter.take());
   stage.parts.clear();
   const int64_t frames = repeats + kWarmUpFrames;
   Clock::time_point begin = Clock::now();
   for (int64_t i = 0; i < frames; ++i) {
-    session.next_frame(frames);
+    songs.batch().next_frames(made, frames);
     if (i >= kWarmUpFrames) stage.seconds.values.push_back(seconds_since(begin));
     begin = Clock::now();
   }
 }
+
+}  // namespace
 
 Stage measure_frame(Ops& ops, WorkMeter& meter, const HeartMula& model, int64_t songs, int64_t context,
                     int64_t repeats) {
@@ -133,17 +158,15 @@ Stage measure_frame(Ops& ops, WorkMeter& meter, const HeartMula& model, int64_t 
   for (const char* part : {"backbone", "heads", "depth decoder", "sampling"}) {
     stage.parts.push_back(stage_of(part, model.dtype, ""));
   }
-  LmSession session(ops, model, kRowsOfSong * songs, frame_positions(context, repeats), 1);
-  session.jump_to(context);
-  session.feed({});
+  Songs measured(ops, model, songs, context, frame_positions(context, repeats));
   if (ops.works_ahead()) {
-    time_programs(meter, session, repeats, stage);
+    time_programs(meter, measured, repeats, stage);
     return stage;
   }
-  FrameTimer timer(meter, session, model, songs);
+  FrameTimer timer(meter, measured, model);
   Stage warm_up = stage;
-  timer.frame(0, warm_up);
-  for (int64_t i = 0; i < repeats; ++i) timer.frame(static_cast<uint32_t>(i + 1), stage);
+  timer.frame(warm_up);
+  for (int64_t i = 0; i < repeats; ++i) timer.frame(stage);
   return stage;
 }
 

@@ -15,6 +15,7 @@
 #include "base/file.h"
 #include "checkpoint/packed_writer.h"
 #include "cpu/cpu_ops.h"
+#include "lm/session.h"
 
 extern char** environ;
 

@@ -37,6 +37,7 @@ class LoadingOps : public Ops {
 
   std::span<const std::byte> packed_bytes(const Matrix&) const override { never(); }
   void download(std::span<float>, ConstView) override { compute(); }
+  void download(std::span<int32_t>, ConstView) override { compute(); }
   void linear(View, ConstView, const Matrix&, ConstView) override { compute(); }
   void linear_add(View, ConstView, const Matrix&) override { compute(); }
   void linear_add_scaled(View, ConstView, const Matrix&, ConstView) override { compute(); }
@@ -51,7 +52,7 @@ class LoadingOps : public Ops {
   void attend_all(View, ConstView, ConstView, ConstView, const Rope&, int64_t, int64_t) override { compute(); }
   void embed_sum(View, const Table&, std::span<const int32_t>, int64_t) override { compute(); }
   void embed_codes(View, const Table&, ConstView, int64_t, int64_t) override { compute(); }
-  void sample(View, ConstView, ConstView, CodeSampler&, uint32_t) override { compute(); }
+  void sample(std::span<const SongSample>, uint32_t) override { compute(); }
   void advance(Rows&) override { compute(); }
   void start(Program&) override { compute(); }
   void post(View, ConstView, ConstView) override { compute(); }

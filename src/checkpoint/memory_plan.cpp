@@ -153,23 +153,23 @@ AvailableMemory AvailableMemory::now(const MemoryPlan& plan) {
 }
 
 StageMemory plan_lm_memory(const StagePlace& place, const WeightStore& store, const LmConfig& config, DType dtype,
-                           int64_t streams, int64_t context, int64_t frames_at_once) {
+                           const LmBatchSize& size, int64_t frames_at_once) {
   CountingOps loading(place.layout, &store);
   const HeartMula model = HeartMula::load(loading, store, config, dtype);
   CountingOps working(place.layout);
-  const LmSession session(working, model, streams, context);
+  const LmBatch batch(working, model, size);
   StageMemory memory{.weights = loading.matrix_bytes() + loading.mapped_bytes() + loading.tensor_bytes(),
                      .mapped = loading.mapped_bytes(),
                      .cache = working.cache_bytes(),
                      .activations = working.tensor_bytes(),
                      .loading = loading.source_bytes(),
                      .device = place.device};
-  const int64_t rows = std::min(context, frames_at_once) * kCodebooks;
+  const int64_t rows = size.songs * std::min(size.positions, frames_at_once) * kCodebooks;
   if (place.device.is_cuda) {
     memory.weights += loading.placed_bytes();
     memory.loading = std::max(memory.loading, loading.placed_bytes());
     memory.activations += kScratchBytes;
-    memory.host = touched_bytes(model.text_embeddings, std::min(context, kSongTexts));
+    memory.host = touched_bytes(model.text_embeddings, std::min(size.positions, kSongTexts));
   } else {
     memory.activations += touched_bytes(model.audio_embeddings, rows);
   }
@@ -204,8 +204,9 @@ MemoryPlan plan_memory(Models& models, const SongSize& song) {
   plan.lazy_load = models.one_at_a_time();
   plan.program = kProgramBytes;
   if (song.context > 0) {
-    plan.lm = plan_lm_memory({models.lm_ops(), models.devices().lm}, models.lm_store(), models.lm_config(),
-                             options.checkpoint.mula_dtype, song.streams, song.context, song.frames_at_once);
+    plan.lm = plan_lm_memory(
+        {models.lm_ops(), models.devices().lm}, models.lm_store(), models.lm_config(), options.checkpoint.mula_dtype,
+        {.songs = song.songs, .streams = song.streams, .positions = song.context}, song.frames_at_once);
     std::error_code error;
     const uintmax_t bytes = std::filesystem::file_size(models.paths().tokenizer, error);
     if (!error) plan.program += kTokenizerFactor * static_cast<int64_t>(bytes);

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "checkpoint/models.h"
+#include "lm/batch.h"
 
 namespace heartmula {
 
@@ -49,16 +50,17 @@ struct StagePlace {
   Device device = {};
 };
 
-/// Of the language model: `streams` rows a song with `context` positions. A song that goes on from codes reads the
-/// embeddings of all of them before it gives any back: `frames_at_once`.
+/// Of the language model and a batch of songs. A song that goes on from codes reads the embeddings of all of them
+/// before it gives any back: `frames_at_once`.
 StageMemory plan_lm_memory(const StagePlace& place, const WeightStore& store, const LmConfig& config, DType dtype,
-                           int64_t streams, int64_t context, int64_t frames_at_once = kEmbeddingFrames);
+                           const LmBatchSize& size, int64_t frames_at_once = kEmbeddingFrames);
 StageMemory plan_codec_memory(const StagePlace& place, const WeightStore& store, const CodecConfig& config, DType dtype,
                               const CodecSettings& settings, int64_t frames = 1);
 
 /// What a song asks of the models.
 struct SongSize {
-  int64_t streams = 2;                        // rows of the language model
+  int64_t songs = 1;                          // at once in the language model
+  int64_t streams = 2;                        // its rows for a song
   int64_t context = 0;                        // its positions; 0 if only the codec is needed
   int64_t frames_at_once = kEmbeddingFrames;  // of plan_lm_memory
   CodecSettings codec = {};

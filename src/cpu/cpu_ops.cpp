@@ -14,6 +14,7 @@ namespace cpu {
 namespace {
 
 constexpr int64_t kTileRows = 1440;  // while they are in the cache
+constexpr int64_t kSampleCost = 16;  // of a logit, against what for_each counts
 
 struct CpuRows final : Rows {
   std::vector<Row> rows;
@@ -24,9 +25,9 @@ struct CpuProgram final : Program {
 };
 
 struct CpuSampler final : CodeSampler {
-  CpuSampler(const SamplingRule& r, const SamplingNoise& noise) : rule(r), sampler(r.settings, noise) {}
+  CpuSampler(const SamplingRule& r, const SamplingNoise& n) : rule(r), noise(n) {}
   SamplingRule rule;
-  Sampler sampler;
+  const SamplingNoise& noise;
 };
 
 std::span<const Row> rows_of(const Rows& rows) {
@@ -47,7 +48,10 @@ class CpuOps final : public Ops {
   using Ops::linear;
   using Ops::linear_silu_gate;
 
-  explicit CpuOps(const CpuOptions& options) : device_(options) { find_stream_threads(device_, options); }
+  explicit CpuOps(const CpuOptions& options)
+      : device_(options), sampling_(static_cast<size_t>(device_.choice.threads)) {
+    find_stream_threads(device_, options);
+  }
 
   std::string description() const override {
     const CpuChoice& choice = device_.choice;
@@ -101,6 +105,7 @@ class CpuOps final : public Ops {
       std::copy_n(values.data() + row * out.cols, out.cols, static_cast<int32_t*>(out.slice_rows(row, 1).data));
     }
   }
+  void download(std::span<int32_t> values, ConstView x) override { copy_integers(values, x); }
   Table place(const Table& table) override { return table; }
   std::unique_ptr<Rows> make_rows(int64_t most) override {
     auto rows = std::make_unique<CpuRows>();
@@ -124,7 +129,7 @@ class CpuOps final : public Ops {
   Tensor make_mailbox(int64_t rows, int64_t cols) override { return allocate(DType::kI32, rows, cols); }
   void post(View mailbox, ConstView values, ConstView number) override {
     const View row = mailbox.slice_rows(integer_of(number) % mailbox.rows, 1);
-    std::copy_n(static_cast<const int32_t*>(values.data), values.cols, static_cast<int32_t*>(row.data));
+    copy_integers({static_cast<int32_t*>(row.data), static_cast<size_t>(values.rows * values.cols)}, values);
   }
   void collect(std::span<int32_t> values, ConstView mailbox, int32_t number) override {
     const ConstView row = mailbox.slice_rows(number % mailbox.rows, 1);
@@ -198,16 +203,22 @@ class CpuOps final : public Ops {
   std::unique_ptr<CodeSampler> make_sampler(const SamplingRule& rule, const SamplingNoise& noise) override {
     return std::make_unique<CpuSampler>(rule, noise);
   }
-  void sample(View codes, ConstView logits, ConstView frame, CodeSampler& sampler, uint32_t codebook) override {
-    auto& cpu_sampler = static_cast<CpuSampler&>(sampler);
-    const int32_t index = integer_of(frame);
-    // Rows of logits lie as the streams do, so that they are one span.
-    const std::span<const float> values = contiguous(logits);
-    const int32_t code =
-        cpu_sampler.sampler.sample(values, static_cast<uint32_t>(index), codebook, cpu_sampler.rule.allowed(index));
-    for (int64_t row = 0; row < codes.rows; ++row) integer_of(codes.slice_rows(row, 1)) = code;
+  void sample(std::span<const SongSample> songs, uint32_t codebook) override {
+    if (songs.empty()) return;
+    const int64_t vocabulary = songs.front().logits.cols;
+    for (SamplingScratch& scratch : sampling_) scratch.reserve(vocabulary);
+    device_.for_each(static_cast<int64_t>(songs.size()), kSampleCost * vocabulary, [&](int64_t song, int worker) {
+      const SongSample& s = songs[static_cast<size_t>(song)];
+      const auto& sampler = static_cast<const CpuSampler&>(*s.sampler);
+      const int32_t frame = integer_of(s.frame);
+      const int32_t code = sample_code(sampler.rule.settings, sampler.noise, s.logits, static_cast<uint32_t>(frame),
+                                       codebook, sampler.rule.allowed(frame), sampling_[static_cast<size_t>(worker)]);
+      for (int64_t row = 0; row < s.codes.rows; ++row) integer_of(s.codes.slice_rows(row, 1)) = code;
+    });
   }
-  void increment(View counter) override { ++integer_of(counter); }
+  void increment(View counters) override {
+    for (int64_t row = 0; row < counters.rows; ++row) ++integer_of(counters.slice_rows(row, 1));
+  }
   void clear(View out) override {
     const size_t row_bytes = static_cast<size_t>(out.cols) * dtype_size(out.dtype);
     device_.for_each(out.rows, out.cols, [&](int64_t row, int) { std::memset(row_of(out, row).data, 0, row_bytes); });
@@ -267,17 +278,14 @@ class CpuOps final : public Ops {
     });
   }
 
-  /// The values of x without the gaps between its rows.
-  std::span<const float> contiguous(ConstView x) {
-    const auto count = static_cast<size_t>(x.rows * x.cols);
-    if (x.rows == 1) return {static_cast<const float*>(x.data), count};
-    logits_.resize(count);
-    copy(View{logits_.data(), DType::kF32, x.rows, x.cols, x.cols}, x);
-    return logits_;
+  static void copy_integers(std::span<int32_t> values, ConstView x) {
+    for (int64_t row = 0; row < x.rows; ++row) {
+      std::copy_n(static_cast<const int32_t*>(x.slice_rows(row, 1).data), x.cols, values.data() + row * x.cols);
+    }
   }
 
   Device device_;
-  std::vector<float> logits_;
+  std::vector<SamplingScratch> sampling_;  // of each worker
 };
 
 }  // namespace

@@ -101,6 +101,7 @@ class CudaOps final : public Ops {
     upload_rows(out, rounded.data());
   }
   void upload(View out, std::span<const int32_t> values) override { upload_rows(out, values.data()); }
+  void download(std::span<int32_t> values, ConstView x) override { download_rows(values.data(), x); }
   void download(std::span<float> values, ConstView x) override {
     if (x.dtype == DType::kF32) {
       download_rows(values.data(), x);
@@ -302,11 +303,13 @@ class CudaOps final : public Ops {
     sampler->noise.codebooks = tape.codebooks();
     return sampler;
   }
-  void sample(View codes, ConstView logits, ConstView frame, CodeSampler& sampler, uint32_t codebook) override {
-    const auto& s = static_cast<const CudaSampler&>(sampler);
-    cuda::sample(state_.stream(), codes, logits, frame, s.rule, s.noise, codebook);
+  void sample(std::span<const SongSample> songs, uint32_t codebook) override {
+    for (const SongSample& song : songs) {
+      const auto& s = static_cast<const CudaSampler&>(*song.sampler);
+      cuda::sample(state_.stream(), song.codes, song.logits, song.frame, s.rule, s.noise, codebook);
+    }
   }
-  void increment(View counter) override { cuda::increment(state_.stream(), counter); }
+  void increment(View counters) override { cuda::increment(state_.stream(), counters); }
   void clear(View out) override { cuda::clear(state_.stream(), out); }
   void copy(View out, ConstView x) override { cuda::copy(state_.stream(), out, x); }
   void combine(View out, float a, ConstView x, float b, ConstView y) override {

@@ -1,12 +1,16 @@
-// From a prompt to frames: the loop of lm.md B7.
+// From prompts to frames: the loop of lm.md B7, for a batch of songs.
 #pragma once
 
 #include <cstdint>
+#include <exception>
 #include <functional>
+#include <iterator>
+#include <memory>
 #include <span>
 #include <vector>
 
-#include "lm/heartmula.h"
+#include "heartmula/cancel.h"
+#include "lm/batch.h"
 #include "sampling/sampler.h"
 #include "text/prompt.h"
 
@@ -39,14 +43,73 @@ void check_codes(const LmConfig& config, std::span<const Frame> frames, const st
 /// Called with each frame as soon as it is made.
 using FrameSink = std::function<void(int64_t index, const Frame& frame)>;
 
-/// Generates the frames after `begin` (kept from an earlier run, or empty). The first frame of a song is never looked
-/// at for its end; every later frame with any code >= audio_eos_id ends the song and is dropped.
+/// A song that the loop makes frames of, beside others. It begins with the frames `begin`, of an earlier run. The first
+/// frame of a song is never looked at for its end; every later one with any code >= audio_eos_id ends the song and is
+/// dropped.
 ///
 /// In frames 1 to min_frames() - 1 codes >= audio_eos_id are not sampled: they are taken out before the k likeliest are
 /// chosen, as if the vocabulary ended there. The frames are those of plain decoding until the first one in which such a
 /// code is among its codebook's k likeliest, for then another takes its place; and from min_frames() on those that
-/// plain decoding makes after the same beginning. Throws Error(kUser) if no code would be left.
-StopReason generate_frames(LmSession& session, const Prompt& prompt, std::span<const Frame> begin,
+/// plain decoding makes after the same beginning.
+struct SongFrames {
+  const Prompt* prompt = nullptr;  // prompt, noise and cancel must outlive the song's last call
+  std::vector<Frame> begin;
+  FrameLoopSettings settings;
+  const SamplingNoise* noise = nullptr;
+  const CancelToken* cancel = nullptr;             // of this song alone, or none
+  FrameSink frame;                                 // each new frame; what it throws ends this song
+  std::function<void(StopReason)> ended;           // the song's last call,
+  std::function<void(std::exception_ptr)> failed;  // or this one: Error(kCancelled) if its token was raised
+};
+
+/// Makes the frames of songs that come and go: each is the same as it is alone.
+class FrameLoop {
+ public:
+  /// For songs whose required_context the batch has room for. It must outlive the loop.
+  explicit FrameLoop(LmBatch& batch);
+  ~FrameLoop();
+
+  /// Whether another song may enter.
+  bool has_room() const { return std::ssize(songs_) < batch_.size().songs; }
+  /// Throws Error(kUser) if the settings leave no code to sample.
+  void enter(SongFrames song);
+  /// The next frame of every song whose beginning was read, and a piece of the beginning of one that was not; calls
+  /// what the songs gave. False if there is no song. What it throws (a raised token of the Ops, a broken device) is the
+  /// end of all of them, and they are not called.
+  bool step();
+
+ private:
+  enum class State { kEnters, kFresh, kRuns, kOver };
+  struct Song {
+    SongFrames work;
+    int64_t place = 0;
+    State state = State::kEnters;
+    int64_t number = 0;  // of the next frame
+    Frame last = {};     // the frame before it
+  };
+
+  bool run_is_over() const;
+  void close_run();
+  void end_cancelled();
+  void read_piece();
+  void open_run();
+  void make_frames();
+  void take(Song& song, const Frame& frame);
+  void end(Song& song, StopReason reason);
+  void fail(Song& song, std::exception_ptr error);
+
+  LmBatch& batch_;
+  std::vector<std::unique_ptr<Song>> songs_;
+  std::vector<Song*> run_;     // whose frames the batch makes now, in its order
+  int64_t run_end_ = 0;        // frames of that run
+  bool run_changes_ = false;   // other songs are to take part: it ends with what was started
+  std::vector<Frame> frames_;  // of one step
+  std::vector<FedFrame> fed_;
+  std::vector<int64_t> fresh_;
+};
+
+/// Generates the frames of one song after `begin`.
+StopReason generate_frames(LmBatch& batch, const Prompt& prompt, std::span<const Frame> begin,
                            const FrameLoopSettings& settings, const SamplingNoise& noise, const FrameSink& sink);
 
 }  // namespace heartmula

@@ -65,7 +65,7 @@ TransformerBuffers Transformer::make_buffers(Ops& ops, int64_t max_rows) const {
 }
 
 void Transformer::forward(Ops& ops, View x, const Rows& rows, TransformerCache& cache,
-                          const TransformerBuffers& buffers, const LayerTap& tap) const {
+                          const TransformerBuffers& buffers, int64_t layers, const LayerTap& tap) const {
   const int64_t count = x.rows;
   const View normed = buffers.normed.slice_rows(0, count);
   const View qkv = buffers.qkv.slice_rows(0, count);
@@ -76,7 +76,8 @@ void Transformer::forward(Ops& ops, View x, const Rows& rows, TransformerCache& 
   const View values = qkv.slice_cols(config_.query_dim() + config_.kv_dim(), config_.kv_dim());
 
   const float eps = config_.norm_eps;
-  for (size_t i = 0; i < blocks_.size(); ++i) {
+  const size_t count_of_blocks = layers > 0 ? static_cast<size_t>(layers) : blocks_.size();
+  for (size_t i = 0; i < count_of_blocks; ++i) {
     const Block& block = blocks_[i];
     KvCache& layer = *cache.layers[i];
     ops.linear(qkv, {x, block.attention_norm, eps, normed}, block.qkv);             // [rows, (H + 2 KV) hd]

@@ -41,8 +41,9 @@ class Transformer {
 
   /// x [rows, D], f32: in, the embeddings; out, the last block's output before the final norm.
   /// The rows' positions must follow what the cache holds of their streams.
+  /// Only the first `layers` blocks, if it is not 0.
   void forward(Ops& ops, View x, const Rows& rows, TransformerCache& cache, const TransformerBuffers& buffers,
-               const LayerTap& tap = {}) const;
+               int64_t layers = 0, const LayerTap& tap = {}) const;
   /// out = the final norm of x.
   void normalize(Ops& ops, View out, ConstView x) const;
 

@@ -99,6 +99,9 @@ class MeteredOps final : public Ops {
   void download(std::span<float> values, ConstView x) override {
     timed(elementwise("download", x, x), [&] { inner_->download(values, x); });
   }
+  void download(std::span<int32_t> values, ConstView x) override {
+    timed(elementwise("download", x, x), [&] { inner_->download(values, x); });
+  }
   Matrix pack(const MatrixSource& source, DType dtype) override { return inner_->pack(source, dtype); }
   Matrix pack_gate_up(const MatrixSource& gate, const MatrixSource& up, DType dtype) override {
     return inner_->pack_gate_up(gate, up, dtype);
@@ -233,10 +236,15 @@ class MeteredOps final : public Ops {
   std::unique_ptr<CodeSampler> make_sampler(const SamplingRule& rule, const SamplingNoise& noise) override {
     return inner_->make_sampler(rule, noise);
   }
-  void sample(View codes, ConstView logits, ConstView frame, CodeSampler& sampler, uint32_t codebook) override {
-    timed(elementwise("sample", logits, {}), [&] { inner_->sample(codes, logits, frame, sampler, codebook); });
+  void sample(std::span<const SongSample> songs, uint32_t codebook) override {
+    OpRecord record{.name = "sample"};
+    for (const SongSample& song : songs) {
+      record.rows += song.logits.rows;
+      record.activation_bytes += bytes_of(song.logits);
+    }
+    timed(record, [&] { inner_->sample(songs, codebook); });
   }
-  void increment(View counter) override { inner_->increment(counter); }
+  void increment(View counters) override { inner_->increment(counters); }
   void clear(View out) override {
     timed(elementwise("clear", out, {}), [&] { inner_->clear(out); });
   }

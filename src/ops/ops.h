@@ -103,6 +103,14 @@ class CodeSampler {
   virtual ~CodeSampler() = default;
 };
 
+/// One code of a song: what it is made of, and where it goes.
+struct SongSample {
+  CodeSampler* sampler = nullptr;
+  ConstView logits;  // [streams(), V], the rows of the song
+  ConstView frame;   // [1, 1], I32: number of the frame in its song
+  View codes;        // [rows, 1], I32: gets the code in every row, or -1 if the logits are not numbers
+};
+
 /// RMSNorm of x on its way into a product: x / sqrt(mean(x^2) + eps) * gain, rounded to the weights' dtype.
 struct Normed {
   ConstView x;     // [rows, D], f32
@@ -174,8 +182,9 @@ class Ops {
   /// A packed matrix as a packed checkpoint stores it.
   virtual std::span<const std::byte> packed_bytes(const Matrix& matrix) const = 0;
   virtual std::unique_ptr<KvCache> make_kv_cache(const KvShape& shape) = 0;
-  /// Like upload, of integers (I32).
+  /// Like upload and download, of integers (I32).
   virtual void upload(View out, std::span<const int32_t> values) = 0;
+  virtual void download(std::span<int32_t> values, ConstView x) = 0;
   /// A table that embed_codes can read.
   virtual Table place(const Table& table) = 0;
   /// Room for at most `most` rows.
@@ -194,7 +203,7 @@ class Ops {
   virtual bool works_ahead() const = 0;
   /// Memory of `rows` rows that the host reads while the device works on; written by `post`.
   virtual Tensor make_mailbox(int64_t rows, int64_t cols) = 0;
-  /// mailbox[number mod rows] = values, [1, cols] and number [1, 1], I32.
+  /// mailbox[number mod rows] = values, of which the mailbox's row holds one row after another; number [1, 1], I32.
   virtual void post(View mailbox, ConstView values, ConstView number) = 0;
   /// Waits for the post with this number and reads it. No later one may have taken its row.
   virtual void collect(std::span<int32_t> values, ConstView mailbox, int32_t number) = 0;
@@ -269,13 +278,12 @@ class Ops {
   /// The same with ids [rows, per_row] (I32) on the device, those of column i counted from entry first + i * step:
   /// out[r] = sum of table[first + i * step + ids[r, i]].
   virtual void embed_codes(View out, const Table& table, ConstView ids, int64_t first, int64_t step) = 0;
-  /// The settings' code for the song whose `streams()` rows are logits, keyed by (frame, codebook), into every row of
-  /// codes. `frame` [1, 1] and codes [rows, 1] are I32; a code of -1 says that logits are not numbers.
-  virtual void sample(View codes, ConstView logits, ConstView frame, CodeSampler& sampler, uint32_t codebook) = 0;
+  /// The code of each song by its settings, keyed by (frame, codebook) of the song.
+  virtual void sample(std::span<const SongSample> songs, uint32_t codebook) = 0;
   /// `noise` must outlive the result.
   virtual std::unique_ptr<CodeSampler> make_sampler(const SamplingRule& rule, const SamplingNoise& noise) = 0;
-  /// counter += 1, I32 [1, 1]
-  virtual void increment(View counter) = 0;
+  /// counters += 1, I32 [rows, 1]
+  virtual void increment(View counters) = 0;
   /// out = 0
   virtual void clear(View out) = 0;
   /// out = x, in out's dtype

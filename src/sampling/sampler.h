@@ -8,6 +8,7 @@
 
 #include "heartmula/error.h"
 #include "sampling/noise.h"
+#include "tensor/tensor.h"
 
 namespace heartmula {
 
@@ -34,27 +35,38 @@ struct SamplingRule {
 
 Error logits_not_numbers(int64_t frame, int64_t codebook);
 
+/// What sampling writes on its way.
+struct SamplingScratch {
+  std::vector<float> guided;  // the logits after guidance, before temperature
+  std::vector<float> scaled;
+  std::vector<float> sorted;
+
+  void reserve(int64_t vocabulary);
+};
+
+/// `logits` [streams, V] f32: conditional, then (with guidance) unconditional. The code is the kept token with the
+/// largest l / T - log E; kept are all whose l / T is at least the k-th largest. Ties go to the lowest token. Only the
+/// first `allowed` tokens (> 0) take part, in the choice of the k largest, too. -1 if a logit is not a number.
+int32_t sample_code(const SamplingSettings& settings, const SamplingNoise& noise, ConstView logits, uint32_t frame,
+                    uint32_t codebook, int64_t allowed, SamplingScratch& scratch);
+
+/// The same for logits on the host, below each other.
 class Sampler {
  public:
   /// `noise` must outlive the sampler.
   Sampler(const SamplingSettings& settings, const SamplingNoise& noise) : settings_(settings), noise_(noise) {}
 
-  /// `logits` [streams, vocabulary]: conditional, then (with guidance) unconditional. The code is the kept token with
-  /// the largest l / T - log E; kept are all whose l / T is at least the k-th largest. Ties go to the lowest token.
-  /// Only the first `allowed` tokens (> 0) take part, in the choice of the k largest, too. Throws Error(kFailure) if a
-  /// logit is not a number.
+  /// Throws Error(kFailure) if a logit is not a number.
   int32_t sample(std::span<const float> logits, uint32_t frame, uint32_t codebook,
                  int64_t allowed = std::numeric_limits<int64_t>::max());
 
   /// The logits of the last sample after guidance, before temperature.
-  std::span<const float> guided() const { return guided_; }
+  std::span<const float> guided() const { return scratch_.guided; }
 
  private:
   SamplingSettings settings_;
   const SamplingNoise& noise_;
-  std::vector<float> guided_;
-  std::vector<float> scaled_;
-  std::vector<float> sorted_;
+  SamplingScratch scratch_;
 };
 
 }  // namespace heartmula

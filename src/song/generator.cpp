@@ -20,16 +20,15 @@ void generate(Models& models, const Request& request, const Prompt& prompt, std:
   const int64_t context = required_context(models.lm_config(), prompt, settings);
   const PhiloxNoise noise(*request.song.seed);
   const Clock::time_point start = Clock::now();
-  LmSession session(models.lm_ops(), models.lm(), settings.sampling.streams(), context);
-  outcome.stop_reason =
-      generate_frames(session, prompt, begin, settings, noise, [&](int64_t index, const Frame& frame) {
-        outcome.frames = index + 1;
-        ++outcome.new_frames;
-        if (outcome.new_frames % kEmbeddingFrames == 1) models.release_embeddings();
-        if (hooks.frame) hooks.frame(index, frame);
-        if (hooks.progress) hooks.progress("frames", index + 1, settings.max_frames(), seconds_since(start));
-        sink(index, frame);
-      });
+  LmBatch batch(models.lm_ops(), models.lm(), {.streams = settings.sampling.streams(), .positions = context});
+  outcome.stop_reason = generate_frames(batch, prompt, begin, settings, noise, [&](int64_t index, const Frame& frame) {
+    outcome.frames = index + 1;
+    ++outcome.new_frames;
+    if (outcome.new_frames % kEmbeddingFrames == 1) models.release_embeddings();
+    if (hooks.frame) hooks.frame(index, frame);
+    if (hooks.progress) hooks.progress("frames", index + 1, settings.max_frames(), seconds_since(start));
+    sink(index, frame);
+  });
   outcome.frames_seconds = seconds_since(start);
 }
 

@@ -7,6 +7,7 @@
 #include "base/json_fields.h"
 #include "checkpoint/models.h"
 #include "decode/frame_loop.h"
+#include "lm/session.h"
 #include "verify/golden_case.h"
 
 namespace heartmula::detail {
@@ -197,9 +198,9 @@ void check_pipeline(const std::filesystem::path& folder, const VerifyOptions& op
     const std::vector<float> draws = golden.floats(name + ".exponential");
     const TapeNoise tape(draws, kCodebooks, models.lm_config().audio_vocab_size);
     const int64_t context = required_context(models.lm_config(), prompt, settings);
-    LmSession session(models.lm_ops(), models.lm(), settings.sampling.streams(), context);
+    LmBatch batch(models.lm_ops(), models.lm(), {.streams = settings.sampling.streams(), .positions = context});
     std::vector<Frame> frames;
-    generate_frames(session, prompt, {}, settings, tape, [&](int64_t, const Frame& f) { frames.push_back(f); });
+    generate_frames(batch, prompt, {}, settings, tape, [&](int64_t, const Frame& f) { frames.push_back(f); });
 
     const std::vector<int64_t> expected = golden.integers(name + ".frames");  // [8, T]
     const size_t length = expected.size() / kCodebooks;

@@ -39,10 +39,11 @@ std::vector<Frame> frames_of(Models& models) {
   settings.audio_eos_id = 1 << 20;  // no code ends this song
   const Prompt prompt = make_prompt(models.tokenizer(), models.gen_config(), "piano,happy", "[verse]\nla la la");
   const PhiloxNoise noise(7);
-  LmSession session(models.lm_ops(), models.lm(), settings.sampling.streams(),
-                    required_context(models.lm_config(), prompt, settings));
+  LmBatch batch(
+      models.lm_ops(), models.lm(),
+      {.streams = settings.sampling.streams(), .positions = required_context(models.lm_config(), prompt, settings)});
   std::vector<Frame> frames;
-  generate_frames(session, prompt, {}, settings, noise, [&](int64_t, const Frame& f) { frames.push_back(f); });
+  generate_frames(batch, prompt, {}, settings, noise, [&](int64_t, const Frame& f) { frames.push_back(f); });
   return frames;
 }
 

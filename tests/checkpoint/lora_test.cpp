@@ -148,8 +148,9 @@ Music music_of(const std::string& folder, DType dtype, const std::vector<std::st
   session.prefill(prompt.text_ids, prompt.reference_index, {}, prompt.muq_embed);
   const std::span<const float> logits = session.first_logits();
   Music music{.first_logits = {logits.begin(), logits.end()}, .frames = {}};
-  LmSession song(models.lm_ops(), models.lm(), settings.sampling.streams(),
-                 required_context(models.lm_config(), prompt, settings));
+  LmBatch song(
+      models.lm_ops(), models.lm(),
+      {.streams = settings.sampling.streams(), .positions = required_context(models.lm_config(), prompt, settings)});
   generate_frames(song, prompt, {}, settings, PhiloxNoise(7),
                   [&](int64_t, const Frame& frame) { music.frames.push_back(frame); });
   return music;

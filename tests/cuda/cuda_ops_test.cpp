@@ -223,7 +223,8 @@ std::vector<int32_t> sampled(Ops& ops, std::span<const float> logits, const Samp
   const Tensor mailbox = ops.make_mailbox(2, 1);
   const auto sampler = ops.make_sampler(rule, noise);
   const auto program = ops.record([&] {
-    ops.sample(codes, values, number, *sampler, 3);
+    const SongSample song{sampler.get(), values, number, codes};
+    ops.sample({&song, 1}, 3);
     ops.post(mailbox, codes.slice_rows(0, 1), number);
     ops.increment(number);
   });

@@ -64,12 +64,13 @@ int64_t allocations_between_frames(DType dtype, float guidance, int threads, std
   settings.ignore_eos = true;
   const Prompt prompt = make_prompt(models.tokenizer(), models.gen_config(), "piano,happy", "[verse]\nla la la");
   const PhiloxNoise noise(7);
-  LmSession session(models.lm_ops(), models.lm(), settings.sampling.streams(),
-                    required_context(models.lm_config(), prompt, settings));
+  LmBatch batch(
+      models.lm_ops(), models.lm(),
+      {.streams = settings.sampling.streams(), .positions = required_context(models.lm_config(), prompt, settings)});
   int64_t frames = 0;
   int64_t after_first = 0;
   int64_t after_last = 0;
-  generate_frames(session, prompt, begin, settings, noise, [&](int64_t, const Frame&) {
+  generate_frames(batch, prompt, begin, settings, noise, [&](int64_t, const Frame&) {
     after_last = allocations;
     if (frames++ == 0) after_first = after_last;
   });

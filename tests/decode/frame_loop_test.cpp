@@ -17,7 +17,7 @@ struct Stopped {};
 class FrameLoop : public testing::Test {
  protected:
   static std::vector<Frame> run(int threads, DType dtype, float guidance, std::span<const Frame> begin = {},
-                                int64_t stop_after = -1, int64_t piece = LmSession::kDefaultPiece) {
+                                int64_t stop_after = -1, int64_t piece = LmBatchSize().piece) {
     FrameLoopSettings settings{.sampling = {.guidance = guidance}, .max_audio_length_ms = 11 * kFrameMs};
     settings.audio_eos_id = 1 << 20;  // no code ends this song
     return run_with(settings, threads, dtype, begin, stop_after, piece);
@@ -25,17 +25,19 @@ class FrameLoop : public testing::Test {
 
   static std::vector<Frame> run_with(const FrameLoopSettings& settings, int threads = 2, DType dtype = DType::kF32,
                                      std::span<const Frame> begin = {}, int64_t stop_after = -1,
-                                     int64_t piece = LmSession::kDefaultPiece) {
+                                     int64_t piece = LmBatchSize().piece) {
     Models models({.checkpoint = {.model_path = std::string(HEARTMULA_TEST_DATA) + "/tiny1", .mula_dtype = dtype},
                    .machine = {.threads = threads}},
                   CheckpointParts::kAll, nullptr);
     const Prompt prompt = make_prompt(models.tokenizer(), models.gen_config(), "piano,happy", "[verse]\nla la la");
     const PhiloxNoise noise(7);
-    LmSession session(models.lm_ops(), models.lm(), settings.sampling.streams(),
-                      required_context(models.lm_config(), prompt, settings), piece);
+    LmBatch batch(models.lm_ops(), models.lm(),
+                  {.streams = settings.sampling.streams(),
+                   .positions = required_context(models.lm_config(), prompt, settings),
+                   .piece = piece});
     std::vector<Frame> frames(begin.begin(), begin.end());
     try {
-      generate_frames(session, prompt, begin, settings, noise, [&](int64_t, const Frame& frame) {
+      generate_frames(batch, prompt, begin, settings, noise, [&](int64_t, const Frame& frame) {
         frames.push_back(frame);
         if (static_cast<int64_t>(frames.size()) == stop_after) throw Stopped();
       });

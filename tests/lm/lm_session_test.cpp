@@ -30,7 +30,7 @@ struct Settings {
   DType dtype = DType::kF32;
   int64_t streams = 1;
   int threads = 1;
-  int64_t piece = LmSession::kDefaultPiece;
+  int64_t piece = LmBatchSize().piece;
   int64_t prefilled = 0;  // of the frames; the rest is fed
   int64_t capacity = kPrompt + kFrames;
 };

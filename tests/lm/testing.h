@@ -2,7 +2,7 @@
 #pragma once
 
 #include "cpu/cpu_ops.h"
-#include "lm/heartmula.h"
+#include "lm/session.h"
 #include "reference/random_checkpoint.h"
 
 namespace heartmula {

@@ -41,21 +41,30 @@ __global__ void advance_kernel(Row* rows, int64_t count) {
   if (row < count) ++rows[row].position;
 }
 
-__global__ void post_kernel(int32_t* mailbox, int64_t stride, int64_t rows, int32_t* flags, const int32_t* values,
-                            int64_t count, const int32_t* number) {
+struct Posted {
+  const int32_t* data;
+  int64_t stride;
+  int64_t cols;
+  int64_t count;
+};
+
+__global__ void post_kernel(int32_t* mailbox, int64_t stride, int64_t rows, int32_t* flags, Posted values,
+                            const int32_t* number) {
   start_next();
   wait_for_previous();
   const int64_t row = *number % rows;
-  if (threadIdx.x < count) mailbox[row * stride + threadIdx.x] = values[threadIdx.x];
+  for (int64_t i = threadIdx.x; i < values.count; i += kThreads) {
+    mailbox[row * stride + i] = values.data[i / values.cols * values.stride + i % values.cols];
+  }
   fence_system();
   sync_block();
   if (threadIdx.x == 0) store_for_host(&flags[row], *number + 1);
 }
 
-__global__ void increment_kernel(int32_t* counter) {
+__global__ void increment_kernel(int32_t* counters, int64_t stride, int64_t rows) {
   start_next();
   wait_for_previous();
-  ++*counter;
+  for (int64_t row = threadIdx.x; row < rows; row += kThreads) ++counters[row * stride];
 }
 
 }  // namespace
@@ -73,13 +82,14 @@ void advance(cudaStream_t stream, Row* rows, int64_t count) {
 }
 
 void post(cudaStream_t stream, View mailbox, int32_t* flags, ConstView values, ConstView number) {
+  const Posted posted{static_cast<const int32_t*>(values.data), values.stride, values.cols, values.rows * values.cols};
   launch(stream, {dim3(1), dim3(kThreads)}, post_kernel, static_cast<int32_t*>(mailbox.data), mailbox.stride,
-         mailbox.rows, flags, static_cast<const int32_t*>(values.data), values.cols,
-         static_cast<const int32_t*>(number.data));
+         mailbox.rows, flags, posted, static_cast<const int32_t*>(number.data));
 }
 
-void increment(cudaStream_t stream, View counter) {
-  launch(stream, {dim3(1), dim3(1)}, increment_kernel, static_cast<int32_t*>(counter.data));
+void increment(cudaStream_t stream, View counters) {
+  launch(stream, {dim3(1), dim3(kThreads)}, increment_kernel, static_cast<int32_t*>(counters.data), counters.stride,
+         counters.rows);
 }
 
 }  // namespace heartmula::cuda

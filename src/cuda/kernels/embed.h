@@ -14,6 +14,6 @@ void embed(cudaStream_t stream, View out, ConstView table, DType round_to, Const
 void advance(cudaStream_t stream, Row* rows, int64_t count);
 /// mailbox[number mod rows] = values, after which its flag is number + 1.
 void post(cudaStream_t stream, View mailbox, int32_t* flags, ConstView values, ConstView number);
-void increment(cudaStream_t stream, View counter);
+void increment(cudaStream_t stream, View counters);
 
 }  // namespace heartmula::cuda
