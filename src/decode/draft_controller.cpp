@@ -8,6 +8,8 @@ namespace {
 
 // A pass of the depth decoder, of a frame's time: 642 of 10532 MB (decoding.md 1.1).
 constexpr double kPassShare = 0.061;
+// A row more in every product, at a guess: trials measure it.
+constexpr double kDraftShare = 0.03;
 constexpr double kWorthTrying = 1.02;
 constexpr double kWorthKeeping = 1.01;
 // Of the time so far, for trials.
@@ -21,39 +23,42 @@ constexpr double kLeastUse = 0.15;  // the chance that a further draft is reache
 
 }  // namespace
 
-int64_t DraftController::frames() const {
+std::optional<int64_t> DraftController::frames() const {
   if (always_) return most_;
-  if (!drafting_ && !may_try()) return 0;
+  if (!drafting_ && !may_try()) return std::nullopt;
+  if (may_watch_ && promised_gain(true) < promised_gain(false)) return 0;
   const double right = whole_frames();
-  int64_t frames = 1;
+  int64_t frames = std::min<int64_t>(1, most_);
   while (frames < most_ && std::pow(right, static_cast<double>(frames)) > kLeastUse) ++frames;
-  return std::min(frames, most_);
+  return frames;
 }
 
 bool DraftController::may_try() const {
-  if (most_ == 0 || plain_ < wait_ || counts_.seconds_lost > kMostLost * elapsed_) return false;
-  return !may_watch_ || promised_gain() > kWorthTrying;
+  if (plain_ < wait_ || counts_.seconds_lost > kMostLost * elapsed_) return false;
+  return !may_watch_ || std::max(promised_gain(true), promised_gain(false)) > kWorthTrying;
 }
 
-// By the bytes that drafts of one frame save or cost: a draft whose first m codes are right costs one pass and makes m
-// of the seven passes needless; one that is wholly right gives a frame more.
-double DraftController::promised_gain() const {
-  double time = 1;
-  for (int64_t m = 1; m < kCodebooks; ++m) {
-    time -= matched_[static_cast<size_t>(m)] / guesses_ * kPassShare * static_cast<double>(m - 1);
-  }
-  const double right = whole_frames();
-  time += right * kPassShare;
-  return (1 + right) / time;
+// By the bytes that guesses save or cost. Of the seven passes for a frame's rest one is left, and one for each guess
+// but the last that is wrong. A draft of the next frame gives a frame more if it is right, for a little time either
+// way.
+double DraftController::promised_gain(bool drafts) const {
+  const double wrong = 1 - rest_right_ / rests_ / (kCodebooks - 1);
+  const double passes = 1 + wrong * (kCodebooks - 2);
+  const double time = 1 - kPassShare * (kCodebooks - 1 - passes);
+  return drafts ? (1 + whole_frames()) / (time + kDraftShare) : 1 / time;
 }
 
 void DraftController::compared(int64_t matched) {
-  for (double& count : matched_) count *= 1 - kForget;
-  guesses_ = guesses_ * (1 - kForget) + 1;
-  matched_[static_cast<size_t>(matched)] += 1;
+  drafts_ = drafts_ * (1 - kForget) + 1;
+  whole_ = whole_ * (1 - kForget) + (matched == kCodebooks ? 1 : 0);
   if (drafting_ || always_) return;
   ++counts_.watched;
   counts_.watched_codes += matched;
+}
+
+void DraftController::compared_rest(int64_t right) {
+  rests_ = rests_ * (1 - kForget) + 1;
+  rest_right_ = rest_right_ * (1 - kForget) + static_cast<double>(right);
 }
 
 void DraftController::begin_plain(int64_t wait) {

@@ -1,8 +1,8 @@
 // Whether drafts pay: found out while a song is made, so that they cost nothing where they do not.
 #pragma once
 
-#include <array>
 #include <cstdint>
+#include <optional>
 
 #include "heartmula/frame.h"
 
@@ -16,7 +16,7 @@ struct DraftCounts {
   int64_t drafted_frames = 0;  // guesses that were verified
   int64_t accepted_frames = 0;
   int64_t trials = 0;         // of drafting, after plain decoding
-  int64_t watched = 0;        // guesses that were only compared with what came
+  int64_t watched = 0;        // frames that were guessed only to compare
   int64_t watched_codes = 0;  // leading codes of them that were right
   double seconds_lost = 0;    // by trials that did not pay
 };
@@ -28,21 +28,24 @@ class DraftController {
   /// and so compared with what comes before anything is spent on them.
   DraftController(int64_t most, bool always, bool watched) : most_(most), always_(always), may_watch_(watched) {}
 
-  /// Drafts for each song in the next step; 0 for plain decoding.
-  int64_t frames() const;
+  /// Frames to draft for each song in the next step; nothing for plain decoding. With 0 only the rest of the next frame
+  /// is guessed, behind its first code.
+  std::optional<int64_t> frames() const;
   /// Whether the next plain step's frames shall be guessed, to compare.
-  bool watches() const { return may_watch_ && most_ > 0 && !always_; }
+  bool watches() const { return may_watch_ && !always_; }
 
-  /// A guess was right in its leading `matched` codes, 0 to 8; verified or only watched.
+  /// A drafted frame was right in its leading `matched` codes, 0 to 8; verified or only watched.
   void compared(int64_t matched);
+  /// Of the 7 guesses of a code behind those of its frame so many were right; only watched.
+  void compared_rest(int64_t right);
   void plain_step(double seconds, int64_t songs);
   void drafted_step(double seconds, int64_t songs, int64_t drafts, int64_t accepted);
 
   const DraftCounts& counts() const { return counts_; }
 
  private:
-  double promised_gain() const;
-  double whole_frames() const { return matched_[kCodebooks] / guesses_; }
+  double promised_gain(bool drafts) const;
+  double whole_frames() const { return whole_ / drafts_; }
   bool may_try() const;
   void begin_plain(int64_t wait);
 
@@ -59,9 +62,11 @@ class DraftController {
   int64_t steps_ = 0;   // of the trial or window in hand
   double steps_seconds_ = 0;
   int64_t steps_frames_ = 0;
-  int64_t windows_ = 0;                              // that have paid, one after another
-  std::array<double, kCodebooks + 1> matched_ = {};  // how many guesses matched in so many codes; older ones fade
-  double guesses_ = 1e-9;
+  int64_t windows_ = 0;   // that have paid, one after another
+  double drafts_ = 1e-9;  // that were compared; older ones fade, as everything below
+  double whole_ = 0;      // of them, right in all codes
+  double rests_ = 1e-9;
+  double rest_right_ = 0;  // codes of them that were right
 };
 
 }  // namespace heartmula

@@ -61,14 +61,14 @@ std::string DraftSettings::text() const {
   return text;
 }
 
-int64_t DraftSettings::most_frames() const {
-  if (kind == DrafterKind::kNone) return 0;
-  return frames.value_or(kMostFrames);
+int64_t DraftSettings::frames_of_pass() const {
+  if (kind == DrafterKind::kNone) return 1;
+  return std::max<int64_t>(2, 1 + frames.value_or(kMostFrames));
 }
 
 DraftController DraftSettings::controller() const {
   const bool watched = kind != DrafterKind::kRiders && kind != DrafterKind::kNgram && kind != DrafterKind::kEarlyExit;
-  return DraftController(most_frames(), frames.has_value(), watched);
+  return DraftController(frames.value_or(kMostFrames), frames.has_value(), watched);
 }
 
 std::unique_ptr<Drafter> DraftSettings::make_drafter(const LmConfig& config) const {

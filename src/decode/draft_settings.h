@@ -28,8 +28,8 @@ struct DraftSettings {
   /// As parse() reads it.
   std::string text() const;
 
-  /// Drafts of a song in a step, at most: LmBatchSize::frames is one more.
-  int64_t most_frames() const;
+  /// LmBatchSize::frames: frames of a song in a pass, at most.
+  int64_t frames_of_pass() const;
   DraftController controller() const;
   /// Of one song; null for none.
   std::unique_ptr<Drafter> make_drafter(const LmConfig& config) const;

@@ -37,6 +37,10 @@ class Drafter {
   virtual ~Drafter() = default;
   /// Appends frames to `drafts`, which is empty.
   virtual void propose(const DraftTask& task, std::vector<Frame>& drafts) = 0;
+  /// Whether complete() guesses.
+  virtual bool completes() const { return false; }
+  /// Guesses the codes of frame `number`, one of the next ones, behind its first `known` (1 to 7).
+  virtual void complete(const DraftTask& /*task*/, int64_t /*number*/, int64_t /*known*/, Frame& /*frame*/) {}
   /// Called after each step in which frames might have been drafted.
   virtual void learn(const DraftTask& /*task*/, const DraftVerdict& /*verdict*/) {}
   /// Whether drafts that cannot be right any more are sampled anew: they ride along in passes for the others.

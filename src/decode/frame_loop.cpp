@@ -79,7 +79,7 @@ void FrameLoop::enter(SongFrames work) {
   auto song = std::make_unique<Song>();
   song->number = std::ssize(work.begin);
   song->frames = work.begin;
-  if (work.drafter != nullptr) song->frames.reserve(static_cast<size_t>(settings.max_frames()));
+  song->frames.reserve(static_cast<size_t>(work.drafter != nullptr ? settings.max_frames() : 1));
   song->place = place;
   song->rule = rule;
   song->work = std::move(work);
@@ -89,12 +89,12 @@ void FrameLoop::enter(SongFrames work) {
 bool FrameLoop::step() {
   end_cancelled();
   read_piece();
-  const int64_t drafts = has_drafters() ? drafts_.frames() : 0;
-  if (drafts > 0) run_changes_ = true;
+  const std::optional<int64_t> drafts = has_drafters() ? drafts_.frames() : std::nullopt;
+  if (drafts) run_changes_ = true;
   if (run_is_over()) {
     close_run();
-    if (drafts > 0) {
-      make_drafted_frames(drafts);
+    if (drafts) {
+      make_drafted_frames(*drafts);
     } else {
       open_run();
     }
@@ -205,21 +205,40 @@ void FrameLoop::propose(Song& song, int64_t most) {
   if (song.work.drafter == nullptr || song.frames.empty() || most <= 0) return;
   ask_drafter(
       song, [&](Drafter& drafter, const DraftTask& task) { drafter.propose(task, song.drafts); }, most);
-  const int64_t vocabulary = batch_.model().config.audio_vocab_size;
-  const auto is_frame = [&](const Frame& frame) {
-    return std::ranges::all_of(frame, [&](int32_t code) { return code >= 0 && code < vocabulary; });
-  };
-  const auto good = std::ranges::find_if_not(song.drafts, is_frame) - song.drafts.begin();
-  song.drafts.resize(static_cast<size_t>(std::min<int64_t>(good, most)));
+  const auto good = std::ranges::find_if_not(song.drafts, [this](const Frame& f) { return has_codes(f); });
+  song.drafts.resize(static_cast<size_t>(std::min<int64_t>(good - song.drafts.begin(), most)));
 }
 
-// What would have been drafted, compared with what came.
+// The codes of the song's frame `number` behind its first `known`.
+void FrameLoop::complete(Song& song, int64_t number, int64_t known, Frame& frame) {
+  if (song.work.drafter == nullptr) return;
+  Frame guess = frame;
+  ask_drafter(song, [&](Drafter& drafter, const DraftTask& task) { drafter.complete(task, number, known, guess); });
+  if (!has_codes(guess)) return;
+  const auto first = static_cast<std::ptrdiff_t>(known);
+  std::copy(guess.begin() + first, guess.end(), frame.begin() + first);
+}
+
+bool FrameLoop::has_codes(const Frame& frame) const {
+  const int64_t vocabulary = batch_.model().config.audio_vocab_size;
+  return std::ranges::all_of(frame, [&](int32_t code) { return code >= 0 && code < vocabulary; });
+}
+
+// What would have been guessed, compared with what came.
 void FrameLoop::watch(Song& song, const Frame& frame) {
   if (!drafts_.watches()) return;
   propose(song, 1);
   if (song.drafts.empty()) return;
-  const auto matched = std::ranges::mismatch(song.drafts.front(), frame).in1 - song.drafts.front().begin();
-  drafts_.compared(matched);
+  drafts_.compared(std::ranges::mismatch(song.drafts.front(), frame).in1 - song.drafts.front().begin());
+  if (!song.work.drafter->completes()) return;
+  int64_t right = 0;
+  for (size_t known = 1; known < frame.size() && song.work.drafter != nullptr; ++known) {
+    Frame guess = {};
+    std::copy_n(frame.begin(), known, guess.begin());
+    complete(song, song.number, static_cast<int64_t>(known), guess);
+    right += guess[known] == frame[known] ? 1 : 0;
+  }
+  drafts_.compared_rest(right);
 }
 
 void FrameLoop::make_drafted_frames(int64_t most) {
@@ -242,8 +261,13 @@ void FrameLoop::make_drafted_frames(int64_t most) {
       for (const Frame& draft : song->drafts) fed_.push_back({song->place, draft});
     }
     song->state = State::kRuns;
-    const bool rides = song->work.drafter != nullptr && song->work.drafter->rides();
-    drafted_.push_back({.first = opened, .drafts = song->drafts, .rides = rides});
+    const Drafter* drafter = song->work.drafter.get();
+    drafted_.push_back({.first = opened, .drafts = song->drafts, .rides = drafter != nullptr && drafter->rides()});
+    if (drafter != nullptr && drafter->completes()) {
+      drafted_.back().complete = [this, song](int64_t i, int64_t known, Frame& frame) {
+        complete(*song, song->number + i, known, frame);
+      };
+    }
     opened += 1 + std::ssize(song->drafts);
     drafted += std::ssize(song->drafts);
   }

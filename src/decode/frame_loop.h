@@ -109,6 +109,8 @@ class FrameLoop {
   void list_songs();
   void propose(Song& song, int64_t most);
   void ask_drafter(Song& song, const std::function<void(Drafter&, const DraftTask&)>& question, int64_t most = 0);
+  void complete(Song& song, int64_t number, int64_t known, Frame& frame);
+  bool has_codes(const Frame& frame) const;
   void watch(Song& song, const Frame& frame);
   void make_drafted_frames(int64_t most);
   bool take(Song& song, const Frame& frame);

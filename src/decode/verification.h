@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <span>
 #include <vector>
 
@@ -15,11 +16,14 @@ struct DraftedSong {
   int64_t first = 0;
   std::span<const Frame> drafts;
   bool rides = false;  // Drafter::rides
+  /// Guesses the codes of the i-th of these frames behind its first `known`. May be empty.
+  std::function<void(int64_t i, int64_t known, Frame& frame)> complete = {};
 };
 
 /// From the hidden states of open frames to the next frames of each song: one at least, and one more for each draft
-/// that was right. The first head is read once. The depth decoder is read once for all drafts whose first code is
-/// right, each further head as long as a draft is alive, and then once for every code that is still missing.
+/// that was right. The first head is read once for all. One pass of the depth decoder reads all drafts whose first code
+/// is right, and a guess of the frame behind them; further heads are read as long as some guess is alive. Then the
+/// codes that are still missing come with a pass each, or with a pass for as many as were guessed rightly.
 class Verification {
  public:
   /// Songs in the order of their open frames. The verdicts are valid until the next call.
@@ -32,16 +36,25 @@ class Verification {
     int64_t alive = 0;         // leading drafts that are right so far
     int64_t known = 1;         // codes of the open frame behind them
     int64_t riders_known = 1;  // codes of the drafts behind that one
-    int64_t matched = 0;
+    int64_t matched = 0;       // of the first draft that is wrong
+    bool is_guessed = false;   // the frame behind them was guessed
+    Frame guess = {};
   };
 
+  int64_t drafts_of(const DraftedSong& song, const Progress& progress) const;
   void compare(const DraftedSong& song, Progress& progress, int64_t codebook, std::span<const Frame> codes);
-  void read_drafts(FrameDecoder& decoder, std::span<const DraftedSong> songs);
-  void finish(FrameDecoder& decoder, std::span<const DraftedSong> songs);
+  void guess(std::span<const DraftedSong> songs, std::span<const Frame> codes);
+  bool read_guesses(std::span<const DraftedSong> songs);
+  void finish(std::span<const DraftedSong> songs);
+  void tell(std::span<const DraftedSong> songs);
 
+  FrameDecoder* decoder_ = nullptr;
+  bool guesses_ = false;      // frames behind the drafts that stand are guessed
+  bool reads_drafts_ = true;  // by the next pass
   std::vector<Progress> progress_;
   std::vector<int64_t> opened_;  // open frames of a pass
-  std::vector<Frame> drafts_;
+  std::vector<Frame> drafts_;    // their drafts
+  std::vector<int64_t> known_;   // and how many codes of those are known
   std::vector<Frame> frames_;
   std::vector<DraftVerdict> verdicts_;
   int64_t passes_ = 0;

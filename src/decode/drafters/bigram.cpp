@@ -28,22 +28,29 @@ class BigramDrafter final : public Drafter {
  public:
   void propose(const DraftTask& task, std::vector<Frame>& drafts) override {
     read(task.frames);
-    Frame before = task.frames.back();
-    for (size_t number = task.frames.size(); std::ssize(drafts) < task.most; ++number) {
-      Frame frame = before;  // where nothing is known, the code stays
-      for (size_t q = 0; q < frame.size(); ++q) {
-        const auto followers = tables_[q].find(q == 0 ? before[0] : frame[q - 1]);
-        if (followers == tables_[q].end()) continue;
-        const Followers& known = followers->second;
-        frame[q] = coupled_choice(known.tokens, known.counts, task.noise, static_cast<int64_t>(number),
-                                  static_cast<int64_t>(q));
-      }
+    Frame frame = task.frames.back();
+    for (auto number = std::ssize(task.frames); std::ssize(drafts) < task.most; ++number) {
+      frame[0] = follower(task, number, 0, frame[0]);
+      complete(task, number, 1, frame);
       drafts.push_back(frame);
-      before = frame;
+    }
+  }
+  bool completes() const override { return true; }
+  void complete(const DraftTask& task, int64_t number, int64_t known, Frame& frame) override {
+    for (auto q = static_cast<size_t>(known); q < frame.size(); ++q) {
+      frame[q] = follower(task, number, q, frame[q - 1]);
     }
   }
 
  private:
+  /// Of `code` in the table of codebook q, or 0.
+  int32_t follower(const DraftTask& task, int64_t number, size_t q, int32_t code) const {
+    const auto followers = tables_[q].find(code);
+    if (followers == tables_[q].end()) return 0;
+    return coupled_choice(followers->second.tokens, followers->second.counts, task.noise, number,
+                          static_cast<int64_t>(q));
+  }
+
   void read(std::span<const Frame> frames) {
     for (; read_ < frames.size(); ++read_) {
       const Frame& frame = frames[read_];
