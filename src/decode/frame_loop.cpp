@@ -55,7 +55,7 @@ void check_codes(const LmConfig& config, std::span<const Frame> frames, const st
   }
 }
 
-FrameLoop::FrameLoop(LmBatch& batch, DraftController drafts) : batch_(batch), drafts_(std::move(drafts)) {
+FrameLoop::FrameLoop(LmBatch& batch, const DraftController& drafts) : batch_(batch), drafts_(drafts) {
   const auto songs = static_cast<size_t>(batch.size().songs);
   songs_.reserve(songs);
   run_.reserve(songs);

@@ -72,13 +72,13 @@ class FrameLoop {
  public:
   /// For songs whose required_context the batch has room for. It must outlive the loop. Where songs have drafters, up
   /// to size().frames - 1 frames of each are drafted in a step, if `drafts` says so, and verified.
-  explicit FrameLoop(LmBatch& batch, DraftController drafts = DraftController(0, false, false));
+  explicit FrameLoop(LmBatch& batch, const DraftController& drafts = DraftController(0, false, false));
   ~FrameLoop();
 
   /// Whether another song may enter.
   bool has_room() const { return std::ssize(songs_) < batch_.size().songs; }
   /// Throws Error(kUser) if the settings leave no code to sample.
-  void enter(SongFrames song);
+  void enter(SongFrames work);
   /// The next frame of every song whose beginning was read, and a piece of the beginning of one that was not; calls
   /// what the songs gave. False if there is no song. What it throws (a raised token of the Ops, a broken device) is the
   /// end of all of them, and they are not called.
