@@ -40,6 +40,7 @@ constexpr double kHeadBytes = 50;
 constexpr double kHotEntropy = 3.5;     // nats; songs of the full-size model have more
 constexpr int64_t kHotFrames = 4;       // of so many frames one tells at which temperature
 constexpr int64_t kReplacedFrames = 8;  // and in one of so many codes are replaced
+constexpr int64_t kLeastFrames = 20;    // that tell of a chance
 constexpr int64_t kDraftsOfStep = 3;    // of drafters that run
 constexpr size_t kCodes = kCodebooks;
 
@@ -62,9 +63,9 @@ struct Mean {
 
 using CodeMeans = std::array<Mean, kCodes>;
 
-json to_json(const CodeMeans& means) {
+json to_json(const CodeMeans& means, int64_t least = 1) {
   json values = json::array();
-  for (const Mean& mean : means) values.push_back(rounded(mean.value()));
+  for (const Mean& mean : means) values.push_back(mean.count < least ? json() : rounded(mean.value()));
   return values;
 }
 
@@ -173,7 +174,7 @@ struct DrafterFigures {
     const double drafted_bytes = frame_bytes() + draft_bytes(backbone_layers);
     const double microseconds = 1e6 * (propose_seconds.value() + (completes ? complete_seconds.value() : 0));
     return {{"drafter", name},
-            {"right", to_json(drafted.right)},
+            {"right", to_json(drafted.right, kLeastFrames)},
             {"frames", rounded(drafted.frames.value())},
             {"rest", completes ? to_json(rest) : json()},
             {"microseconds", rounded(microseconds)},
@@ -196,7 +197,7 @@ struct RunningFigures {
             {"accepted", rounded(accepted.value())},
             {"drafted", rounded(drafted.value())},
             {"matched", rounded(matched.value())},
-            {"right", to_json(first.right)},
+            {"right", to_json(first.right, kLeastFrames)},
             {"frames", rounded(first.frames.value())},
             {"speed", rounded(1 + accepted.value())}};
   }
@@ -292,7 +293,7 @@ class Measurement {
                        {"hotter", {{"entropy", kHotEntropy}, {"temperature", hot_temperature()}}},
                        {"drafters", json::array()},
                        {"resampled_frame",
-                        {{"right", to_json(resampled_.right)},
+                        {{"right", to_json(resampled_.right, kLeastFrames)},
                          {"same", to_json(resampled_.same)},
                          {"frames", rounded(resampled_.frames.value())},
                          {"changed", rounded(changed_.value())}}},

@@ -29,10 +29,10 @@ struct DraftStatisticsOptions {
 /// in it. "hotter": at which "temperature" the same logits have a mean entropy of "entropy" nats (null: top-k does not
 /// allow it).
 ///
-/// "drafters": "right" is the chance of a drafted frame's code if those before it in the frame are right, "frames" that
-/// of whole frames; "rest" that of the code behind those that are known; "microseconds" of a propose() and a
-/// complete(). "speed" is what the bytes promise, beside plain decoding: with the "rest" guessed, and with "frames"
-/// drafted, too.
+/// "drafters": "right" is the chance of a drafted frame's code if those before it in the frame are right (null where
+/// fewer than 20 drafts came so far), "frames" that of whole frames; "rest" that of the code behind those that are
+/// known; "microseconds" of a propose() and a complete(). "speed" is what the bytes promise, beside plain decoding:
+/// with the "rest" guessed, and with "frames" drafted, too.
 ///
 /// "resampled_frame": as a drafter's "right" and "frames", of frames that the model samples with the song's noise where
 /// the frame before them was drawn with other noise; "same" is whether each code is right, whatever stands before it.
