@@ -37,7 +37,7 @@ constexpr double kBackboneBytes = 5637;
 constexpr double kPassBytes = 642;
 constexpr double kHeadBytes = 50;
 
-constexpr double kHotEntropy = 3.5;     // nats; songs of the full-size model have more
+constexpr double kHotEntropy = 3.5;     // nats; published speech models of this structure have more, without top-k
 constexpr int64_t kHotFrames = 4;       // of so many frames one tells at which temperature
 constexpr int64_t kReplacedFrames = 8;  // and in one of so many codes are replaced
 constexpr int64_t kLeastFrames = 20;    // that tell of a chance
