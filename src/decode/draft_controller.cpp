@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <limits>
 
 namespace heartmula {
 namespace {
@@ -14,70 +15,85 @@ constexpr double kWorthTrying = 1.02;
 constexpr double kWorthKeeping = 1.01;
 // Of the time so far, for trials.
 constexpr double kMostLost = 0.01;
+constexpr int64_t kFirstWait = 16;  // plain steps
+constexpr int64_t kWait = 64;       // after a trial that did not pay; then twice as many, and so on
+constexpr int64_t kLongestWait = 1024;
 constexpr int64_t kWindow = 8;         // drafted steps that are judged together
 constexpr int64_t kWindowsToLook = 8;  // then plain decoding is measured again
 constexpr int64_t kPlainLook = 3;      // with as many steps
-constexpr int64_t kLongestWait = 1024;
 constexpr double kForget = 1.0 / 64;
 constexpr double kLeastUse = 0.15;  // the chance that a further draft is reached
 
 }  // namespace
 
-std::optional<int64_t> DraftController::frames() const {
-  if (always_) return most_;
-  if (!drafting_ && !may_try()) return std::nullopt;
-  if (may_watch_ && promised_gain(true) < promised_gain(false)) return 0;
-  const double right = whole_frames();
-  int64_t frames = std::min<int64_t>(1, most_);
-  while (frames < most_ && std::pow(right, static_cast<double>(frames)) > kLeastUse) ++frames;
-  return frames;
+DraftController DraftController::always(int64_t frames) {
+  DraftController controller({{.least_frames = frames}}, frames);
+  controller.always_ = true;
+  return controller;
 }
 
-bool DraftController::may_try() const {
-  if (plain_ < wait_ || counts_.seconds_lost > kMostLost * elapsed_) return false;
-  return !may_watch_ || std::max(promised_gain(true), promised_gain(false)) > kWorthTrying;
+DraftController::DraftController(std::vector<DraftArm> arms, int64_t most) : most_(most) {
+  for (const DraftArm& arm : arms) arms_.push_back({.kind = arm, .ready_at = kFirstWait, .wait = kWait});
+}
+
+std::optional<DraftChoice> DraftController::choose() const {
+  if (always_) return DraftChoice{0, most_};
+  if (drafting_) return DraftChoice{*drafting_, frames_of(arms_[*drafting_])};
+  std::optional<DraftChoice> best;
+  double best_gain = 0;
+  for (size_t i = 0; i < arms_.size(); ++i) {
+    if (!may_try(arms_[i])) continue;
+    const double gain = arms_[i].gain > 0 ? arms_[i].gain : std::numeric_limits<double>::max();  // new ones first
+    if (gain <= best_gain) continue;
+    best = DraftChoice{i, frames_of(arms_[i])};
+    best_gain = gain;
+  }
+  return best;
+}
+
+bool DraftController::may_try(const Arm& arm) const {
+  if (counts_.plain_steps < arm.ready_at || counts_.seconds_lost > kMostLost * elapsed_) return false;
+  return !arm.kind.is_watched || std::max(arm.promised_gain(true), arm.promised_gain(false)) > kWorthTrying;
+}
+
+int64_t DraftController::frames_of(const Arm& arm) const {
+  if (arm.kind.is_watched && arm.promised_gain(true) < arm.promised_gain(false)) return arm.kind.least_frames;
+  int64_t frames = std::max<int64_t>(1, arm.kind.least_frames);
+  while (frames < most_ && std::pow(arm.whole_frames(), static_cast<double>(frames)) > kLeastUse) ++frames;
+  return std::min(frames, most_);
 }
 
 // By the bytes that guesses save or cost. Of the seven passes for a frame's rest one is left, and one for each guess
 // but the last that is wrong. A draft of the next frame gives a frame more if it is right, for a little time either
 // way.
-double DraftController::promised_gain(bool drafts) const {
-  const double wrong = 1 - rest_right_ / rests_ / (kCodebooks - 1);
+double DraftController::Arm::promised_gain(bool with_drafts) const {
+  const double wrong = rests > 0 ? 1 - rest_right / rests / (kCodebooks - 1) : 1;
   const double passes = 1 + wrong * (kCodebooks - 2);
   const double time = 1 - kPassShare * (kCodebooks - 1 - passes);
-  return drafts ? (1 + whole_frames()) / (time + kDraftShare) : 1 / time;
+  return with_drafts ? (1 + whole_frames()) / (time + kDraftShare) : 1 / time;
 }
 
-void DraftController::compared(int64_t matched) {
-  drafts_ = drafts_ * (1 - kForget) + 1;
-  whole_ = whole_ * (1 - kForget) + (matched == kCodebooks ? 1 : 0);
-  if (drafting_ || always_) return;
-  ++counts_.watched;
-  counts_.watched_codes += matched;
+void DraftController::compared(size_t arm, bool is_right) {
+  Arm& a = arms_[arm];
+  a.drafts = a.drafts * (1 - kForget) + 1;
+  a.right = a.right * (1 - kForget) + (is_right ? 1 : 0);
 }
 
-void DraftController::compared_rest(int64_t right) {
-  rests_ = rests_ * (1 - kForget) + 1;
-  rest_right_ = rest_right_ * (1 - kForget) + static_cast<double>(right);
-}
-
-void DraftController::begin_plain(int64_t wait) {
-  drafting_ = false;
-  plain_ = 0;
-  wait_ = wait;
-  steps_ = steps_frames_ = 0;
-  steps_seconds_ = 0;
+void DraftController::compared_rest(size_t arm, int64_t right) {
+  Arm& a = arms_[arm];
+  a.rests = a.rests * (1 - kForget) + 1;
+  a.rest_right = a.rest_right * (1 - kForget) + static_cast<double>(right);
 }
 
 void DraftController::plain_step(double seconds, int64_t songs) {
   ++counts_.plain_steps;
-  ++plain_;
   elapsed_ += seconds;
   const double of_song = seconds / static_cast<double>(songs);
   plain_seconds_ = plain_seconds_ == 0 ? of_song : plain_seconds_ + (of_song - plain_seconds_) / 8;
 }
 
-void DraftController::drafted_step(double seconds, int64_t songs, int64_t drafts, int64_t accepted) {
+void DraftController::drafted_step(const DraftChoice& choice, double seconds, int64_t songs, int64_t drafts,
+                                   int64_t accepted) {
   ++counts_.drafted_steps;
   counts_.drafted_frames += drafts;
   counts_.accepted_frames += accepted;
@@ -85,28 +101,38 @@ void DraftController::drafted_step(double seconds, int64_t songs, int64_t drafts
   elapsed_ += seconds;
   if (always_) return;
   if (!drafting_) {
-    drafting_ = true;
+    drafting_ = choice.arm;
     ++counts_.trials;
-    windows_ = 0;
+    steps_ = steps_frames_ = windows_ = 0;
+    steps_seconds_ = 0;
   }
   ++steps_;
   steps_seconds_ += seconds;
   steps_frames_ += songs + accepted;
   const double plain = plain_seconds_ * static_cast<double>(steps_frames_);
   const double lost = steps_seconds_ - plain;
-  const bool is_over = steps_ == kWindow || (lost > 0 && counts_.seconds_lost + lost > kMostLost * elapsed_);
-  if (!is_over) return;
-  if (plain < kWorthKeeping * steps_seconds_) {
-    counts_.seconds_lost += std::max(0.0, lost);
-    begin_plain(next_wait_);
-    next_wait_ = std::min(2 * next_wait_, kLongestWait);
+  if (steps_ == kWindow || (lost > 0 && counts_.seconds_lost + lost > kMostLost * elapsed_)) {
+    judge(arms_[choice.arm], plain);
+  }
+}
+
+// A window of drafted steps made as many frames as plain decoding in so many seconds.
+void DraftController::judge(Arm& arm, double plain_seconds) {
+  arm.gain = plain_seconds / steps_seconds_;
+  if (arm.gain < kWorthKeeping) {
+    counts_.seconds_lost += std::max(0.0, steps_seconds_ - plain_seconds);
+    drafting_.reset();
+    arm.ready_at = counts_.plain_steps + arm.wait;
+    arm.wait = std::min(2 * arm.wait, kLongestWait);
     return;
   }
-  ++windows_;
-  next_wait_ = 64;
+  arm.wait = kWait;
+  if (++windows_ % kWindowsToLook == 0) {
+    drafting_.reset();
+    arm.ready_at = counts_.plain_steps + kPlainLook;
+  }
   steps_ = steps_frames_ = 0;
   steps_seconds_ = 0;
-  if (windows_ % kWindowsToLook == 0) begin_plain(kPlainLook);
 }
 
 }  // namespace heartmula

@@ -66,16 +66,38 @@ int64_t DraftSettings::frames_of_pass() const {
   return std::max<int64_t>(2, 1 + frames.value_or(kMostFrames));
 }
 
-DraftController DraftSettings::controller() const {
-  const bool watched = kind != DrafterKind::kRiders && kind != DrafterKind::kNgram && kind != DrafterKind::kEarlyExit;
-  return DraftController(frames.value_or(kMostFrames), frames.has_value(), watched);
+// "auto" is a choice of those that may pay untrained.
+std::vector<DrafterKind> DraftSettings::kinds() const {
+  if (kind == DrafterKind::kNone) return {};
+  if (kind != DrafterKind::kAuto) return {kind};
+  if (frames) return {DrafterKind::kRiders};
+  return {DrafterKind::kBigram, DrafterKind::kRiders};
 }
 
-std::unique_ptr<Drafter> DraftSettings::make_drafter(const LmConfig& config) const {
-  switch (kind) {
+DraftController DraftSettings::controller() const {
+  if (kind == DrafterKind::kNone) return {};
+  if (frames) return DraftController::always(*frames);
+  std::vector<DraftArm> arms;
+  for (const DrafterKind arm : kinds()) {
+    const bool rides = arm == DrafterKind::kRiders || arm == DrafterKind::kNgram;
+    const bool computes = arm == DrafterKind::kEarlyExit;
+    const int64_t least = rides ? kMostFrames : (computes ? 1 : 0);
+    arms.push_back({.is_watched = !rides && !computes, .least_frames = least});
+  }
+  return DraftController(std::move(arms), kMostFrames);
+}
+
+std::vector<std::unique_ptr<Drafter>> DraftSettings::make_drafters(const LmConfig& config) const {
+  std::vector<std::unique_ptr<Drafter>> drafters;
+  for (const DrafterKind arm : kinds()) drafters.push_back(make_drafter(arm, config));
+  return drafters;
+}
+
+std::unique_ptr<Drafter> DraftSettings::make_drafter(DrafterKind arm, const LmConfig& config) const {
+  switch (arm) {
     case DrafterKind::kNone:
-      return nullptr;
     case DrafterKind::kAuto:
+      break;
     case DrafterKind::kBigram:
       return make_bigram_drafter();
     case DrafterKind::kPrevious:

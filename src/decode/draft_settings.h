@@ -31,8 +31,12 @@ struct DraftSettings {
   /// LmBatchSize::frames: frames of a song in a pass, at most.
   int64_t frames_of_pass() const;
   DraftController controller() const;
-  /// Of one song; null for none.
-  std::unique_ptr<Drafter> make_drafter(const LmConfig& config) const;
+  /// Of one song, for each arm of the controller.
+  std::vector<std::unique_ptr<Drafter>> make_drafters(const LmConfig& config) const;
+
+ private:
+  std::vector<DrafterKind> kinds() const;
+  std::unique_ptr<Drafter> make_drafter(DrafterKind arm, const LmConfig& config) const;
 };
 
 }  // namespace heartmula

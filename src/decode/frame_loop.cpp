@@ -79,7 +79,7 @@ void FrameLoop::enter(SongFrames work) {
   auto song = std::make_unique<Song>();
   song->number = std::ssize(work.begin);
   song->frames = work.begin;
-  song->frames.reserve(static_cast<size_t>(work.drafter != nullptr ? settings.max_frames() : 1));
+  song->frames.reserve(static_cast<size_t>(work.drafters.empty() ? 1 : settings.max_frames()));
   song->place = place;
   song->rule = rule;
   song->work = std::move(work);
@@ -89,7 +89,7 @@ void FrameLoop::enter(SongFrames work) {
 bool FrameLoop::step() {
   end_cancelled();
   read_piece();
-  const std::optional<int64_t> drafts = has_drafters() ? drafts_.frames() : std::nullopt;
+  const std::optional<DraftChoice> drafts = has_drafters() ? drafts_.choose() : std::nullopt;
   if (drafts) run_changes_ = true;
   if (run_is_over()) {
     close_run();
@@ -178,42 +178,49 @@ void FrameLoop::make_frames() {
   drafts_.plain_step(seconds_since(begin), std::ssize(run_));
   for (size_t i = 0; i < run_.size(); ++i) {
     if (run_[i]->state != State::kRuns) continue;
-    watch(*run_[i], frames_[i]);
+    for (size_t arm = 0; arm < run_[i]->work.drafters.size(); ++arm) watch(*run_[i], arm, frames_[i]);
     take(*run_[i], frames_[i]);
   }
 }
 
 bool FrameLoop::has_drafters() const {
-  return std::ranges::any_of(songs_, [](const auto& song) { return song->work.drafter != nullptr; });
+  return std::ranges::any_of(songs_, [](const auto& song) { return !song->work.drafters.empty(); });
+}
+
+// Null if there is none (any more).
+Drafter* FrameLoop::drafter_of(const Song& song, size_t arm) {
+  return arm < song.work.drafters.size() ? song.work.drafters[arm].get() : nullptr;
 }
 
 // A drafter that fails is let go: the song needs none.
-void FrameLoop::ask_drafter(Song& song, const std::function<void(Drafter&, const DraftTask&)>& question, int64_t most) {
+void FrameLoop::ask_drafter(Song& song, size_t arm, const std::function<void(Drafter&, const DraftTask&)>& question,
+                            int64_t most) {
   try {
-    question(*song.work.drafter, {song.frames, most, song.rule, *song.work.noise, batch_, song.place});
+    question(*song.work.drafters[arm], {song.frames, most, song.rule, *song.work.noise, batch_, song.place});
   } catch (const std::exception& error) {
     const auto* known = dynamic_cast<const Error*>(&error);
     if (known != nullptr && known->kind() == ErrorKind::kCancelled) throw;
     spdlog::warn("the drafter failed, the song goes on without it: {}", error.what());
-    song.work.drafter.reset();
+    song.work.drafters[arm].reset();
     song.drafts.clear();
   }
 }
 
-void FrameLoop::propose(Song& song, int64_t most) {
+void FrameLoop::propose(Song& song, size_t arm, int64_t most) {
   song.drafts.clear();
-  if (song.work.drafter == nullptr || song.frames.empty() || most <= 0) return;
+  if (drafter_of(song, arm) == nullptr || song.frames.empty() || most <= 0) return;
   ask_drafter(
-      song, [&](Drafter& drafter, const DraftTask& task) { drafter.propose(task, song.drafts); }, most);
+      song, arm, [&](Drafter& drafter, const DraftTask& task) { drafter.propose(task, song.drafts); }, most);
   const auto good = std::ranges::find_if_not(song.drafts, [this](const Frame& f) { return has_codes(f); });
   song.drafts.resize(static_cast<size_t>(std::min<int64_t>(good - song.drafts.begin(), most)));
 }
 
 // The codes of the song's frame `number` behind its first `known`.
-void FrameLoop::complete(Song& song, int64_t number, int64_t known, Frame& frame) {
-  if (song.work.drafter == nullptr) return;
+void FrameLoop::complete(Song& song, size_t arm, int64_t number, int64_t known, Frame& frame) {
+  if (drafter_of(song, arm) == nullptr) return;
   Frame guess = frame;
-  ask_drafter(song, [&](Drafter& drafter, const DraftTask& task) { drafter.complete(task, number, known, guess); });
+  ask_drafter(song, arm,
+              [&](Drafter& drafter, const DraftTask& task) { drafter.complete(task, number, known, guess); });
   if (!has_codes(guess)) return;
   const auto first = static_cast<std::ptrdiff_t>(known);
   std::copy(guess.begin() + first, guess.end(), frame.begin() + first);
@@ -225,23 +232,23 @@ bool FrameLoop::has_codes(const Frame& frame) const {
 }
 
 // What would have been guessed, compared with what came.
-void FrameLoop::watch(Song& song, const Frame& frame) {
-  if (!drafts_.watches()) return;
-  propose(song, 1);
+void FrameLoop::watch(Song& song, size_t arm, const Frame& frame) {
+  if (!drafts_.watches(arm)) return;
+  propose(song, arm, 1);
   if (song.drafts.empty()) return;
-  drafts_.compared(std::ranges::mismatch(song.drafts.front(), frame).in1 - song.drafts.front().begin());
-  if (!song.work.drafter->completes()) return;
+  drafts_.compared(arm, song.drafts.front() == frame);
+  if (!song.work.drafters[arm]->completes()) return;
   int64_t right = 0;
-  for (size_t known = 1; known < frame.size() && song.work.drafter != nullptr; ++known) {
+  for (size_t known = 1; known < frame.size() && drafter_of(song, arm) != nullptr; ++known) {
     Frame guess = {};
     std::copy_n(frame.begin(), known, guess.begin());
-    complete(song, song.number, static_cast<int64_t>(known), guess);
+    complete(song, arm, song.number, static_cast<int64_t>(known), guess);
     right += guess[known] == frame[known] ? 1 : 0;
   }
-  drafts_.compared_rest(right);
+  drafts_.compared_rest(arm, right);
 }
 
-void FrameLoop::make_drafted_frames(int64_t most) {
+void FrameLoop::make_drafted_frames(const DraftChoice& choice) {
   list_songs();
   if (run_.empty()) return;
   const Clock::time_point begin = Clock::now();
@@ -252,7 +259,8 @@ void FrameLoop::make_drafted_frames(int64_t most) {
   for (Song* song : run_) {
     song->drafts.clear();
     if (song->state == State::kRuns) {
-      propose(*song, std::min({most, batch_.size().frames - 1, song->work.settings.max_frames() - song->number - 1}));
+      propose(*song, choice.arm,
+              std::min({choice.frames, batch_.size().frames - 1, song->work.settings.max_frames() - song->number - 1}));
     }
   }
   for (Song* song : run_) {
@@ -261,11 +269,11 @@ void FrameLoop::make_drafted_frames(int64_t most) {
       for (const Frame& draft : song->drafts) fed_.push_back({song->place, draft});
     }
     song->state = State::kRuns;
-    const Drafter* drafter = song->work.drafter.get();
+    const Drafter* drafter = drafter_of(*song, choice.arm);
     drafted_.push_back({.first = opened, .drafts = song->drafts, .rides = drafter != nullptr && drafter->rides()});
     if (drafter != nullptr && drafter->completes()) {
-      drafted_.back().complete = [this, song](int64_t i, int64_t known, Frame& frame) {
-        complete(*song, song->number + i, known, frame);
+      drafted_.back().complete = [this, song, arm = choice.arm](int64_t i, int64_t known, Frame& frame) {
+        complete(*song, arm, song->number + i, known, frame);
       };
     }
     opened += 1 + std::ssize(song->drafts);
@@ -280,11 +288,11 @@ void FrameLoop::make_drafted_frames(int64_t most) {
       if (!take(*run_[i], frame)) break;
     }
     accepted += verdict.accepted;
-    if (!verdict.drafts.empty()) drafts_.compared(verdict.accepted > 0 ? kCodebooks : verdict.matched);
-    if (run_[i]->work.drafter == nullptr) continue;
-    ask_drafter(*run_[i], [&](Drafter& drafter, const DraftTask& task) { drafter.learn(task, verdict); });
+    if (!verdict.drafts.empty()) drafts_.compared(choice.arm, verdict.accepted > 0);
+    if (drafter_of(*run_[i], choice.arm) == nullptr) continue;
+    ask_drafter(*run_[i], choice.arm, [&](Drafter& drafter, const DraftTask& task) { drafter.learn(task, verdict); });
   }
-  drafts_.drafted_step(seconds_since(begin), std::ssize(run_), drafted, accepted);
+  drafts_.drafted_step(choice, seconds_since(begin), std::ssize(run_), drafted, accepted);
   run_changes_ = true;
   close_run();
 }
@@ -309,7 +317,7 @@ bool FrameLoop::take(Song& song, const Frame& frame) {
     return false;
   }
   batch_.keep(song.place, 1);
-  if (song.work.drafter == nullptr) song.frames.clear();
+  if (song.work.drafters.empty()) song.frames.clear();
   song.frames.push_back(frame);
   if (++song.number < settings.max_frames()) return true;
   end(song, StopReason::kLength);

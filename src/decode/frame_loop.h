@@ -60,8 +60,9 @@ struct SongFrames {
   std::vector<Frame> begin;
   FrameLoopSettings settings;
   const SamplingNoise* noise = nullptr;
-  const CancelToken* cancel = nullptr;             // of this song alone, or none
-  std::unique_ptr<Drafter> drafter = {};           // guesses frames, or none does
+  const CancelToken* cancel = nullptr;  // of this song alone, or none
+  /// One for each arm of the loop's controller, or none: nobody guesses this song's frames.
+  std::vector<std::unique_ptr<Drafter>> drafters = {};
   FrameSink frame;                                 // each new frame; what it throws ends this song
   std::function<void(StopReason)> ended;           // the song's last call,
   std::function<void(std::exception_ptr)> failed;  // or this one: Error(kCancelled) if its token was raised
@@ -72,7 +73,7 @@ class FrameLoop {
  public:
   /// For songs whose required_context the batch has room for. It must outlive the loop. Where songs have drafters, up
   /// to size().frames - 1 frames of each are drafted in a step, if `drafts` says so, and verified.
-  explicit FrameLoop(LmBatch& batch, const DraftController& drafts = DraftController(0, false, false));
+  explicit FrameLoop(LmBatch& batch, const DraftController& drafts = {});
   ~FrameLoop();
 
   /// Whether another song may enter.
@@ -107,12 +108,14 @@ class FrameLoop {
   void make_frames();
   bool has_drafters() const;
   void list_songs();
-  void propose(Song& song, int64_t most);
-  void ask_drafter(Song& song, const std::function<void(Drafter&, const DraftTask&)>& question, int64_t most = 0);
-  void complete(Song& song, int64_t number, int64_t known, Frame& frame);
+  static Drafter* drafter_of(const Song& song, size_t arm);
+  void propose(Song& song, size_t arm, int64_t most);
+  void ask_drafter(Song& song, size_t arm, const std::function<void(Drafter&, const DraftTask&)>& question,
+                   int64_t most = 0);
+  void complete(Song& song, size_t arm, int64_t number, int64_t known, Frame& frame);
   bool has_codes(const Frame& frame) const;
-  void watch(Song& song, const Frame& frame);
-  void make_drafted_frames(int64_t most);
+  void watch(Song& song, size_t arm, const Frame& frame);
+  void make_drafted_frames(const DraftChoice& choice);
   bool take(Song& song, const Frame& frame);
   void end(Song& song, StopReason reason);
   void fail(Song& song, std::exception_ptr error);

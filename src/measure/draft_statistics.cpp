@@ -367,7 +367,7 @@ class Measurement {
     std::vector<std::unique_ptr<Drafter>> drafters;
     for (DrafterFigures& figures : drafters_) {
       figures.settings.song = song.frames;
-      drafters.push_back(figures.settings.make_drafter(models_.lm_config()));
+      drafters.push_back(std::move(figures.settings.make_drafters(models_.lm_config()).front()));
       figures.completes = drafters.back()->completes();
     }
     batch.enter(0, song.settings.sampling.streams(), batch.ops().make_sampler(song.rule, noise));
@@ -493,20 +493,21 @@ class Measurement {
     const PhiloxNoise noise(song.seed);
     std::exception_ptr error;
     int64_t made = 0;
-    FrameLoop loop(batch, DraftController(kDraftsOfStep, true, false));
-    loop.enter(
-        {.prompt = &song.prompt,
-         .begin = {},
-         .settings = song.settings,
-         .noise = &noise,
-         .drafter = std::make_unique<RecordingDrafter>(figures.settings.make_drafter(models_.lm_config()), figures),
-         .frame =
-             [&](int64_t index, const Frame& frame) {
-               if (frame != song.frames[static_cast<size_t>(index)]) throw other_song(song, index);
-               made = index + 1;
-             },
-         .ended = [](StopReason) {},
-         .failed = [&](std::exception_ptr what) { error = std::move(what); }});
+    std::vector<std::unique_ptr<Drafter>> drafters = figures.settings.make_drafters(models_.lm_config());
+    drafters.front() = std::make_unique<RecordingDrafter>(std::move(drafters.front()), figures);
+    FrameLoop loop(batch, DraftController::always(kDraftsOfStep));
+    loop.enter({.prompt = &song.prompt,
+                .begin = {},
+                .settings = song.settings,
+                .noise = &noise,
+                .drafters = std::move(drafters),
+                .frame =
+                    [&](int64_t index, const Frame& frame) {
+                      if (frame != song.frames[static_cast<size_t>(index)]) throw other_song(song, index);
+                      made = index + 1;
+                    },
+                .ended = [](StopReason) {},
+                .failed = [&](std::exception_ptr what) { error = std::move(what); }});
     while (loop.step()) {
     }
     if (error) std::rethrow_exception(error);

@@ -16,7 +16,7 @@ struct Simulation {
   std::function<double(int64_t frame)> rest = [](int64_t) { return 0.0; };   // and of a code behind the known ones
   std::function<double(int64_t drafts)> step_seconds = [](int64_t) { return 1.0; };  // plain decoding takes 1
   int64_t songs = 1;
-  bool watched = true;
+  std::vector<DraftArm> arms = {{.is_watched = true}};
   int64_t most = 3;
 
   DraftCounts counts = {};
@@ -26,30 +26,32 @@ struct Simulation {
     std::mt19937 generator(1);
     std::uniform_real_distribution<double> uniform;
     std::normal_distribution<double> noise(0, 0.03);
-    DraftController controller(most, false, watched);
+    DraftController controller(arms, most);
     double seconds = 0;
     int64_t frame = 0;
     while (frame < kSong) {
-      const std::optional<int64_t> drafts = controller.frames();
+      const std::optional<DraftChoice> choice = controller.choose();
       const auto draft_is_right = [&] { return uniform(generator) < right(frame); };
-      if (!drafts) {
+      if (!choice) {
         const double time = 1 + noise(generator);
         controller.plain_step(time, songs);
-        if (controller.watches()) {
-          controller.compared(draft_is_right() ? kCodebooks : 2);
+        for (size_t arm = 0; arm < arms.size(); ++arm) {
+          if (!controller.watches(arm)) continue;
+          controller.compared(arm, draft_is_right());
           int64_t rest_right = 0;
           for (int q = 1; q < kCodebooks; ++q) rest_right += uniform(generator) < rest(frame) ? 1 : 0;
-          controller.compared_rest(rest_right);
+          controller.compared_rest(arm, rest_right);
         }
         seconds += time;
         ++frame;
         continue;
       }
+      const int64_t drafts = choice->frames;
       int64_t accepted = 0;
-      while (accepted < *drafts && draft_is_right()) ++accepted;
-      if (*drafts > 0) controller.compared(accepted > 0 ? kCodebooks : 2);
-      const double time = step_seconds(*drafts) * (1 + noise(generator));
-      controller.drafted_step(time, songs, *drafts * songs, accepted * songs);
+      while (accepted < drafts && draft_is_right()) ++accepted;
+      if (drafts > 0) controller.compared(choice->arm, accepted > 0);
+      const double time = step_seconds(drafts) * (1 + noise(generator));
+      controller.drafted_step(*choice, time, songs, drafts * songs, accepted * songs);
       seconds += time;
       frame += 1 + accepted;
     }
@@ -68,7 +70,7 @@ TEST(DraftController, drafts_that_are_seen_to_be_useless_are_not_tried) {
 
 TEST(DraftController, trials_that_do_not_pay_cost_at_most_two_per_cent) {
   Simulation blind;  // as an early exit: nothing to watch, each draft costs nearly a frame
-  blind.watched = false;
+  blind.arms = {{.least_frames = 1}};
   blind.step_seconds = [](int64_t drafts) { return 1 + 0.9 * static_cast<double>(drafts); };
   EXPECT_LT(blind.run(), 1.02);
   EXPECT_GT(blind.counts.trials, 0);
@@ -85,7 +87,7 @@ TEST(DraftController, drafts_that_pay_are_used) {
   good.right = [](int64_t) { return 0.9; };
   good.step_seconds = [](int64_t drafts) { return 1 + 0.05 * static_cast<double>(drafts); };
   EXPECT_LT(good.run(), 0.42) << "3 drafts give 3.4 frames in 1.15 s";
-  good.watched = false;
+  good.arms = {{.least_frames = 3}};
   EXPECT_LT(good.run(), 0.46);
   EXPECT_GT(good.counts.drafted_steps, good.counts.plain_steps);
 
@@ -105,15 +107,23 @@ TEST(DraftController, it_notices_when_the_music_changes) {
   EXPECT_LT(changing.run(), 0.5 * 1.02 + 0.5 * 0.5);
 }
 
+TEST(DraftController, the_arm_that_pays_most_is_found) {
+  Simulation two;  // the first one promises what rows cost again, the second one cannot be watched
+  two.arms = {{.is_watched = true}, {.least_frames = 3}};
+  two.right = [](int64_t) { return 0.5; };
+  two.step_seconds = [](int64_t drafts) { return drafts == 3 ? 1.1 : 1.6; };
+  EXPECT_LT(two.run(), 0.65) << "3 drafts give 1.875 frames in 1.1 s";
+}
+
 TEST(DraftController, asked_for_a_number_it_always_drafts_as_many) {
-  DraftController always(2, true, true);
-  EXPECT_EQ(always.frames(), 2);
-  EXPECT_FALSE(always.watches());
+  DraftController always = DraftController::always(2);
+  EXPECT_EQ(always.choose(), (DraftChoice{0, 2}));
+  EXPECT_FALSE(always.watches(0));
   for (int i = 0; i < 100; ++i) {
-    always.drafted_step(5, 1, 2, 0);
-    EXPECT_EQ(always.frames(), 2);
+    always.drafted_step({0, 2}, 5, 1, 2, 0);
+    EXPECT_EQ(always.choose(), (DraftChoice{0, 2}));
   }
-  EXPECT_EQ(DraftController(0, false, false).frames(), std::nullopt) << "there is nothing to go by yet";
+  EXPECT_EQ(DraftController().choose(), std::nullopt);
 }
 
 }  // namespace

@@ -29,7 +29,7 @@ class Drafts : public testing::TestWithParam<DType> {
     for (size_t song = 0; song < prompts_.size(); ++song) alone_.push_back(make({song}, {})[0]);
   }
 
-  using MakeDrafter = std::function<std::unique_ptr<Drafter>(size_t song)>;
+  using MakeDrafter = std::function<std::vector<std::unique_ptr<Drafter>>(size_t song)>;
 
   FrameLoopSettings settings(size_t song) const {
     return {.sampling = {.temperature = song == 2 ? 0.3F : 1.0F, .guidance = song == 1 ? 1.0F : 1.5F},
@@ -42,7 +42,8 @@ class Drafts : public testing::TestWithParam<DType> {
                                        bool always = true, std::span<const Frame> begin = {}) {
     LmBatch batch(models_.lm_ops(), models_.lm(),
                   {.songs = std::ssize(songs), .positions = 400, .frames = std::max<int64_t>(2, 1 + most)});
-    FrameLoop loop(batch, DraftController(most, always, true));
+    const std::vector<DraftArm> arms = {{.is_watched = true}, {.is_watched = false, .least_frames = 2}};
+    FrameLoop loop(batch, always ? DraftController::always(most) : DraftController(arms, most));
     std::vector<std::vector<Frame>> frames(songs.size());
     for (size_t i = 0; i < songs.size(); ++i) {
       frames[i].assign(begin.begin(), begin.end());
@@ -50,7 +51,7 @@ class Drafts : public testing::TestWithParam<DType> {
                   .begin = frames[i],
                   .settings = settings(songs[i]),
                   .noise = &noises_[songs[i]],
-                  .drafter = drafter ? drafter(songs[i]) : nullptr,
+                  .drafters = drafter ? drafter(songs[i]) : std::vector<std::unique_ptr<Drafter>>(),
                   .frame =
                       [&frames, i](int64_t number, const Frame& frame) {
                         EXPECT_EQ(number, std::ssize(frames[i]));
@@ -69,7 +70,7 @@ class Drafts : public testing::TestWithParam<DType> {
     return [this, name](size_t song) {
       DraftSettings drafts = DraftSettings::parse("--drafter", name);
       if (drafts.kind == DrafterKind::kOracle) drafts.song = alone_[song];
-      return drafts.make_drafter(models_.lm_config());
+      return drafts.make_drafters(models_.lm_config());
     };
   }
 
@@ -92,7 +93,9 @@ TEST_P(Drafts, every_drafter_leaves_the_song_as_it_is) {
 }
 
 TEST_P(Drafts, songs_with_and_without_drafts_share_passes) {
-  const auto mixed = [this](size_t song) { return song == 1 ? nullptr : named("oracle:0.8")(song); };
+  const auto mixed = [this](size_t song) {
+    return song == 1 ? std::vector<std::unique_ptr<Drafter>>() : named("oracle:0.8")(song);
+  };
   EXPECT_EQ(make({0, 1, 2}, mixed, 2), alone_);
   EXPECT_EQ(make({2, 1}, mixed, 4), (std::vector{alone_[2], alone_[1]}));
 }
@@ -151,7 +154,11 @@ class Saboteur final : public Drafter {
 
 TEST_P(Drafts, sabotage_changes_nothing) {
   for (int64_t kind = 0; kind < 6; ++kind) {
-    const auto saboteur = [&](size_t) { return std::make_unique<Saboteur>(kind); };
+    const auto saboteur = [&](size_t) {
+      std::vector<std::unique_ptr<Drafter>> drafters;
+      drafters.push_back(std::make_unique<Saboteur>(kind));
+      return drafters;
+    };
     EXPECT_EQ(make({0, 1, 2}, saboteur, 3), alone_) << kind;
   }
 }
