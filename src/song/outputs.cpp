@@ -188,6 +188,11 @@ fs::path temporary_path(std::string_view ending) {
   return (error ? fs::path("/tmp") : folder) / fmt::format("heartmula-{:016x}.{}", random_seed(), ending);
 }
 
+fs::path usual_codes_path(const Request& request) {
+  return request.output.save_codes.empty() ? codes_beside(request.output.save_path)
+                                           : fs::path(request.output.save_codes);
+}
+
 fs::path prepare_codes_path(const Request& request, bool song_is_stream, const LoadedCodes& loaded) {
   if (!request.output.save_codes.empty()) return request.output.save_codes;
   if (song_is_stream) return temporary_path("codes.safetensors");

@@ -52,6 +52,9 @@ struct LoadedCodes {
 /// A new name among the temporary files that nobody can have laid a trap at: "heartmula-0123456789abcdef.ENDING".
 std::filesystem::path temporary_path(std::string_view ending);
 
+/// Where the codes of a song are while it is made, if nothing is in the way and it does not go into a pipe.
+std::filesystem::path usual_codes_path(const Request& request);
+
 /// Where the codes are while the song is made: --save_codes; beside the song; or among the temporary files if it goes
 /// into a pipe. Codes that lie beside the song from an earlier run are kept under another name, and never those that
 /// are loaded, unless they are unfinished.

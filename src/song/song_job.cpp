@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <nlohmann/json.hpp>
+#include <system_error>
 #include <utility>
 
 #include "base/clock.h"
@@ -16,6 +17,7 @@
 #include "text/prompt.h"
 
 namespace heartmula {
+namespace fs = std::filesystem;
 namespace {
 
 // Whether the codes are the beginning of what `request` makes without them: then it goes on as if never interrupted.
@@ -93,7 +95,21 @@ SongJob::SongJob(Request request, Models& models, SongJobSettings settings)
   resolve_length();
   check_lengths(request_);
   context_ = required_context(config, prompt_, request_.song.frame_loop(models.gen_config().audio_eos_id));
+  if (request_.run.goes_on && request_.song.load_codes.empty()) find_codes();
   if (!request_.song.load_codes.empty()) load_codes();
+}
+
+// Those that a run left that was killed before it could tell of them.
+void SongJob::find_codes() {
+  const fs::path path = usual_codes_path(request_);
+  std::error_code ignored;
+  if (!fs::is_regular_file(path, ignored)) return;
+  Request goes_on = request_;
+  goes_on.song.load_codes = path.string();
+  try {
+    if (is_beginning_of(read_codes(path), goes_on, models_.lm_identity())) request_ = std::move(goes_on);
+  } catch (const Error&) {  // another file: it is set aside
+  }
 }
 
 // A length that nobody gave is cut to what the model can hold.

@@ -70,6 +70,7 @@ class SongJob {
   std::string next_path() const;
 
  private:
+  void find_codes();
   void load_codes();
   void resolve_length();
 

@@ -83,7 +83,7 @@ TEST(Variations, go_on_from_one_beginning) {
       "cat codes | heartmula generate --load_codes - --continue_from_ms 400 --save_path piped.wav --seed 5 --songs 2",
       folder.path());
   EXPECT_EQ(piped.exit_code, 0) << piped.err;
-  EXPECT_EQ(contents(folder / "piped-2.wav").size(), second.size());
+  EXPECT_EQ(contents(folder / "piped-2.wav").substr(44, 40000), second.substr(44, 40000));
 }
 
 TEST(Variations, that_cannot_be_are_refused_in_one_line) {
@@ -142,9 +142,6 @@ TEST(Requests, are_a_song_a_line) {
   EXPECT_EQ(contents(folder / "own.wav"), alone("1"));
   EXPECT_EQ(json_of(folder / "song-2.wav.json")["request"]["lyrics"], "");
   EXPECT_EQ(json::parse(finished.out).size(), 3u);
-  EXPECT_THAT(refused(requests_flags("songs.jsonl") + Arguments{"--save_path", "own.wav", "--save_codes", "own-2.wav"},
-                      2, here),
-              HasSubstr("own-2.wav"));
 }
 
 TEST(Requests, come_through_a_pipe_and_flags_stand_over_them) {
