@@ -22,8 +22,8 @@ class DryOps : public LoadingOps {
     return Matrix(nullptr, stored.layout.dtype, stored.n, stored.k, 0);
   }
   std::unique_ptr<KvCache> make_kv_cache(const KvShape&) override { return std::make_unique<NoCache>(); }
-  using LoadingOps::download;
   void download(std::span<float> values, ConstView) override { std::fill(values.begin(), values.end(), 0.0f); }
+  void download(std::span<int32_t> values, ConstView) override { std::fill(values.begin(), values.end(), 0); }
 
  private:
   class NoCache final : public KvCache {

@@ -25,10 +25,12 @@ struct StageChoice {
   ModelChoice models;
   std::vector<DType> mula_dtypes = {DType::kBF16};
   std::vector<DType> codec_dtypes = {DType::kF32};
-  std::vector<int64_t> songs = {1, 4};  // at once
-  int64_t context = 512;                // positions in the cache before a frame
-  int64_t prompt = 400;                 // positions of a prefill
-  CodecSettings codec = {};             // of the song that is put together
+  std::vector<int64_t> songs = {1, 4};            // at once
+  std::vector<double> right = {};                 // chances of codes of an oracle that drafts; none: nobody drafts
+  std::vector<int64_t> drafts = {0, 1, 2, 3, 4};  // frames that it drafts in a step
+  int64_t context = 512;                          // positions in the cache before a frame
+  int64_t prompt = 400;                           // positions of a prefill
+  CodecSettings codec = {};                       // of the song that is put together
 };
 
 class ModelSource {

@@ -9,6 +9,7 @@
 
 #include "base/error.h"
 #include "base/json_fields.h"
+#include "bench/drafted_stage.h"
 #include "bench/dry_ops.h"
 #include "bench/song_time.h"
 #include "bench/stages.h"
@@ -21,9 +22,9 @@ namespace {
 constexpr double kGiga = 1e9;
 constexpr int64_t kGuidanceStreams = 2;
 
-/// Of the stages "frame" and "frame_4_songs"; 0 of all others.
+/// Of the stages "frame", "drafted" and "frame_4_songs"; 0 of all others.
 double songs_of(const std::string& stage) {
-  if (stage == "frame") return 1;
+  if (stage == "frame" || stage == "drafted") return 1;
   int songs = 0;
   return std::sscanf(stage.c_str(), "frame_%d_songs", &songs) == 1 && songs > 0 ? songs : 0;
 }
@@ -92,6 +93,12 @@ class Predictor {
     const HeartMula model = source_.load_lm(*ops_, dtype);
     for (const int64_t songs : options_.songs) {
       add(measure_frame(*ops_, meter_, model, songs, options_.context, 1), stages);
+    }
+    if (!options_.right.empty()) {
+      DraftedFrames frames(*ops_, meter_, model, options_.context, std::ranges::max(options_.drafts));
+      for (const double right : options_.right) {
+        for (const int64_t drafts : options_.drafts) add(frames.measure(right, drafts), stages);
+      }
     }
     add(measure_prefill(*ops_, meter_, model, options_.prompt, 1), stages);
   }

@@ -82,7 +82,7 @@ std::string described(const json& machine) {
   std::string text = fmt::format("{}, {}", machine.at("cpu").get<std::string>(), machine.at("isa").get<std::string>());
   const std::string device = machine.value("device", "cpu");
   if (device == "cpu") text += fmt::format(", {} threads", machine.at("threads").get<int>());
-  if (device != "cpu" && device != machine.at("isa")) text += ", " + device;
+  if (device != "cpu" && device != machine.at("isa").get<std::string>()) text += ", " + device;
   return text + fmt::format(": reads {:.1f} GB/s", machine.at("read_gb_s").get<double>());
 }
 
@@ -140,7 +140,7 @@ std::string to_table(const json& result) {
     text += fmt::format(", computes {:.0f} GFLOP/s in f32, {:.0f} in bf16", m.at("f32_gflop_s").get<double>(),
                         m.at("bf16_gflop_s").get<double>());
   }
-  text += "\n";
+  text += '\n';
   const bool predicted = result.contains("predicted");
   if (predicted) text = fmt::format("predicted, not measured ({})\n", m.at("source").get<std::string>()) + text;
   text += fmt::format("  {:<18} {:<9} {:>11} {:>11} {:>8}  {}\n", "stage", "weights",
@@ -158,7 +158,7 @@ std::string to_table(const json& result) {
       text += fmt::format(", its limit here {:.3f}",
                           stage.at("limit_seconds").get<double>() / stage.at("music_seconds").get<double>());
     }
-    text += "\n";
+    text += '\n';
   }
   if (!predicted) {
     return text + fmt::format("peak memory {:.2f} GB\n", result.at("peak_memory_bytes").get<double>() / kGiga);
@@ -194,7 +194,7 @@ std::string to_comparison(const json& old, const json& result, const std::string
           text += fmt::format("  {:.1f} %, {:.1f} %", 100 * before.at("fraction").get<double>(),
                               100 * stage.at("fraction").get<double>());
         }
-        text += "\n";
+        text += '\n';
       }
     }
     return text;

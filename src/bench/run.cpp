@@ -9,6 +9,7 @@
 
 #include "base/cpu_info.h"
 #include "base/error.h"
+#include "bench/drafted_stage.h"
 #include "bench/open_stage.h"
 #include "bench/song_time.h"
 #include "bench/stages.h"
@@ -17,12 +18,14 @@
 
 namespace heartmula::bench {
 
-const std::vector<std::string> kStageNames = {"load", "frame", "prefill", "open", "flow_step", "wave_decoder", "song"};
+const std::vector<std::string> kStageNames = {"load", "frame",     "drafted",      "prefill",
+                                              "open", "flow_step", "wave_decoder", "song"};
 
 namespace {
 
-constexpr int64_t kSongFrames = 2250;  // three minutes
-constexpr int kMachineSamples = 3;     // before the first stage; one more after each
+constexpr int64_t kSongFrames = 2250;                             // three minutes
+const std::vector<double> kChances = {0, 0.3, 0.5, 0.7, 0.9, 1};  // of stage "drafted", where it is named
+constexpr int kMachineSamples = 3;                                // before the first stage; one more after each
 
 class Runner {
  public:
@@ -39,6 +42,9 @@ class Runner {
       }
     }
     if (wants("frame") || wants("prefill") || wants("open")) source_.check_positions(options, options.repeats);
+    chances_ = options.right;
+    const bool is_named = std::ranges::find(options.stages, "drafted") != options.stages.end();
+    if (chances_.empty() && is_named) chances_ = kChances;
     if (wants("open") && device_.is_cuda) note_("stage open is left out: a card does not use weights where they lie");
     lm_ops_ = make_ops(CudaOptions::Rows::kFew);
     if (device_.is_cuda) codec_ops_ = make_ops(CudaOptions::Rows::kMany);
@@ -47,7 +53,7 @@ class Runner {
   Result run() {
     note_("the machine");
     for (int i = 0; i < kMachineSamples; ++i) result_.machine.sample();
-    if (wants("load") || wants("frame") || wants("prefill")) {
+    if (wants("load") || wants("frame") || wants("prefill") || !chances_.empty()) {
       for (const DType dtype : options_.mula_dtypes) lm_stages(dtype);
     }
     if (wants("open") && !options_.program.empty() && !device_.is_cuda) {
@@ -151,6 +157,15 @@ class Runner {
             [&] { return measure_frame(lm_ops(), meter_, model, songs, options_.context, options_.repeats); });
       }
     }
+    if (!chances_.empty()) {
+      DraftedFrames frames(lm_ops(), meter_, model, options_.context, std::ranges::max(options_.drafts));
+      for (const double right : chances_) {
+        for (const int64_t drafts : options_.drafts) {
+          add(fmt::format("drafted frames, oracle:{}, {} drafts", right, drafts), dtype,
+              [&] { return frames.measure(right, drafts); });
+        }
+      }
+    }
     if (wants("prefill")) {
       add("prefill", dtype, [&] { return measure_prefill(lm_ops(), meter_, model, options_.prompt, few_repeats()); });
     }
@@ -185,6 +200,7 @@ class Runner {
   int64_t few_repeats() const { return std::max<int64_t>(1, (options_.repeats + 2) / 3); }
 
   const Options& options_;
+  std::vector<double> chances_;  // of stage "drafted"
   const std::function<void(const std::string&)>& note_;
   const CancelToken* cancel_;
   ModelSource source_;

@@ -2,8 +2,10 @@
 
 #include <cstdio>
 
+#include "base/error.h"
 #include "checkpoint/settings.h"
 #include "cli/commands.h"
+#include "decode/draft_settings.h"
 
 namespace heartmula {
 
@@ -15,6 +17,10 @@ void StageOptions::add_to(Command& command) {
       .show_default();
   command.option(both_spellings("--codec_dtype"), codec_dtypes_, "Weights of the codec, likewise").show_default();
   command.option("--songs", choice_.songs, "Songs at once in a frame").within(1, 64).show_default();
+  command.option("--drafter", drafters_, "Stage drafted: oracle:RIGHT, of whose codes this part is right");
+  command.option(both_spellings("--draft_frames"), choice_.drafts, "Frames that it drafts in a step")
+      .within(0, 16)
+      .show_default();
   command.option("--context", choice_.context, "Positions before a frame").within(1, 8000).show_default();
   command.option("--prompt", choice_.prompt, "Positions of the prefill").within(2, 8000).show_default();
 }
@@ -27,6 +33,14 @@ bench::StageChoice StageOptions::resolve() const {
   check_codec_settings(request.codec);
   choice.codec = request.codec;
   choice.mula_dtypes = parse("--mula_dtype", mula_dtypes_);
+  for (const std::string& text : drafters_) {
+    const DraftSettings drafter = DraftSettings::parse("--drafter", text);
+    if (drafter.kind != DrafterKind::kOracle) {
+      throw user_error("--drafter {}: with synthetic frames nothing can be learned, so only oracle:RIGHT has figures",
+                       text);
+    }
+    choice.right.push_back(drafter.right);
+  }
   choice.codec_dtypes = parse("--codec_dtype", codec_dtypes_);
   return choice;
 }

@@ -23,6 +23,7 @@ class StageOptions {
   bench::StageChoice choice_;
   std::vector<std::string> mula_dtypes_ = {"bf16"};
   std::vector<std::string> codec_dtypes_ = {"fp32"};
+  std::vector<std::string> drafters_;
 };
 
 /// After the output itself: with `json`, which must stay JSON, on standard error.

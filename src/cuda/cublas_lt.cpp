@@ -218,7 +218,8 @@ bool CublasLt::multiply(cudaStream_t stream, View out, ConstView x, const GemmWe
   if (!fits) return false;
   const Plans::Plan* plan = plans_->of({weight.n, weight.k, weight.stride, out.dtype, bias != nullptr});
   if (plan == nullptr) return false;
-  if (bias != nullptr) library_->product_set(plan->product.get(), kBiasPointer, &bias, sizeof bias);
+  if (bias != nullptr)
+    library_->product_set(plan->product.get(), kBiasPointer, static_cast<const void*>(&bias), sizeof bias);
   const Plans::Owned x_layout = plans_->matrix(kTypeBF16, weight.k, x.rows, x.stride);
   const Plans::Owned out_layout = plans_->matrix(type_of(out.dtype), weight.n, out.rows, out.stride);
   const float one = 1.0F;

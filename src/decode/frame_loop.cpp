@@ -1,9 +1,12 @@
 #include "decode/frame_loop.h"
 
+#include <spdlog/spdlog.h>
+
 #include <algorithm>
 #include <limits>
 #include <utility>
 
+#include "base/clock.h"
 #include "base/error.h"
 
 namespace heartmula {
@@ -52,7 +55,7 @@ void check_codes(const LmConfig& config, std::span<const Frame> frames, const st
   }
 }
 
-FrameLoop::FrameLoop(LmBatch& batch) : batch_(batch) {
+FrameLoop::FrameLoop(LmBatch& batch, const DraftController& drafts) : batch_(batch), drafts_(drafts) {
   const auto songs = static_cast<size_t>(batch.size().songs);
   songs_.reserve(songs);
   run_.reserve(songs);
@@ -73,14 +76,29 @@ void FrameLoop::enter(SongFrames work) {
   while (std::ranges::any_of(songs_, [&](const auto& song) { return song->place == place; })) ++place;
   const SamplingRule rule{settings.sampling, settings.min_frames(), settings.audio_eos_id};
   batch_.enter(place, settings.sampling.streams(), batch_.ops().make_sampler(rule, *work.noise));
-  const auto number = std::ssize(work.begin);
-  songs_.push_back(std::make_unique<Song>(Song{.work = std::move(work), .place = place, .number = number}));
+  auto song = std::make_unique<Song>();
+  song->number = std::ssize(work.begin);
+  song->frames = work.begin;
+  song->frames.reserve(static_cast<size_t>(work.drafter != nullptr ? settings.max_frames() : 1));
+  song->place = place;
+  song->rule = rule;
+  song->work = std::move(work);
+  songs_.push_back(std::move(song));
 }
 
 bool FrameLoop::step() {
   end_cancelled();
   read_piece();
-  if (run_is_over()) open_run();
+  const std::optional<int64_t> drafts = has_drafters() ? drafts_.frames() : std::nullopt;
+  if (drafts) run_changes_ = true;
+  if (run_is_over()) {
+    close_run();
+    if (drafts) {
+      make_drafted_frames(*drafts);
+    } else {
+      open_run();
+    }
+  }
   if (!run_.empty()) make_frames();
   if (run_is_over()) close_run();
   return !songs_.empty();
@@ -124,52 +142,178 @@ void FrameLoop::read_piece() {
   run_changes_ = true;
 }
 
-// The frames of all songs whose beginning was read, from now on until that changes.
-void FrameLoop::open_run() {
-  close_run();
-  fed_.clear();
+// Songs whose beginning was read: those that run, then fresh ones.
+void FrameLoop::list_songs() {
+  run_.clear();
   fresh_.clear();
-  run_end_ = std::numeric_limits<int64_t>::max();
   for (const State state : {State::kRuns, State::kFresh}) {
     for (const auto& song : songs_) {
       if (song->state != state) continue;
       run_.push_back(song.get());
-      run_end_ = std::min(run_end_, song->work.settings.max_frames() - song->number);
-      if (state == State::kRuns) fed_.push_back({song->place, song->last});
       if (state == State::kFresh) fresh_.push_back(song->place);
     }
   }
+}
+
+// The frames of all songs, from now on until others take part.
+void FrameLoop::open_run() {
+  list_songs();
   if (run_.empty()) return;
-  for (Song* song : run_) song->state = State::kRuns;
+  fed_.clear();
+  run_end_ = std::numeric_limits<int64_t>::max();
+  for (Song* song : run_) {
+    run_end_ = std::min(run_end_, song->work.settings.max_frames() - song->number);
+    if (song->state == State::kRuns) fed_.push_back({song->place, song->frames.back()});
+    song->state = State::kRuns;
+  }
   batch_.open(fed_, fresh_);
   batch_.begin_run();
   run_changes_ = false;
 }
 
 void FrameLoop::make_frames() {
+  const Clock::time_point begin = Clock::now();
   frames_.resize(run_.size());
   batch_.next_frames(frames_, run_changes_ ? batch_.started() : run_end_);
+  drafts_.plain_step(seconds_since(begin), std::ssize(run_));
   for (size_t i = 0; i < run_.size(); ++i) {
-    if (run_[i]->state == State::kRuns) take(*run_[i], frames_[i]);
+    if (run_[i]->state != State::kRuns) continue;
+    watch(*run_[i], frames_[i]);
+    take(*run_[i], frames_[i]);
   }
 }
 
-void FrameLoop::take(Song& song, const Frame& frame) {
+bool FrameLoop::has_drafters() const {
+  return std::ranges::any_of(songs_, [](const auto& song) { return song->work.drafter != nullptr; });
+}
+
+// A drafter that fails is let go: the song needs none.
+void FrameLoop::ask_drafter(Song& song, const std::function<void(Drafter&, const DraftTask&)>& question, int64_t most) {
+  try {
+    question(*song.work.drafter, {song.frames, most, song.rule, *song.work.noise, batch_, song.place});
+  } catch (const std::exception& error) {
+    const auto* known = dynamic_cast<const Error*>(&error);
+    if (known != nullptr && known->kind() == ErrorKind::kCancelled) throw;
+    spdlog::warn("the drafter failed, the song goes on without it: {}", error.what());
+    song.work.drafter.reset();
+    song.drafts.clear();
+  }
+}
+
+void FrameLoop::propose(Song& song, int64_t most) {
+  song.drafts.clear();
+  if (song.work.drafter == nullptr || song.frames.empty() || most <= 0) return;
+  ask_drafter(
+      song, [&](Drafter& drafter, const DraftTask& task) { drafter.propose(task, song.drafts); }, most);
+  const auto good = std::ranges::find_if_not(song.drafts, [this](const Frame& f) { return has_codes(f); });
+  song.drafts.resize(static_cast<size_t>(std::min<int64_t>(good - song.drafts.begin(), most)));
+}
+
+// The codes of the song's frame `number` behind its first `known`.
+void FrameLoop::complete(Song& song, int64_t number, int64_t known, Frame& frame) {
+  if (song.work.drafter == nullptr) return;
+  Frame guess = frame;
+  ask_drafter(song, [&](Drafter& drafter, const DraftTask& task) { drafter.complete(task, number, known, guess); });
+  if (!has_codes(guess)) return;
+  const auto first = static_cast<std::ptrdiff_t>(known);
+  std::copy(guess.begin() + first, guess.end(), frame.begin() + first);
+}
+
+bool FrameLoop::has_codes(const Frame& frame) const {
+  const int64_t vocabulary = batch_.model().config.audio_vocab_size;
+  return std::ranges::all_of(frame, [&](int32_t code) { return code >= 0 && code < vocabulary; });
+}
+
+// What would have been guessed, compared with what came.
+void FrameLoop::watch(Song& song, const Frame& frame) {
+  if (!drafts_.watches()) return;
+  propose(song, 1);
+  if (song.drafts.empty()) return;
+  drafts_.compared(std::ranges::mismatch(song.drafts.front(), frame).in1 - song.drafts.front().begin());
+  if (!song.work.drafter->completes()) return;
+  int64_t right = 0;
+  for (size_t known = 1; known < frame.size() && song.work.drafter != nullptr; ++known) {
+    Frame guess = {};
+    std::copy_n(frame.begin(), known, guess.begin());
+    complete(song, song.number, static_cast<int64_t>(known), guess);
+    right += guess[known] == frame[known] ? 1 : 0;
+  }
+  drafts_.compared_rest(right);
+}
+
+void FrameLoop::make_drafted_frames(int64_t most) {
+  list_songs();
+  if (run_.empty()) return;
+  const Clock::time_point begin = Clock::now();
+  fed_.clear();
+  drafted_.clear();
+  int64_t opened = 0;
+  int64_t drafted = 0;
+  for (Song* song : run_) {
+    song->drafts.clear();
+    if (song->state == State::kRuns) {
+      propose(*song, std::min({most, batch_.size().frames - 1, song->work.settings.max_frames() - song->number - 1}));
+    }
+  }
+  for (Song* song : run_) {
+    if (song->state == State::kRuns) {
+      fed_.push_back({song->place, song->frames.back()});
+      for (const Frame& draft : song->drafts) fed_.push_back({song->place, draft});
+    }
+    song->state = State::kRuns;
+    const Drafter* drafter = song->work.drafter.get();
+    drafted_.push_back({.first = opened, .drafts = song->drafts, .rides = drafter != nullptr && drafter->rides()});
+    if (drafter != nullptr && drafter->completes()) {
+      drafted_.back().complete = [this, song](int64_t i, int64_t known, Frame& frame) {
+        complete(*song, song->number + i, known, frame);
+      };
+    }
+    opened += 1 + std::ssize(song->drafts);
+    drafted += std::ssize(song->drafts);
+  }
+  batch_.open(fed_, fresh_);
+  const std::span<const DraftVerdict> verdicts = verification_.run(batch_.decoder(), drafted_);
+  int64_t accepted = 0;
+  for (size_t i = 0; i < run_.size(); ++i) {
+    const DraftVerdict& verdict = verdicts[i];
+    for (const Frame& frame : verdict.frames) {
+      if (!take(*run_[i], frame)) break;
+    }
+    accepted += verdict.accepted;
+    if (!verdict.drafts.empty()) drafts_.compared(verdict.accepted > 0 ? kCodebooks : verdict.matched);
+    if (run_[i]->work.drafter == nullptr) continue;
+    ask_drafter(*run_[i], [&](Drafter& drafter, const DraftTask& task) { drafter.learn(task, verdict); });
+  }
+  drafts_.drafted_step(seconds_since(begin), std::ssize(run_), drafted, accepted);
+  run_changes_ = true;
+  close_run();
+}
+
+// Whether the song goes on.
+bool FrameLoop::take(Song& song, const Frame& frame) {
   for (size_t q = 0; q < frame.size(); ++q) {
     if (frame[q] >= 0) continue;
-    return fail(song, std::make_exception_ptr(logits_not_numbers(song.number, static_cast<int64_t>(q))));
+    fail(song, std::make_exception_ptr(logits_not_numbers(song.number, static_cast<int64_t>(q))));
+    return false;
   }
   const FrameLoopSettings& settings = song.work.settings;
   const bool ends = std::ranges::any_of(frame, [&](int32_t code) { return code >= settings.audio_eos_id; });
-  if (song.number > 0 && ends) return end(song, StopReason::kEos);
+  if (song.number > 0 && ends) {
+    end(song, StopReason::kEos);
+    return false;
+  }
   try {
     song.work.frame(song.number, frame);
   } catch (...) {
-    return fail(song, std::current_exception());
+    fail(song, std::current_exception());
+    return false;
   }
   batch_.keep(song.place, 1);
-  song.last = frame;
-  if (++song.number == settings.max_frames()) end(song, StopReason::kLength);
+  if (song.work.drafter == nullptr) song.frames.clear();
+  song.frames.push_back(frame);
+  if (++song.number < settings.max_frames()) return true;
+  end(song, StopReason::kLength);
+  return false;
 }
 
 void FrameLoop::end(Song& song, StopReason reason) {

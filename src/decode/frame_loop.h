@@ -1,6 +1,7 @@
 // From prompts to frames: the loop of lm.md B7, for a batch of songs.
 #pragma once
 
+#include <chrono>
 #include <cstdint>
 #include <exception>
 #include <functional>
@@ -9,6 +10,9 @@
 #include <span>
 #include <vector>
 
+#include "decode/draft_controller.h"
+#include "decode/drafter.h"
+#include "decode/verification.h"
 #include "heartmula/cancel.h"
 #include "lm/batch.h"
 #include "sampling/sampler.h"
@@ -57,6 +61,7 @@ struct SongFrames {
   FrameLoopSettings settings;
   const SamplingNoise* noise = nullptr;
   const CancelToken* cancel = nullptr;             // of this song alone, or none
+  std::unique_ptr<Drafter> drafter = {};           // guesses frames, or none does
   FrameSink frame;                                 // each new frame; what it throws ends this song
   std::function<void(StopReason)> ended;           // the song's last call,
   std::function<void(std::exception_ptr)> failed;  // or this one: Error(kCancelled) if its token was raised
@@ -65,27 +70,33 @@ struct SongFrames {
 /// Makes the frames of songs that come and go: each is the same as it is alone.
 class FrameLoop {
  public:
-  /// For songs whose required_context the batch has room for. It must outlive the loop.
-  explicit FrameLoop(LmBatch& batch);
+  /// For songs whose required_context the batch has room for. It must outlive the loop. Where songs have drafters, up
+  /// to size().frames - 1 frames of each are drafted in a step, if `drafts` says so, and verified.
+  explicit FrameLoop(LmBatch& batch, const DraftController& drafts = DraftController(0, false, false));
   ~FrameLoop();
 
   /// Whether another song may enter.
   bool has_room() const { return std::ssize(songs_) < batch_.size().songs; }
   /// Throws Error(kUser) if the settings leave no code to sample.
-  void enter(SongFrames song);
+  void enter(SongFrames work);
   /// The next frame of every song whose beginning was read, and a piece of the beginning of one that was not; calls
   /// what the songs gave. False if there is no song. What it throws (a raised token of the Ops, a broken device) is the
   /// end of all of them, and they are not called.
   bool step();
 
+  const DraftCounts& draft_counts() const { return drafts_.counts(); }
+
  private:
+  using Clock = std::chrono::steady_clock;
   enum class State { kEnters, kFresh, kRuns, kOver };
   struct Song {
     SongFrames work;
     int64_t place = 0;
     State state = State::kEnters;
-    int64_t number = 0;  // of the next frame
-    Frame last = {};     // the frame before it
+    int64_t number = 0;              // of the next frame
+    std::vector<Frame> frames = {};  // so far; only the last one without a drafter
+    std::vector<Frame> drafts = {};  // of the next ones
+    SamplingRule rule = {};
   };
 
   bool run_is_over() const;
@@ -94,7 +105,15 @@ class FrameLoop {
   void read_piece();
   void open_run();
   void make_frames();
-  void take(Song& song, const Frame& frame);
+  bool has_drafters() const;
+  void list_songs();
+  void propose(Song& song, int64_t most);
+  void ask_drafter(Song& song, const std::function<void(Drafter&, const DraftTask&)>& question, int64_t most = 0);
+  void complete(Song& song, int64_t number, int64_t known, Frame& frame);
+  bool has_codes(const Frame& frame) const;
+  void watch(Song& song, const Frame& frame);
+  void make_drafted_frames(int64_t most);
+  bool take(Song& song, const Frame& frame);
   void end(Song& song, StopReason reason);
   void fail(Song& song, std::exception_ptr error);
 
@@ -104,6 +123,9 @@ class FrameLoop {
   int64_t run_end_ = 0;        // frames of that run
   bool run_changes_ = false;   // other songs are to take part: it ends with what was started
   std::vector<Frame> frames_;  // of one step
+  DraftController drafts_;
+  Verification verification_;
+  std::vector<DraftedSong> drafted_;
   std::vector<FedFrame> fed_;
   std::vector<int64_t> fresh_;
 };

@@ -35,7 +35,7 @@ FrameDecoder::FrameDecoder(Ops& ops, const HeartMula& model, int64_t rows, bool 
   const auto most = static_cast<size_t>(rows);
   open_.reserve(most);
   all_.reserve(most);
-  drafted_.reserve(most);
+  for (std::vector<int64_t>& frames : drafted_) frames.reserve(most);
   host_rows_.reserve(static_cast<size_t>(rows_of_pass));
   ids_.reserve(most * kCodebooks);
   samples_.reserve(most);
@@ -94,6 +94,15 @@ void FrameDecoder::embed(View out, std::span<const int64_t> frames, ConstView co
   });
 }
 
+// The rows of these frames at a position, behind host_rows_.
+void FrameDecoder::add_rows(std::span<const int64_t> frames, int64_t position) {
+  for_runs(frames, [&](int64_t row, int64_t count, int64_t) {
+    for (int64_t i = row; i < row + count; ++i) {
+      host_rows_.push_back({static_cast<int32_t>(i), static_cast<int32_t>(position), 1});
+    }
+  });
+}
+
 // One position of the frames through the depth decoder (two for codebook 1), to logits_.
 void FrameDecoder::pass(int64_t codebook, std::span<const int64_t> frames) {
   const int64_t rows = rows_of(frames);
@@ -107,13 +116,7 @@ void FrameDecoder::pass(int64_t codebook, std::span<const int64_t> frames) {
   Rows* placed = all_rows_[static_cast<size_t>(codebook)].get();
   if (rows < rows_) {
     host_rows_.clear();
-    for (int64_t position = first_position(codebook); position <= codebook; ++position) {
-      for_runs(frames, [&](int64_t row, int64_t run, int64_t) {
-        for (int64_t i = row; i < row + run; ++i) {
-          host_rows_.push_back({static_cast<int32_t>(i), static_cast<int32_t>(position), 1});
-        }
-      });
-    }
+    for (int64_t position = first_position(codebook); position <= codebook; ++position) add_rows(frames, position);
     placed = some_rows_.get();
     ops_.set_rows(*placed, host_rows_);
   }
@@ -163,41 +166,49 @@ void FrameDecoder::sample_next(int64_t codebook, std::span<const int64_t> frames
   sample(codebook, frames, frames);
 }
 
-// Position by position, each with all frames: x_ keeps the outputs of all for sample_drafted.
-void FrameDecoder::read_drafts(std::span<const int64_t> frames, std::span<const Frame> drafts) {
-  drafted_.assign(frames.begin(), frames.end());
-  const int64_t rows = rows_of(frames);
+// Position by position: x_ keeps the outputs of all for sample_drafted.
+void FrameDecoder::read_drafts(std::span<const int64_t> frames, std::span<const Frame> drafts,
+                               std::span<const int64_t> known) {
   for (size_t i = 0; i < frames.size(); ++i) {
     const OpenFrame& frame = open_[static_cast<size_t>(frames[i])];
     ids_.clear();
-    for (int64_t stream = 0; stream < frame.streams; ++stream)
+    for (int64_t stream = 0; stream < frame.streams; ++stream) {
       ids_.insert(ids_.end(), drafts[i].begin(), drafts[i].end());
+    }
     ops_.upload(drafts_.slice_rows(frame.row, frame.streams), ids_);
   }
-  for_runs(frames, [&](int64_t row, int64_t run, int64_t to) {
-    ops_.copy(in_.slice_rows(to, run), hidden_.slice_rows(row, run));
-  });
   host_rows_.clear();
   for (int64_t position = 0; position < kCodebooks; ++position) {
-    if (position > 0) {
-      embed(in_.slice_rows(position * rows, rows), frames, drafts_.slice_cols(position - 1, 1), position - 1);
+    std::vector<int64_t>& read = drafted_[static_cast<size_t>(position)];
+    read.clear();
+    for (size_t i = 0; i < frames.size(); ++i) {
+      if (first_position(known[i]) <= position) read.push_back(frames[i]);
     }
-    for_runs(frames, [&](int64_t row, int64_t run, int64_t) {
-      for (int64_t i = row; i < row + run; ++i) {
-        host_rows_.push_back({static_cast<int32_t>(i), static_cast<int32_t>(position), 1});
-      }
-    });
+    const auto first = std::ssize(host_rows_);
+    drafted_rows_[static_cast<size_t>(position)] = first;
+    add_rows(read, position);
+    const View in = in_.slice_rows(first, std::ssize(host_rows_) - first);
+    if (position == 0) {
+      for_runs(read, [&](int64_t row, int64_t count, int64_t to) {
+        ops_.copy(in.slice_rows(to, count), hidden_.slice_rows(row, count));
+      });
+    } else {
+      embed(in, read, drafts_.slice_cols(position - 1, 1), position - 1);
+    }
   }
+  const auto count = std::ssize(host_rows_);
+  drafted_rows_[kCodebooks] = count;
   ops_.set_rows(*some_rows_, host_rows_);
-  const View x = x_.slice_rows(0, kCodebooks * rows);
-  ops_.linear(x, in_.slice_rows(0, kCodebooks * rows), model_.projection);
+  const View x = x_.slice_rows(0, count);
+  ops_.linear(x, in_.slice_rows(0, count), model_.projection);  // [count, Dd]
   model_.decoder.forward(ops_, x, *some_rows_, cache_, buffers_);
 }
 
 void FrameDecoder::sample_drafted(int64_t codebook, std::span<const int64_t> frames) {
-  const int64_t rows = rows_of(drafted_);
-  head(codebook, x_.slice_rows(codebook * rows, rows));
-  sample(codebook, frames, drafted_);
+  const auto position = static_cast<size_t>(codebook);
+  const int64_t first = drafted_rows_[position];
+  head(codebook, x_.slice_rows(first, drafted_rows_[position + 1] - first));
+  sample(codebook, frames, drafted_[position]);
 }
 
 std::span<const Frame> FrameDecoder::read_codes() {

@@ -41,8 +41,9 @@ class FrameDecoder {
   void sample_first();
   /// Code `codebook` (1 to 7) of frames that have all codes before it.
   void sample_next(int64_t codebook, std::span<const int64_t> frames);
-  /// One pass of the depth decoder over all codes of a draft of each of these frames.
-  void read_drafts(std::span<const int64_t> frames, std::span<const Frame> drafts);
+  /// One pass of the depth decoder over a draft of each of these frames, of which the first `known` codes (1 to 7) are
+  /// the frame's own and, if they are more than one, were read before.
+  void read_drafts(std::span<const int64_t> frames, std::span<const Frame> drafts, std::span<const int64_t> known);
   /// Code `codebook` (1 to 7) of some of the frames whose drafts were read last, as it follows the draft's codes before
   /// it. Where those are the frame's own, sample_next may go on from here.
   void sample_drafted(int64_t codebook, std::span<const int64_t> frames);
@@ -66,6 +67,7 @@ class FrameDecoder {
   void for_runs(std::span<const int64_t> frames, const Call& call) const;
   int64_t rows_of(std::span<const int64_t> frames) const;
   void embed(View out, std::span<const int64_t> frames, ConstView codes, int64_t codebook);
+  void add_rows(std::span<const int64_t> frames, int64_t position);
   void pass(int64_t codebook, std::span<const int64_t> frames);
   void head(int64_t codebook, ConstView depth);
   void sample(int64_t codebook, std::span<const int64_t> frames, std::span<const int64_t> pass_frames);
@@ -89,7 +91,9 @@ class FrameDecoder {
   Tensor numbers_;       // [rows, 1], I32
   std::array<std::unique_ptr<Rows>, kCodebooks> all_rows_;  // of the pass for each codebook from 1 on, of all frames
   std::unique_ptr<Rows> some_rows_;
-  std::vector<int64_t> drafted_;  // the frames whose drafts were read last
+  /// Of the last read_drafts: the frames that were read at a position, and where their rows begin.
+  std::array<std::vector<int64_t>, kCodebooks> drafted_;
+  std::array<int64_t, kCodebooks + 1> drafted_rows_ = {};
   std::vector<Row> host_rows_;
   std::vector<int32_t> ids_;
   std::vector<SongSample> samples_;

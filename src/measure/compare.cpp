@@ -160,7 +160,7 @@ std::string describe_audio(const json& c) {
   if (a["channels"] != b["channels"]) {
     text += fmt::format("; {} is stereo and was mixed down", a["channels"] > b["channels"] ? "A" : "B");
   }
-  text += "\n";
+  text += '\n';
   const auto figure = [&](const char* name, const std::string& value, const char* meaning) {
     text += fmt::format("{:<22}{:>10}  {}\n", name, value, meaning);
   };

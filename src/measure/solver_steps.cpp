@@ -344,7 +344,8 @@ std::string draw_solver_steps(const json& steps) {
     svg += fmt::format("<text x=\"{:.1f}\" y=\"{:.1f}\" {}>{}</text>\n", x, y, style, letters);
   };
   constexpr const char* kGrid = "stroke=\"#ddd\"";
-  for (double e = 0; e <= most_evaluations; e += 5) {
+  for (int evaluations = 0; evaluations <= most_evaluations; evaluations += 5) {
+    const double e = evaluations;
     line(x_of(e), y_of(0), x_of(e), y_of(most_db), kGrid);
     text(x_of(e), y_of(0) + 16, fmt::format("{:g}", e), "text-anchor=\"middle\"");
   }

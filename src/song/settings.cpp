@@ -60,7 +60,7 @@ class Quality final : public SettingType {
     settings.windows = request.codec.windows;
     settings.order = request.codec.order;
     settings.compat = request.codec.compat;
-    request.codec = settings;
+    request.codec = std::move(settings);
   }
   void check(const Request&, const std::string&, const std::string&) const override {}
 };

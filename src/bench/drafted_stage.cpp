@@ -1,0 +1,82 @@
+#include "bench/drafted_stage.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <iterator>
+
+#include "base/error.h"
+#include "decode/drafters/drafters.h"
+
+namespace heartmula::bench {
+namespace {
+
+constexpr int64_t kStreams = 2;      // guidance
+constexpr int64_t kMadeFrames = 12;  // of each measurement, at least
+
+LmBatchSize size_of(const LmConfig& config, int64_t context, int64_t most_drafts) {
+  const int64_t positions = context + kMadeFrames + 2 * (most_drafts + 1) + 1;
+  if (positions > config.backbone.max_seq_len) {
+    throw user_error("--context {} with {} drafts takes {} positions, but the model has {}", context, most_drafts,
+                     positions, config.backbone.max_seq_len);
+  }
+  return {.streams = kStreams, .positions = positions, .frames = std::max<int64_t>(2, 1 + most_drafts), .piece = 1};
+}
+
+}  // namespace
+
+DraftedFrames::DraftedFrames(Ops& ops, WorkMeter& meter, const HeartMula& model, int64_t context, int64_t most_drafts)
+    : meter_(meter), model_(model), context_(context), batch_(ops, model, size_of(model.config, context, most_drafts)) {
+  song_ = make(nullptr, 0, kMadeFrames + most_drafts + 1).frames;
+}
+
+// At least `frames` frames of the song.
+DraftedFrames::Made DraftedFrames::make(Drafter* drafter, int64_t drafts, int64_t frames) {
+  Made made;
+  batch_.enter(0, kStreams, batch_.ops().make_sampler(rule_, noise_));
+  batch_.jump_to(0, context_);
+  std::vector<FedFrame> fed;
+  std::vector<Frame> drafted;
+  Verification verification;
+  const auto task = [&](int64_t most) { return DraftTask{made.frames, most, rule_, noise_, batch_, 0}; };
+  const Clock::time_point begin = Clock::now();
+  while (std::ssize(made.frames) < frames) {
+    drafted.clear();
+    if (drafter != nullptr && drafts > 0) drafter->propose(task(drafts), drafted);
+    fed.assign(1, {0, made.frames.empty() ? Frame{} : made.frames.back()});
+    for (const Frame& draft : drafted) fed.push_back({0, draft});
+    batch_.open(fed, {});
+    DraftedSong song{.first = 0, .drafts = drafted};
+    if (drafter != nullptr) {
+      song.complete = [&](int64_t i, int64_t known, Frame& frame) {
+        drafter->complete(task(0), std::ssize(made.frames) + i, known, frame);
+      };
+    }
+    const DraftVerdict verdict = verification.run(batch_.decoder(), {&song, 1})[0];
+    made.frames.insert(made.frames.end(), verdict.frames.begin(), verdict.frames.end());
+    batch_.keep(0, std::ssize(verdict.frames));
+    made.passes += verification.passes();
+    ++made.steps;
+  }
+  made.seconds = seconds_since(begin);
+  return made;
+}
+
+Stage DraftedFrames::measure(double right, int64_t drafts) {
+  const auto oracle = make_oracle_drafter(song_, right);
+  meter_.take();
+  const Made made = make(oracle.get(), drafts, kMadeFrames);
+  const auto count = static_cast<double>(made.frames.size());
+  if (!std::equal(made.frames.begin(), made.frames.end(), song_.begin())) {
+    throw failure("with {} drafts the song is another one: please report this", drafts);
+  }
+  Stage stage =
+      stage_of("drafted", model_.dtype,
+               fmt::format("oracle:{}, {} drafts: {:.2f} frames a step, {:.1f} depth passes a frame", right, drafts,
+                           count / static_cast<double>(made.steps), static_cast<double>(made.passes) / count));
+  stage.seconds.values.push_back(made.seconds / count);
+  stage.work = work_of(meter_.take()) * (1 / count);
+  return stage;
+}
+
+}  // namespace heartmula::bench

@@ -1,0 +1,99 @@
+#include "decode/draft_settings.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <charconv>
+
+#include "base/names.h"
+#include "decode/drafters/drafters.h"
+
+namespace heartmula {
+namespace {
+
+// Of "auto" and where nothing else was asked for; more are hardly ever right.
+constexpr int64_t kMostFrames = 3;
+constexpr int64_t kEarlyExitShare = 4;
+
+constexpr Names<DrafterKind, 9> kDrafters{{{{DrafterKind::kAuto, "auto"},
+                                            {DrafterKind::kNone, "none"},
+                                            {DrafterKind::kBigram, "bigram"},
+                                            {DrafterKind::kPrevious, "previous"},
+                                            {DrafterKind::kRiders, "riders"},
+                                            {DrafterKind::kNgram, "ngram"},
+                                            {DrafterKind::kEarlyExit, "early_exit"},
+                                            {DrafterKind::kRandom, "random"},
+                                            {DrafterKind::kOracle, "oracle"}}}};
+
+template <typename Number>
+Number parse_number(const std::string& flag, std::string_view text, std::string_view digits, const char* what) {
+  Number value{};
+  const auto [end, error] = std::from_chars(digits.data(), digits.data() + digits.size(), value);
+  if (error != std::errc() || end != digits.data() + digits.size()) {
+    throw user_error("{} {}: {} is no {}", flag, text, digits, what);
+  }
+  return value;
+}
+
+}  // namespace
+
+DraftSettings DraftSettings::parse(const std::string& flag, std::string_view text) {
+  const size_t colon = text.find(':');
+  DraftSettings settings{.kind = kDrafters.parse(flag, text.substr(0, colon)), .frames = {}};
+  if (colon == std::string_view::npos) return settings;
+  const std::string_view number = text.substr(colon + 1);
+  if (settings.kind == DrafterKind::kOracle) {
+    settings.right = parse_number<double>(flag, text, number, "probability");
+    if (!(settings.right >= 0 && settings.right <= 1)) throw user_error("{} {}: must be from 0 to 1", flag, text);
+  } else if (settings.kind == DrafterKind::kEarlyExit) {
+    settings.layers = parse_number<int64_t>(flag, text, number, "number of layers");
+    if (settings.layers < 1) throw user_error("{} {}: must be 1 or more", flag, text);
+  } else {
+    throw user_error("{} {}: only oracle and early_exit take a number", flag, text);
+  }
+  return settings;
+}
+
+std::string DraftSettings::text() const {
+  std::string text = kDrafters.name(kind);
+  if (kind == DrafterKind::kOracle) text += fmt::format(":{}", right);
+  if (kind == DrafterKind::kEarlyExit && layers > 0) text += fmt::format(":{}", layers);
+  return text;
+}
+
+int64_t DraftSettings::frames_of_pass() const {
+  if (kind == DrafterKind::kNone) return 1;
+  return std::max<int64_t>(2, 1 + frames.value_or(kMostFrames));
+}
+
+DraftController DraftSettings::controller() const {
+  const bool watched = kind != DrafterKind::kRiders && kind != DrafterKind::kNgram && kind != DrafterKind::kEarlyExit;
+  return DraftController(frames.value_or(kMostFrames), frames.has_value(), watched);
+}
+
+std::unique_ptr<Drafter> DraftSettings::make_drafter(const LmConfig& config) const {
+  switch (kind) {
+    case DrafterKind::kNone:
+      return nullptr;
+    case DrafterKind::kAuto:
+    case DrafterKind::kBigram:
+      return make_bigram_drafter();
+    case DrafterKind::kPrevious:
+      return make_previous_drafter();
+    case DrafterKind::kRiders:
+      return make_riders_drafter();
+    case DrafterKind::kNgram:
+      return make_ngram_drafter();
+    case DrafterKind::kRandom:
+      return make_random_drafter();
+    case DrafterKind::kOracle:
+      return make_oracle_drafter(song, right);
+    case DrafterKind::kEarlyExit: {
+      const int64_t all = config.backbone.num_layers;
+      return make_early_exit_drafter(std::clamp<int64_t>(layers > 0 ? layers : all / kEarlyExitShare, 1, all));
+    }
+  }
+  return nullptr;
+}
+
+}  // namespace heartmula

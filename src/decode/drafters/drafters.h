@@ -1,0 +1,29 @@
+// The drafters that need no training, each in a file of its own.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "decode/drafter.h"
+
+namespace heartmula {
+
+/// Replays a song that is known: each code is right with this probability, by itself.
+std::unique_ptr<Drafter> make_oracle_drafter(std::vector<Frame> song, double right);
+/// Codes at random: as wrong as can be.
+std::unique_ptr<Drafter> make_random_drafter();
+/// The last frame again.
+std::unique_ptr<Drafter> make_previous_drafter();
+/// What followed the code before it in the song so far, drawn with the song's noise.
+std::unique_ptr<Drafter> make_bigram_drafter();
+/// Frames that the model samples after the last guesses: Jacobi iteration over frames (decoding.md 4.1).
+std::unique_ptr<Drafter> make_riders_drafter();
+/// Frames that followed the last one, in the song or in riders: the pool of lookahead decoding (arXiv:2402.02057).
+std::unique_ptr<Drafter> make_ngram_drafter();
+/// The first `layers` blocks of the backbone, and the depth decoder (LayerSkip, arXiv:2404.16710, untrained).
+std::unique_ptr<Drafter> make_early_exit_drafter(int64_t layers);
+
+}  // namespace heartmula
