@@ -88,13 +88,15 @@ void CodecThread::push(size_t song, const Frame& frame) {
 
 void CodecThread::end(size_t number, int64_t frames) {
   Song& song = songs_[number];
+  std::exception_ptr error;
   {
     const std::lock_guard lock(mutex_);
     song.frames = frames;
-    song.over = song.error != nullptr;
+    error = song.error;
+    song.over = error != nullptr;
     changed_.notify_all();
   }
-  if (song.over) song.job.failed(song.error);
+  if (error) song.job.failed(error);
 }
 
 void CodecThread::fail(size_t number, const std::exception_ptr& error) {

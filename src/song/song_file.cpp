@@ -126,7 +126,10 @@ nlohmann::json decode_song_file(Request request, const SongFileHooks& hooks, con
   Models models(model_options(request, hooks), CheckpointParts::kCodec, cancel);
   resolve_codec(request, models);
   std::vector<std::string> notes;
-  compare_origin(codes.name, codes.origin.codec, "codec", models.codec_identity(), notes);
+  if (const auto note = origin_note(codes.name, codes.origin.codec, "codec", models.codec_identity())) {
+    notes.push_back(*note);
+    spdlog::warn(*note);
+  }
   SongOutput output(request, hooks.audio, cancel, start, hooks.has_song_lock);
   const SongSize size = request.size(0);
   const SongsPlan plan = checked_plan(models, {&size, 1}, 1, hooks);

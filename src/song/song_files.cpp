@@ -6,6 +6,7 @@
 #include <exception>
 #include <memory>
 #include <new>
+#include <set>
 #include <utility>
 
 #include "base/message.h"
@@ -81,6 +82,7 @@ class SongFileMaker {
                                 .codes = requests_[song].codes,
                                 .has_song_lock = requests_[song].has_song_lock,
                                 .cancel = cancel_,
+                                .told = &told_,
                                 .start = start_};
     if (hooks_.progress) {
       settings.progress = [this, song](std::string_view stage, int64_t done, int64_t total, double seconds) {
@@ -180,6 +182,7 @@ class SongFileMaker {
   const CancelToken* cancel_;
   std::unique_ptr<Models> models_;
   std::vector<std::unique_ptr<SongJob>> jobs_;  // null of songs that cannot be made
+  std::set<std::string> told_;                  // notes of all songs
   std::optional<UnfinishedSongs> list_;
   SongFiles files_;
 };

@@ -69,12 +69,11 @@ void resolve_codec(Request& request, const Models& models) {
   request.codec.flow.steps = resolve_codec_settings(request.codec, models.codec_config()).flow.steps;
 }
 
-void compare_origin(const std::string& codes, const std::string& made_by, const char* model,
-                    const ModelIdentity& identity, std::vector<std::string>& notes) {
-  if (made_by.empty() || made_by == identity.fingerprint) return;
-  notes.push_back(message("{}: made with another {} ({}) than {} ({})", codes, model, made_by, identity.name,
-                          identity.fingerprint));
-  spdlog::warn(notes.back());
+std::optional<std::string> origin_note(const std::string& codes, const std::string& made_by, const char* model,
+                                       const ModelIdentity& identity) {
+  if (made_by.empty() || made_by == identity.fingerprint) return std::nullopt;
+  return message("{}: made with another {} ({}) than {} ({})", codes, model, made_by, identity.name,
+                 identity.fingerprint);
 }
 
 ProgressSink progress_with_profile(Profile* profile, const ProgressSink& progress) {
@@ -118,9 +117,13 @@ void SongJob::resolve_length() {
   const int64_t longest = longest_audio_ms(models_.lm_config(), prompt_);
   request_.song.max_audio_length_ms = std::min(kDefaultAudioLengthMs, std::max<int64_t>(longest, 0));
   if (longest >= kDefaultAudioLengthMs || longest <= 0) return;  // a prompt that does not fit is an error
-  notes_.push_back(fmt::format("the song is at most {:.1f} s long: the model's context holds no more",
-                               static_cast<double>(longest) * 1e-3));
-  spdlog::warn(notes_.back());
+  note(fmt::format("the song is at most {:.1f} s long: the model's context holds no more",
+                   static_cast<double>(longest) * 1e-3));
+}
+
+void SongJob::note(const std::string& text) {
+  notes_.push_back(text);
+  if (settings_.told == nullptr || settings_.told->insert(text).second) spdlog::warn(text);
 }
 
 void SongJob::load_codes() {
@@ -129,7 +132,7 @@ void SongJob::load_codes() {
   const ModelIdentity& model = models_.lm_identity();
   const bool is_beginning = is_beginning_of(loaded, request_, model);
   if (is_file) on_disk_ = {.path = request_.song.load_codes, .is_unfinished = is_beginning && !are_kept(loaded)};
-  compare_origin(loaded.name, loaded.origin.language_model, "language model", model, notes_);
+  if (const auto text = origin_note(loaded.name, loaded.origin.language_model, "language model", model)) note(*text);
   begin_ = kept_frames(request_, loaded, models_.lm_config());
   if (is_beginning) request_.song.load_codes.clear();
 }

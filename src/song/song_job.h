@@ -5,6 +5,7 @@
 #include <chrono>
 #include <nlohmann/json_fwd.hpp>
 #include <optional>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -24,6 +25,7 @@ struct SongJobSettings {
   const Codes* codes = nullptr;  // what request.song.load_codes holds, if it is a stream and was read already
   bool has_song_lock = false;    // the caller has the OutputLock of request.output.save_path
   const CancelToken* cancel = nullptr;
+  std::set<std::string>* told = nullptr;  // notes about other songs: what is among them is not said again
   std::chrono::steady_clock::time_point start = std::chrono::steady_clock::now();  // of the work
 };
 
@@ -70,6 +72,7 @@ class SongJob {
   std::string next_path() const;
 
  private:
+  void note(const std::string& text);
   void find_codes();
   void load_codes();
   void resolve_length();
@@ -94,9 +97,9 @@ class SongJob {
 void apply(const MemorySaving& saving, Request& request);
 /// A codec that is a student solves in steps of its own: those are the song's.
 void resolve_codec(Request& request, const Models& models);
-/// A warning if the codes are those of another model.
-void compare_origin(const std::string& codes, const std::string& made_by, const char* model,
-                    const ModelIdentity& identity, std::vector<std::string>& notes);
+/// What to say of codes that were made by another model; nothing if they were not.
+std::optional<std::string> origin_note(const std::string& codes, const std::string& made_by, const char* model,
+                                       const ModelIdentity& identity);
 /// Frames and steps of the codec go into the profile, too.
 ProgressSink progress_with_profile(Profile* profile, const ProgressSink& progress);
 

@@ -150,6 +150,8 @@ TEST_P(ManySongs, are_what_they_are_alone) {
   requests[3].song.cfg_scale = 1;
   requests[0].codec.flow.steps = 2;
   requests[0].codec.flow.guidance = 1.25;
+  std::vector<MadeSong> alone;
+  for (const Request& request : requests) alone.push_back(whole_song(request));
   for (const int64_t at_once : {1, 2, 5}) {
     Songs songs(base());
     for (const Request& request : requests) songs.add(request);
@@ -157,7 +159,7 @@ TEST_P(ManySongs, are_what_they_are_alone) {
     EXPECT_EQ(songs.most_at_once, at_once);
     EXPECT_THAT(songs.begun, ElementsAre(0, 1, 2, 3, 4));
     for (size_t i = 0; i < requests.size(); ++i) {
-      EXPECT_EQ(songs.at(i).made, whole_song(requests[i])) << "song " << i << ", " << at_once << " at once";
+      EXPECT_EQ(songs.at(i).made, alone[i]) << "song " << i << ", " << at_once << " at once";
       EXPECT_EQ(songs.at(i).made.outcome.frames, static_cast<int64_t>(songs.at(i).made.frames.size()));
       EXPECT_EQ(songs.at(i).made.outcome.new_frames, songs.at(i).made.outcome.frames);
       EXPECT_GT(songs.at(i).made.outcome.codec_seconds, 0);
