@@ -15,6 +15,7 @@ void add_generate(CLI::App& app, Run& run);
 void add_abx(CLI::App& app, Run& run);
 void add_compare(CLI::App& app, Run& run);
 void add_steps(CLI::App& app, Run& run);
+void add_drafts(CLI::App& app, Run& run);
 void add_convert(CLI::App& app, Run& run);
 void add_decode(CLI::App& app, Run& run);
 void add_inspect(CLI::App& app, Run& run);

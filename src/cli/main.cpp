@@ -90,6 +90,7 @@ int run_program(int argc, char** argv) {
   add_inspect(app, run);
   add_compare(app, run);
   add_steps(app, run);
+  add_drafts(app, run);
   add_abx(app, run);
   add_schema(app, run);
   add_tokenize(app, run);

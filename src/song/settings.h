@@ -21,8 +21,16 @@ enum class SettingGroup { kCheckpoint, kSong, kCodec, kMachine, kOutput, kRun };
 /// is not stored.
 enum class Changes { kCodes, kSound, kNothing, kThisRun };
 
-/// The commands that take a setting; a set of bits. kStages: bench and plan; kSteps: steps.
-enum Commands : unsigned { kGenerate = 1, kDecode = 2, kConvert = 4, kDoctor = 8, kStages = 16, kSteps = 32 };
+/// The commands that take a setting; a set of bits. kStages: bench and plan; kSteps: steps; kDrafts: drafts.
+enum Commands : unsigned {
+  kGenerate = 1,
+  kDecode = 2,
+  kConvert = 4,
+  kDoctor = 8,
+  kStages = 16,
+  kSteps = 32,
+  kDrafts = 64
+};
 
 /// How the values of a setting look, where they lie in a Request, and what they may be. The kinds:
 /// setting_texts.h, setting_numbers.h, setting_words.h.
