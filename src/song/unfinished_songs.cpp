@@ -19,10 +19,12 @@ bool is_unfinished_list(const fs::path& path) {
 UnfinishedSongs::UnfinishedSongs(fs::path path, bool goes_on)
     : path_(std::move(path)), lock_(path_, "--save_path"), is_worth_it_(goes_on) {
   std::error_code ignored;
-  if (goes_on || !fs::exists(path_, ignored)) return;
-  throw user_error(
-      "{}: names songs of an earlier run that were not finished: go on with them (--requests {}), or delete it",
-      path_.string(), path_.string());
+  if (!goes_on && fs::exists(path_, ignored)) {
+    throw user_error(
+        "{}: names songs of an earlier run that were not finished: go on with them (--requests {}), or delete it",
+        path_.string(), path_.string());
+  }
+  check_writable(path_);  // and away with what a killed program has left
 }
 
 // Text that JSON cannot hold has been refused before.
