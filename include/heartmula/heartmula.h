@@ -7,6 +7,7 @@
 #pragma once
 
 #include <cstdint>
+#include <exception>
 #include <functional>
 #include <memory>
 #include <optional>
@@ -93,6 +94,19 @@ struct Song {
   int64_t dropped_codes = 0;  ///< codes that the codec has no entry for
 };
 
+/// One of several songs that are made at once.
+struct SongTask {
+  SongRequest request;
+  Callbacks callbacks;                  ///< of this song alone; what they throw ends it, and leaves the others alone
+  const CancelToken* cancel = nullptr;  ///< likewise; must outlive the call
+};
+
+/// What became of it.
+struct SongResult {
+  Song song;                 ///< of one that failed, the frames so far
+  std::exception_ptr error;  ///< null if the song is made
+};
+
 /// One checkpoint in memory. One call at a time; different models may be used by different threads.
 class HEARTMULA_API Model {
  public:
@@ -105,6 +119,14 @@ class HEARTMULA_API Model {
   /// Throws Error(kCancelled) soon after `cancel` is raised: the frames so far have gone to callbacks.frame, and a
   /// request that begins with them and has the same seed makes the same song.
   Song generate(const SongRequest& request, const Callbacks& callbacks, const CancelToken* cancel = nullptr);
+
+  /// Many songs, `songs_at_once` beside each other in the language model (0: as many as the memory holds, 8 at most);
+  /// together they take much less time than one after the other, and each is, bit for bit, what it is alone. They are
+  /// begun in their order; one that fails leaves the others alone. Calls of different songs' callbacks may come at the
+  /// same time. Returns a result for each, in the same order, also after `cancel` was raised; throws only what is wrong
+  /// with the call itself: Error(kUser) if so many do not fit into the memory.
+  std::vector<SongResult> generate_songs(std::span<const SongTask> songs, int64_t songs_at_once = 0,
+                                         const CancelToken* cancel = nullptr);
 
   /// The audio of finished frames, with the codec alone.
   Song decode(std::span<const Frame> frames, const CodecRequest& request, uint64_t seed, const Callbacks& callbacks,

@@ -19,6 +19,9 @@ std::string shortened(std::string_view text, size_t longest = 400);
 /// In double quotes, escaped, and no longer than a name should be.
 std::string in_quotes(std::string_view text);
 
+/// As one word of a shell's command line.
+std::string shell_word(const std::string& text);
+
 /// "from 1 to 8", or "8" alone.
 template <typename Number>
 std::string range_text(Number min, Number max) {

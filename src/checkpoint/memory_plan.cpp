@@ -76,11 +76,6 @@ int64_t host_peak(const MemoryPlan& plan, const AvailableMemory& available) {
   return bytes;
 }
 
-bool fits(const MemoryPlan& plan, const AvailableMemory& available) {
-  if (overfull_card(plan, available) != nullptr) return false;
-  return !available.host || host_peak(plan, available) <= static_cast<int64_t>(*available.host);
-}
-
 // Of everything that the plan takes.
 int64_t total_peak(const MemoryPlan& plan) {
   int64_t bytes = plan.peak();
@@ -128,6 +123,11 @@ std::string advice(const MemoryPlan& plan, const CheckpointSettings& checkpoint,
 }
 
 }  // namespace
+
+bool fits(const MemoryPlan& plan, const AvailableMemory& available) {
+  if (overfull_card(plan, available) != nullptr) return false;
+  return !available.host || host_peak(plan, available) <= static_cast<int64_t>(*available.host);
+}
 
 int64_t MemoryPlan::peak() const {
   return program + peak_of(on_host(lm), on_host(codec), lazy_load);
@@ -203,6 +203,7 @@ MemoryPlan plan_memory(Models& models, const SongSize& song) {
   MemoryPlan plan;
   plan.lazy_load = models.one_at_a_time();
   plan.program = kProgramBytes;
+  plan.songs = song.songs;
   if (song.context > 0) {
     plan.lm = plan_lm_memory(
         {models.lm_ops(), models.devices().lm}, models.lm_store(), models.lm_config(), options.checkpoint.mula_dtype,
@@ -254,6 +255,7 @@ std::string describe(const MemoryPlan& plan, const AvailableMemory& available) {
   };
   add("language model", plan.lm);
   add("codec", plan.codec);
+  if (plan.songs > 1) text += fmt::format("  {} songs at once\n", plan.songs);
   const bool together = plan.lm && plan.codec && !plan.lazy_load && plan.lm->device == plan.codec->device;
   const char* both = together ? " (both models at once)" : "";
   for (const Device& device : plan.cards()) {
@@ -280,6 +282,7 @@ nlohmann::json to_json(const MemoryPlan& plan) {
   };
   add("language_model", plan.lm);
   add("codec", plan.codec);
+  if (plan.songs > 1) json["songs_at_once"] = plan.songs;
   for (const Device& card : plan.cards()) json["cards"][card.name()] = {{"peak_bytes", plan.card_peak(card)}};
   return json;
 }

@@ -32,6 +32,7 @@ struct MemoryPlan {
   std::optional<StageMemory> codec;  // none when the codec is not needed
   int64_t program = 0;               // itself and the tokenizer
   bool lazy_load = false;
+  int64_t songs = 1;  // at once
 
   /// Of the machine's memory.
   int64_t peak() const;
@@ -76,6 +77,8 @@ struct AvailableMemory {
   /// As it is now; cards are asked only if the plan has one.
   static AvailableMemory now(const MemoryPlan& plan);
 };
+
+bool fits(const MemoryPlan& plan, const AvailableMemory& available);
 
 /// How a song takes less memory.
 struct MemorySaving {

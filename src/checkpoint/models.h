@@ -82,6 +82,8 @@ class Models {
   /// Reads a little of each tensor when it is first asked for.
   const ModelIdentity& lm_identity();
   const ModelIdentity& codec_identity();
+  bool has_lm() const { return lm_.has_value(); }
+  bool has_codec() const { return codec_.has_value(); }
   /// Gives back the memory of the embeddings' rows that were read so far; the file still has them.
   void release_embeddings();
   void unload_lm();

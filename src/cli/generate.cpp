@@ -3,6 +3,7 @@
 #include "cli/commands.h"
 #include "cli/interrupt.h"
 #include "cli/song_command.h"
+#include "cli/songs_command.h"
 
 namespace heartmula {
 
@@ -12,6 +13,7 @@ void add_generate(CLI::App& app, Run& run) {
   flags->add_to(command.app(), kGenerate);
   command.runs(run, [flags] {
     watch_signals();
+    if (asks_for_songs(*flags)) return run_songs_command(*flags);
     return run_song_command(resolve_request(*flags, CheckpointParts::kAll), CheckpointParts::kAll, make_song_file);
   });
 }

@@ -22,6 +22,7 @@ using std::chrono::milliseconds;
 using std::chrono::seconds;
 
 constexpr std::string_view kFramesStage = "frames";
+constexpr std::string_view kSongsStage = "songs";
 constexpr int kBarWidth = 10;
 
 size_t terminal_width(std::FILE* out) {
@@ -115,10 +116,11 @@ std::optional<double> ProgressReporter::Stage::seconds_left() const {
 ProgressReporter::ProgressReporter(ProgressMode mode, std::FILE* out, std::function<Clock::time_point()> now)
     : mode_(resolve(mode, out)), out_(out), now_(std::move(now)) {}
 
-void ProgressReporter::report(std::string_view name, int64_t done, int64_t total, double seconds) {
+void ProgressReporter::report(std::string_view name, int64_t done, int64_t total, double seconds, size_t song) {
   if (mode_ == ProgressMode::kNone) return;
   const std::lock_guard lock(mutex_);
-  auto stage = std::find_if(stages_.begin(), stages_.end(), [&](const Stage& s) { return s.name == name; });
+  auto stage =
+      std::find_if(stages_.begin(), stages_.end(), [&](const Stage& s) { return s.name == name && s.song == song; });
   // A stage that begins again is a new one: a second model is loaded, a second song is made.
   if (stage != stages_.end() && (done < stage->done || stage->over())) {
     stages_.erase(stage);
@@ -128,6 +130,7 @@ void ProgressReporter::report(std::string_view name, int64_t done, int64_t total
   if (first) {
     stage = stages_.insert(stages_.end(), Stage());
     stage->name = name;
+    stage->song = song;
     stage->first_done = done;
     stage->first_seconds = seconds;
   }
@@ -169,6 +172,7 @@ bool ProgressReporter::due(const Stage& stage, bool first, Clock::time_point now
 std::string ProgressReporter::text(const Stage& stage, bool with_bar) const {
   const bool frames = stage.name == kFramesStage;
   std::string text = stage.name;
+  if (text == kSongsStage) return text + fmt::format(" {}/{}", stage.done, stage.total);
   if (with_bar) {
     const auto filled = static_cast<size_t>(std::floor(kBarWidth * stage.fraction()));
     text += fmt::format(" [{:-<{}}]", std::string(filled, '#'), kBarWidth);
@@ -204,11 +208,12 @@ void ProgressReporter::draw() {
 
 void ProgressReporter::print_json(const Stage& stage) {
   const auto left = stage.seconds_left();
-  const nlohmann::ordered_json json = {{"stage", stage.name},
-                                       {"done", stage.done},
-                                       {"total", stage.total},
-                                       {"seconds", stage.seconds},
-                                       {"eta_s", left ? nlohmann::ordered_json(*left) : nlohmann::ordered_json()}};
+  nlohmann::ordered_json json = {{"stage", stage.name},
+                                 {"done", stage.done},
+                                 {"total", stage.total},
+                                 {"seconds", stage.seconds},
+                                 {"eta_s", left ? nlohmann::ordered_json(*left) : nlohmann::ordered_json()}};
+  if (stage.song > 0) json["song"] = stage.song;
   write(object_line(json));
 }
 

@@ -18,7 +18,8 @@ enum class ProgressMode {
   kAuto,   ///< kBar on a terminal, else kLines
   kBar,    ///< one line that is drawn again and again
   kLines,  ///< a line now and then: every 10 %, but not within 5 s, and every minute
-  kJson,   ///< {"stage","done","total","seconds","eta_s"} a line, at most ten a second; eta_s is null while unknown
+  kJson,   ///< {"stage","done","total","seconds","eta_s"} a line, at most ten a second; eta_s is null while unknown;
+           ///< with "song", from 1 on, where there are several
   kNone,
 };
 
@@ -50,8 +51,8 @@ class ProgressReporter {
 
   /// `done` of `total` parts of the stage `name` after `seconds` of work on it. The parts of the stage "frames" are
   /// frames of music. Speed is that since the stage's first report, so that neither preparations nor frames kept from
-  /// an earlier run count. A stage is over when done reaches total.
-  void report(std::string_view name, int64_t done, int64_t total, double seconds);
+  /// an earlier run count. A stage is over when done reaches total. `song`: one of several, from 1 on.
+  void report(std::string_view name, int64_t done, int64_t total, double seconds, size_t song = 0);
 
   /// Ends the line that a bar is drawn on. Call it before anything else is printed.
   void finish();
@@ -59,6 +60,7 @@ class ProgressReporter {
  private:
   struct Stage {
     std::string name;
+    size_t song = 0;
     int64_t first_done = 0;
     double first_seconds = 0;
     int64_t done = 0;

@@ -26,4 +26,10 @@ struct ResolvedRequest {
 ResolvedRequest resolve_request(const SettingFlags& flags, CheckpointParts parts,
                                 const std::filesystem::path& codes = {});
 
+/// Whether the flags ask for more than one song: --requests, or --songs above 1.
+bool asks_for_songs(const SettingFlags& flags);
+/// The songs that they ask for, each with a seed and an output of its own, of one checkpoint and machine. Throws
+/// Error(kUser) that names the flag, or the file and the line.
+std::vector<ResolvedRequest> resolve_requests(const SettingFlags& flags);
+
 }  // namespace heartmula

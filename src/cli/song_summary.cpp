@@ -45,11 +45,9 @@ std::string model_name(const nlohmann::json& model) {
 
 }  // namespace
 
-std::string song_summary(const nlohmann::json& json) {
+std::string song_line(const nlohmann::json& json) {
   const nlohmann::json& request = json["request"];
   const nlohmann::json& result = json["result"];
-  const nlohmann::json& seconds = result["seconds"];
-  const nlohmann::json& factor = result["real_time_factor"];
   std::string text =
       fmt::format("{}: {:.2f} s of music, {} frames, seed {}", escaped(request["save_path"].get<std::string>()),
                   result["duration_s"].get<double>(), result["frames"].get<int64_t>(), request["seed"].get<uint64_t>());
@@ -57,8 +55,16 @@ std::string song_summary(const nlohmann::json& json) {
     const bool eos = result["stop_reason"] == "eos";
     text += eos ? ", ended by the model" : ", ended by --max_audio_length_ms";
   }
-  const auto duration = [&](const char* stage) { return duration_text(seconds[stage].get<double>()); };
   if (result.contains("level") && result["level"] != "G0") text += ", level " + result["level"].get<std::string>();
+  return text;
+}
+
+std::string song_summary(const nlohmann::json& json) {
+  const nlohmann::json& result = json["result"];
+  const nlohmann::json& seconds = result["seconds"];
+  const nlohmann::json& factor = result["real_time_factor"];
+  std::string text = song_line(json);
+  const auto duration = [&](const char* stage) { return duration_text(seconds[stage].get<double>()); };
   text += "\n  load " + duration("load");
   if (seconds.contains("frames")) {
     text += fmt::format(", frames {} (real-time factor {:.2f})", duration("frames"), factor["frames"].get<double>());

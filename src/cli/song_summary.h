@@ -8,5 +8,7 @@ namespace heartmula {
 
 /// Of a sidecar's JSON: lines without one at the end.
 std::string song_summary(const nlohmann::json& json);
+/// Its first line, for a list of songs.
+std::string song_line(const nlohmann::json& json);
 
 }  // namespace heartmula

@@ -29,6 +29,7 @@ struct CodecSettings {
 
   /// Of a quality, but for windows and compat.
   static CodecSettings of(CodecQuality quality);
+  bool operator==(const CodecSettings&) const = default;
 };
 
 /// Throws Error(kUser) if settings do not go together.

@@ -1,11 +1,15 @@
 // The public API on top of the generator.
+#include <deque>
+#include <iterator>
 #include <mutex>
+#include <optional>
 #include <random>
 
 #include "base/affinity.h"
 #include "base/error.h"
 #include "heartmula/heartmula.h"
 #include "song/generator.h"
+#include "song/songs_plan.h"
 
 namespace heartmula {
 namespace {
@@ -45,6 +49,47 @@ MachineSettings machine_settings(const ModelSettings& s) {
   return machine;
 }
 
+/// A song of a call, on its way into `made`; what it is made from must outlive it.
+struct SongInCall {
+  Request request;
+  Prompt prompt;
+  std::mutex progress_mutex;
+  SongHooks hooks;
+
+  /// Throws what is wrong with the song.
+  SongInCall(Models& models, Request base, const SongRequest& song, const Callbacks& callbacks, Song& made)
+      : request(std::move(base)) {
+    request.song.lyrics = song.lyrics;
+    request.song.tags = song.tags;
+    request.song.max_audio_length_ms = song.max_audio_length_ms;
+    request.song.topk = song.topk;
+    request.song.temperature = song.temperature;
+    request.song.cfg_scale = song.cfg_scale;
+    request.codec = codec_settings(song.codec);
+    validate(request);
+    request.song.seed = song.seed ? *song.seed : random_seed();
+    check_codes(models.lm_config(), song.begin, "SongRequest::begin");
+    prompt = make_prompt(models.tokenizer(), models.gen_config(), request.song.tags, request.song.lyrics);
+    made.frames = song.begin;
+    made.seed = *request.song.seed;
+    hooks = make_hooks(callbacks, progress_mutex);
+    hooks.frame = [&made, &callbacks](int64_t index, const Frame& frame) {
+      made.frames.push_back(frame);
+      if (callbacks.frame) callbacks.frame(index, frame);
+    };
+  }
+
+  SongSize size(const Models& models, const Song& made) const {
+    const FrameLoopSettings settings = request.song.frame_loop(models.gen_config().audio_eos_id);
+    return request.size(required_context(models.lm_config(), prompt, settings), std::ssize(made.frames));
+  }
+};
+
+void put_outcome(const SongOutcome& outcome, Song& song) {
+  song.stop_reason = outcome.stop_reason;
+  song.dropped_codes = outcome.dropped_codes;
+}
+
 }  // namespace
 
 struct Model::State {
@@ -68,34 +113,49 @@ Model::~Model() = default;
 Model::Model(Model&&) noexcept = default;
 Model& Model::operator=(Model&&) noexcept = default;
 
-Song Model::generate(const SongRequest& song_request, const Callbacks& callbacks, const CancelToken* cancel) {
-  Request request = state_->base_request();
-  request.song.lyrics = song_request.lyrics;
-  request.song.tags = song_request.tags;
-  request.song.max_audio_length_ms = song_request.max_audio_length_ms;
-  request.song.topk = song_request.topk;
-  request.song.temperature = song_request.temperature;
-  request.song.cfg_scale = song_request.cfg_scale;
-  request.codec = codec_settings(song_request.codec);
-  validate(request);
-  request.song.seed = song_request.seed ? *song_request.seed : random_seed();
-
+Song Model::generate(const SongRequest& request, const Callbacks& callbacks, const CancelToken* cancel) {
   Models& models = state_->models;
-  check_codes(models.lm_config(), song_request.begin, "SongRequest::begin");
-  const Prompt prompt = make_prompt(models.tokenizer(), models.gen_config(), request.song.tags, request.song.lyrics);
-  Song song{.frames = song_request.begin, .seed = *request.song.seed};
+  Song song;
+  SongInCall call(models, state_->base_request(), request, callbacks, song);
   const UnpinAtEnd unpin;
-  std::mutex progress_mutex;
-  SongHooks hooks = make_hooks(callbacks, progress_mutex);
-  hooks.frame = [&](int64_t index, const Frame& frame) {
-    song.frames.push_back(frame);
-    if (callbacks.frame) callbacks.frame(index, frame);
-  };
-  state_->models.set_cancel_token(cancel);
-  const SongOutcome outcome = generate_song(models, request, prompt, song_request.begin, hooks, cancel);
-  song.stop_reason = outcome.stop_reason;
-  song.dropped_codes = outcome.dropped_codes;
+  models.set_cancel_token(cancel);
+  put_outcome(generate_song(models, call.request, call.prompt, request.begin, call.hooks, cancel), song);
   return song;
+}
+
+std::vector<SongResult> Model::generate_songs(std::span<const SongTask> tasks, int64_t songs_at_once,
+                                              const CancelToken* cancel) {
+  if (songs_at_once < 0) throw user_error("songs_at_once is {}, but must be 0 or more", songs_at_once);
+  Models& models = state_->models;
+  std::vector<SongResult> results(tasks.size());
+  std::deque<SongInCall> calls;  // never moved
+  std::vector<SongSize> sizes;
+  std::vector<SongWork> works;
+  for (size_t i = 0; i < tasks.size(); ++i) {
+    SongResult& result = results[i];
+    try {
+      SongInCall& call =
+          calls.emplace_back(models, state_->base_request(), tasks[i].request, tasks[i].callbacks, result.song);
+      sizes.push_back(call.size(models, result.song));
+      works.push_back({.request = &call.request,
+                       .prompt = &call.prompt,
+                       .begin = tasks[i].request.begin,
+                       .cancel = tasks[i].cancel,
+                       .hooks = call.hooks,
+                       .made = [&result](const SongOutcome& outcome) { put_outcome(outcome, result.song); },
+                       .failed = [&result](const std::exception_ptr& error) { result.error = error; }});
+    } catch (const std::exception&) {
+      result.error = std::current_exception();
+    }
+  }
+  if (works.empty()) return results;
+  const UnpinAtEnd unpin;
+  models.set_cancel_token(cancel);
+  const auto wish = songs_at_once > 0 ? std::optional(songs_at_once) : std::nullopt;
+  const SongsPlan plan = plan_songs(models, sizes, wish);
+  check_plan(models, plan, sizes);
+  heartmula::generate_songs(models, works, plan.memory.songs, {}, cancel);
+  return results;
 }
 
 Song Model::decode(std::span<const Frame> frames, const CodecRequest& codec_request, uint64_t seed,

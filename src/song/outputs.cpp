@@ -3,7 +3,9 @@
 #include <fmt/format.h>
 #include <spdlog/spdlog.h>
 
+#include <map>
 #include <optional>
+#include <string_view>
 #include <system_error>
 #include <utility>
 
@@ -16,6 +18,8 @@ namespace heartmula {
 namespace fs = std::filesystem;
 namespace {
 
+constexpr const char* kSaveCodes = "--save_codes";
+constexpr const char* kProfile = "--profile";
 constexpr const char* kCodesBeside = "the song's codes beside --save_path";
 
 fs::path codes_beside(const std::string& song) {
@@ -28,7 +32,7 @@ bool is_there(const fs::path& path) {
 }
 
 /// "song.mp3", "song-1.mp3", ...
-std::string numbered(const fs::path& path, int number) {
+std::string numbered(const fs::path& path, int64_t number) {
   if (number == 0) return path.string();
   const std::string name = fmt::format("{}-{}{}", path.stem().string(), number, path.extension().string());
   return (path.parent_path() / name).string();
@@ -46,8 +50,8 @@ std::vector<NamedPath> outputs_of(const Request& request) {
     add("the file that describes the song beside --save_path", sidecar_path(song));
     if (request.output.save_codes.empty()) add(kCodesBeside, codes_beside(song));
   }
-  add("--save_codes", request.output.save_codes);
-  add("--profile", request.run.profile);
+  add(kSaveCodes, request.output.save_codes);
+  add(kProfile, request.run.profile);
   add("--spectrogram", request.run.spectrogram);
   return outputs;
 }
@@ -118,20 +122,58 @@ void check_outputs(const Request& request, const std::vector<NamedPath>& inputs,
     for (const NamedPath& file : files) check_different(outputs[i], file);
     // The codes beside the song may be those that it goes on from: prepare_codes_path() knows what to do.
     const bool is_derived = outputs[i].name == kCodesBeside;
-    if (!is_derived && !request.song.load_codes.empty() && input_kind(request.song.load_codes) == InputKind::kFile) {
+    const bool grows = request.run.goes_on && outputs[i].name == kSaveCodes;
+    if (!is_derived && !grows && !request.song.load_codes.empty() &&
+        input_kind(request.song.load_codes) == InputKind::kFile) {
       check_different({"--load_codes", request.song.load_codes}, outputs[i]);
     }
   }
 }
 
+void check_different_outputs(const std::vector<const Request*>& requests) {
+  std::map<fs::path, size_t> loaded;
+  std::map<fs::path, size_t> written;
+  for (size_t song = 0; song < requests.size(); ++song) {
+    const std::string& codes = requests[song]->song.load_codes;
+    if (!codes.empty() && input_kind(codes) == InputKind::kFile) loaded.emplace(place_of(codes), song);
+  }
+  for (size_t song = 0; song < requests.size(); ++song) {
+    for (const NamedPath& output : outputs_of(*requests[song])) {
+      if (output.name == kProfile) continue;  // there is one of all songs
+      const fs::path place = place_of(output.path);
+      const auto [other, is_new] = written.emplace(place, song);
+      if (!is_new) {
+        throw user_error("songs {} and {} would both write {} ({})", other->second + 1, song + 1, output.path.string(),
+                         output.name);
+      }
+      const auto read = loaded.find(place);
+      if (read != loaded.end() && read->second != song) {
+        throw user_error("song {} goes on from {}, where song {} would write ({})", read->second + 1,
+                         output.path.string(), song + 1, output.name);
+      }
+    }
+  }
+}
+
+std::string numbered_path(const std::string& path, int64_t number, uint64_t seed) {
+  std::string named = path;
+  for (const auto& [mark, value] :
+       {std::pair("{n}", std::to_string(number)), std::pair("{seed}", std::to_string(seed))}) {
+    for (size_t at = 0; (at = named.find(mark, at)) != std::string::npos; at += value.size()) {
+      named.replace(at, std::string_view(mark).size(), value);
+    }
+  }
+  return named == path ? numbered(path, number) : named;
+}
+
 std::string unused_path(const std::string& path) {
-  int number = 0;
+  int64_t number = 0;
   while (is_there(numbered(path, number))) ++number;
   return numbered(path, number);
 }
 
 ClaimedPath claim_unused_path(const std::string& path) {
-  for (int number = 0;; ++number) {
+  for (int64_t number = 0;; ++number) {
     std::string unused = numbered(path, number);
     if (is_there(unused)) continue;
     std::optional<OutputLock> lock = OutputLock::if_free(unused);
@@ -144,6 +186,11 @@ fs::path temporary_path(std::string_view ending) {
   std::error_code error;
   const fs::path folder = fs::temp_directory_path(error);
   return (error ? fs::path("/tmp") : folder) / fmt::format("heartmula-{:016x}.{}", random_seed(), ending);
+}
+
+fs::path usual_codes_path(const Request& request) {
+  return request.output.save_codes.empty() ? codes_beside(request.output.save_path)
+                                           : fs::path(request.output.save_codes);
 }
 
 fs::path prepare_codes_path(const Request& request, bool song_is_stream, const LoadedCodes& loaded) {

@@ -114,10 +114,10 @@ void Overlap::share_cores() {
   lm_.use_threads(works_ && !takes_turns_ ? lm_.threads() - codec_threads : lm_.threads());
 }
 
-double Overlap::frame_done(double seconds, const CancelToken* cancel) {
+double Overlap::frame_done(std::optional<double> seconds, const CancelToken* cancel) {
   std::unique_lock lock(mutex_);
   // A frame during part of which the codec worked tells nothing.
-  if (share_threads_ && beside_ == works_) search_.add_frame(seconds, works_);
+  if (seconds && share_threads_ && beside_ == works_) search_.add_frame(*seconds, works_);
   share();
   const Clock::time_point begin = Clock::now();
   while (works_ && takes_turns_ && (cancel == nullptr || !cancel->cancelled())) changed_.wait_for(lock, kPatience);

@@ -53,8 +53,9 @@ class Overlap {
   ~Overlap();
 
   // The frame loop's side.
-  /// Waits while the codec has all threads; gives how long, in seconds.
-  double frame_done(double seconds, const CancelToken* cancel = nullptr);
+  /// Waits while the codec has all threads; gives how long, in seconds. A frame that is not like the others, and so not
+  /// to be compared with them, has no `seconds`.
+  double frame_done(std::optional<double> seconds, const CancelToken* cancel = nullptr);
   /// There will be no more frames: the codec has the machine for itself.
   void frames_ended();
 

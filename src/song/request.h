@@ -55,7 +55,11 @@ struct RunSettings {
   std::string profile;      // a trace goes there, or empty
   std::string spectrogram;  // a picture goes there, or empty
   bool json = false;
-  bool no_clobber = false;  // a song that is there is not written over
+  bool no_clobber = false;               // a song that is there is not written over
+  int64_t songs = 1;                     // variations, with seeds one after the other
+  std::string requests;                  // a file with a request a line, or empty
+  std::optional<int64_t> songs_at_once;  // as many as the memory holds, if not given
+  bool goes_on = false;                  // the request is of a list of unfinished songs (unfinished_songs.h)
 };
 
 /// Names and defaults are those of heartlib's command line (its flags are the JSON's fields), where it has them.

@@ -18,6 +18,8 @@ using namespace setting_types;
 using Group = SettingGroup;
 
 constexpr int64_t kLongestFadeMs = 60'000;
+constexpr int64_t kMostSongs = 100'000;
+constexpr int64_t kMostSongsAtOnce = 256;
 constexpr unsigned kSongs = kGenerate | kDecode;
 constexpr unsigned kAll = kGenerate | kDecode | kConvert;
 const Words kDtypes = {{"float32", "fp32", "f32", "bfloat16", "bf16", "float16", "fp16"}};
@@ -252,6 +254,15 @@ std::vector<Setting> make_table() {
        "take every setting from this: a song's sidecar, a song that holds its request, or your own JSON; other flags "
        "stand "
        "over it, and where that song went is not taken over"},
+      {"songs", Group::kRun, Changes::kThisRun, kGenerate, integer(run(&R::songs), 1, kMostSongs),
+       "so many variations: seeds one after the other, `song-1.flac`, `song-2.flac`, ... for `--save_path song.flac`, "
+       "or "
+       "`{n}` and `{seed}` in its place: [many songs](#many-songs-at-once)"},
+      {"requests", Group::kRun, Changes::kThisRun, kGenerate, path(run(&R::requests)),
+       "a song for each line of this file (`-` is the standard input), which holds a request, a JSON object as for "
+       "`--request`; other flags stand over all of them"},
+      {"songs_at_once", Group::kRun, Changes::kThisRun, kGenerate, integer(run(&R::songs_at_once), 1, kMostSongsAtOnce),
+       "how many of several songs to make beside each other", "as many as the memory holds, 8 at most"},
       {"progress", Group::kRun, Changes::kThisRun, kAll, text(run(&R::progress), "MODE"),
        "`bar`, `lines`, `json` (one object a line), `none`, on standard error", "`auto`: a bar on a terminal"},
       {"profile", Group::kRun, Changes::kThisRun, kSongs, path(run(&R::profile)),
@@ -261,7 +272,7 @@ std::vector<Setting> make_table() {
        "draw the song here: its wave, and its spectrogram below (mel scale up to 20 kHz, 80 dB), as a PNG picture; a "
        "picture that cannot be written at the end costs a line on standard error, never the song"},
       {"json", Group::kRun, Changes::kThisRun, kSongs, flag(run(&R::json)),
-       "print the sidecar's JSON on standard output instead of a summary"},
+       "print the sidecar's JSON on standard output instead of a summary; of several songs, a list"},
   };
 }
 

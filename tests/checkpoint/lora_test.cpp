@@ -11,6 +11,7 @@
 #include "checkpoint/convert.h"
 #include "checkpoint/memory_plan.h"
 #include "decode/frame_loop.h"
+#include "lm/session.h"
 #include "reference/random_checkpoint.h"
 
 namespace heartmula {

@@ -10,6 +10,7 @@
 #include <sstream>
 #include <thread>
 
+#include "cli/songs_progress.h"
 #include "heartmula/error.h"
 
 namespace heartmula {
@@ -35,6 +36,7 @@ class Recorded {
   void advance(double seconds) {
     now_ += std::chrono::duration_cast<ProgressReporter::Clock::duration>(std::chrono::duration<double>(seconds));
   }
+  ProgressReporter::Clock::time_point now() const { return now_; }
   std::string text() {
     std::fflush(out_);
     return {text_, size_};
@@ -194,6 +196,59 @@ TEST(Progress, json_is_known_before_the_command_line_is_understood) {
   EXPECT_FALSE(asks({"heartmula", "generate", "--progress", "json", "--progress=bar"}));
   EXPECT_FALSE(asks({"heartmula", "generate", "--progress"}));
   EXPECT_FALSE(asks({"heartmula", "tokenize", "--", "--progress", "json"}));
+}
+
+/// Songs whose clock is the reporter's.
+class RecordedSongs : public Recorded {
+ public:
+  RecordedSongs(ProgressMode mode, size_t count)
+      : Recorded(mode), songs_(reporter(), count, [this] { return now(); }) {}
+  SongsProgress& songs() { return songs_; }
+
+ private:
+  SongsProgress songs_;
+};
+
+TEST(SongsProgress, is_that_of_one_piece_of_work) {
+  RecordedSongs recorded(ProgressMode::kBar, 3);
+  recorded.advance(1);
+  recorded.songs().report(0, "frames", 1, 100, 0);
+  // A song that has not begun is as long as the others.
+  EXPECT_THAT(recorded.text(), EndsWith("\rframes [----------] 1/300\x1b[K"));
+  recorded.advance(1);
+  recorded.songs().report(1, "frames", 41, 60, 0);  // 40 of them are from an earlier run
+  EXPECT_THAT(recorded.text(), EndsWith("\rframes [----------] 2/180, 1.0/s, RTF 12.50, 2:58 left\x1b[K"));
+  recorded.advance(1);
+  recorded.songs().has_frames(1, 45);
+  EXPECT_THAT(recorded.text(), HasSubstr("frames [----------] 6/157"));
+  recorded.advance(1);
+  recorded.songs().report(1, "codec", 1, 2, 0.1);
+  recorded.songs().is_over(1);
+  EXPECT_THAT(recorded.text(), HasSubstr("| codec 16 %"));
+  recorded.advance(1);
+  recorded.songs().report(0, "frames", 10, 100, 0);
+  EXPECT_THAT(recorded.text(), HasSubstr("| codec 33 % | songs 1/3"));
+  recorded.songs().report(2, "frames", 1, 1, 0);
+  recorded.songs().has_frames(2, 1);
+  recorded.songs().has_frames(0, 12);
+  for (const size_t song : {0, 2}) recorded.songs().is_over(song);
+  EXPECT_THAT(recorded.text(), HasSubstr("\rframes 18/18"));
+  EXPECT_THAT(recorded.text(), HasSubstr("\rcodec 100 %"));
+  EXPECT_THAT(recorded.text(), EndsWith("\rsongs 3/3\x1b[K\n"));
+}
+
+TEST(SongsProgress, is_that_of_each_song_to_programs) {
+  RecordedSongs recorded(ProgressMode::kJson, 2);
+  recorded.songs().report(0, "frames", 1, 10, 0);
+  recorded.songs().report(1, "frames", 1, 20, 0);
+  recorded.songs().is_over(1);
+  const auto lines = recorded.lines();
+  ASSERT_EQ(lines.size(), 3u);
+  EXPECT_EQ(nlohmann::json::parse(lines[0])["song"], 1);
+  EXPECT_EQ(nlohmann::json::parse(lines[1])["song"], 2);
+  EXPECT_EQ(nlohmann::json::parse(lines[1])["total"], 20);
+  EXPECT_EQ(nlohmann::json::parse(lines[2])["stage"], "songs");
+  EXPECT_FALSE(nlohmann::json::parse(lines[2]).contains("song"));
 }
 
 TEST(Progress, stages_report_from_two_threads) {

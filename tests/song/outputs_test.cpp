@@ -138,5 +138,42 @@ TEST_F(Outputs, codes_of_an_earlier_run_are_set_aside_and_those_that_are_loaded_
   EXPECT_TRUE(fs::exists(folder_ / "song.wav.codes.1.safetensors"));
 }
 
+TEST(ManyOutputs, have_numbers_or_what_the_pattern_says) {
+  EXPECT_EQ(numbered_path("a/song.tar.flac", 3, 7), "a/song.tar-3.flac");
+  EXPECT_EQ(numbered_path("song", 12, 7), "song-12");
+  EXPECT_EQ(numbered_path("{n}/{seed}-{n}.wav", 3, 18446744073709551615u), "3/18446744073709551615-3.wav");
+  EXPECT_EQ(numbered_path("{seed}.wav", 3, 7), "7.wav");
+  EXPECT_EQ(numbered_path("{}.wav", 3, 7), "{}-3.wav");
+}
+
+TEST(ManyOutputs, are_different) {
+  const TemporaryFolder folder;
+  std::filesystem::create_directory_symlink(folder.path(), folder / "here");
+  const auto request = [&](const std::string& song) {
+    Request made;
+    made.output.save_path = folder / song;
+    return made;
+  };
+  Request a = request("a.wav");
+  Request b = request("b.wav");
+  a.run.profile = b.run.profile = folder / "profile";  // is of all songs
+  EXPECT_NO_THROW(check_different_outputs({&a, &b}));
+  Request same = request("here/a.wav");
+  EXPECT_THAT(error_of(ErrorKind::kUser,
+                       [&] {
+                         check_different_outputs({&a, &b, &same});
+                       }),
+              AllOf(HasSubstr("songs 1 and 3"), HasSubstr("a.wav")));
+  b.output.save_codes = folder / "a.wav.json";
+  EXPECT_THAT(error_of(ErrorKind::kUser, [&] { check_different_outputs({&a, &b}); }), HasSubstr("--save_codes"));
+  b.output.save_codes = folder.write("codes", "x");
+  a.song.load_codes = folder / "here/codes";
+  EXPECT_THAT(error_of(ErrorKind::kUser,
+                       [&] {
+                         check_different_outputs({&a, &b});
+                       }),
+              AllOf(HasSubstr("song 1 goes on from"), HasSubstr("song 2")));
+}
+
 }  // namespace
 }  // namespace heartmula
