@@ -207,7 +207,8 @@ MemoryPlan plan_memory(Models& models, const SongSize& song) {
   if (song.context > 0) {
     plan.lm = plan_lm_memory(
         {models.lm_ops(), models.devices().lm}, models.lm_store(), models.lm_config(), options.checkpoint.mula_dtype,
-        {.songs = song.songs, .streams = song.streams, .positions = song.context}, song.frames_at_once);
+        {.songs = song.songs, .streams = song.streams, .positions = song.context, .frames = song.frames_of_pass},
+        song.frames_at_once);
     std::error_code error;
     const uintmax_t bytes = std::filesystem::file_size(models.paths().tokenizer, error);
     if (!error) plan.program += kTokenizerFactor * static_cast<int64_t>(bytes);

@@ -61,6 +61,7 @@ StageMemory plan_codec_memory(const StagePlace& place, const WeightStore& store,
 /// What a song asks of the models.
 struct SongSize {
   int64_t songs = 1;                          // at once in the language model
+  int64_t frames_of_pass = 1;                 // of each: LmBatchSize::frames
   int64_t streams = 2;                        // its rows for a song
   int64_t context = 0;                        // its positions; 0 if only the codec is needed
   int64_t frames_at_once = kEmbeddingFrames;  // of plan_lm_memory

@@ -56,6 +56,19 @@ std::string cuda_weights_name(CudaWeights weights) {
   return weights == CudaWeights::kCopy ? "copy" : "map";
 }
 
+DraftSettings MachineSettings::drafts() const {
+  DraftSettings settings = DraftSettings::parse("--drafter", drafter);
+  settings.frames = draft_frames;
+  return settings;
+}
+
+std::string parse_drafter(const std::string& flag, const std::string& word) {
+  if (DraftSettings::parse(flag, word).kind == DrafterKind::kOracle) {
+    throw user_error("{} {}: an oracle must know the song; `heartmula bench --stage drafted` has one", flag, word);
+  }
+  return word;
+}
+
 std::optional<int> parse_overlap(const std::string& flag, const std::string& word) {
   if (word == "auto") return std::nullopt;
   if (word == "off") return 0;

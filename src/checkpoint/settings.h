@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "base/names.h"
+#include "decode/draft_settings.h"
 #include "tensor/dtype.h"
 
 namespace heartmula {
@@ -70,7 +71,15 @@ struct MachineSettings {
   std::string cpus = {};            // "0-3,8" or "fastest": pins the threads; empty: the system places them
   bool mlock = false;               // weights are locked in memory
   std::optional<int> overlap = {};  // threads of the codec beside the frame loop, 0 for none; measured if not given
+  std::string drafter = "auto";     // as DraftSettings::parse reads it
+  std::optional<int64_t> draft_frames = {};  // in every step; those that pay if not given
+
+  DraftSettings drafts() const;
 };
+
+/// `word`, if it names a drafter that needs nothing else. Throws Error(kUser) that begins with `flag` for anything
+/// else.
+std::string parse_drafter(const std::string& flag, const std::string& word);
 
 /// "auto" (nothing), "off" (0), or a number of threads. Throws Error(kUser) that begins with `flag` for anything else.
 std::optional<int> parse_overlap(const std::string& flag, const std::string& word);

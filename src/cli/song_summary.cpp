@@ -86,6 +86,13 @@ std::string song_summary(const nlohmann::json& json) {
     const double gain = result["overlap"]["gain"];
     if (gain > 1) text += fmt::format(" ({:.2f} times as fast as one after the other while both ran)", gain);
   }
+  if (result.contains("drafts") && result["drafts"]["drafted_steps"] > 0) {
+    const nlohmann::json& drafts = result["drafts"];
+    text += fmt::format("\n  drafts ({}): {} of {} guessed frames were right; {} of {} steps were drafted",
+                        drafts["drafter"].get<std::string>(), drafts["accepted_frames"].get<int64_t>(),
+                        drafts["drafted_frames"].get<int64_t>(), drafts["drafted_steps"].get<int64_t>(),
+                        drafts["drafted_steps"].get<int64_t>() + drafts["plain_steps"].get<int64_t>());
+  }
   text += fmt::format("\n  peak memory {} (planned {}), level peak {:.3f}, rms {:.4f}",
                       megabytes(result["peak_memory_bytes"]), megabytes(result["memory_plan"]["peak_bytes"]),
                       result["sample_peak"].get<double>(), result["rms"].get<double>());

@@ -111,7 +111,8 @@ void DraftController::drafted_step(const DraftChoice& choice, double seconds, in
   steps_frames_ += songs + accepted;
   const double plain = plain_seconds_ * static_cast<double>(steps_frames_);
   const double lost = steps_seconds_ - plain;
-  if (steps_ == kWindow || (lost > 0 && counts_.seconds_lost + lost > kMostLost * elapsed_)) {
+  const bool is_dear = steps_ > 1 && lost > 0 && counts_.seconds_lost + lost > kMostLost * elapsed_;
+  if (steps_ == kWindow || is_dear) {
     judge(arms_[choice.arm], plain);
   }
 }

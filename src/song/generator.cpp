@@ -66,8 +66,8 @@ struct FramesTo {
   std::function<void(SongInWork&, const Frame&)> frame;
   std::function<void(SongInWork&)> ended;
   std::function<void(SongInWork&, const std::exception_ptr&)> failed;
-  /// After a step that took so many seconds, if each of the songs in the loop got a frame, as it did in the step
-  /// before. Gives the seconds that it waited.
+  /// After a step that took so many seconds for a frame of each song in the loop, if each got one, as it did in the
+  /// step before. Gives the seconds that it waited.
   std::function<double(std::optional<double> seconds)> step = {};
 };
 
@@ -79,8 +79,9 @@ class FrameMaker {
         songs_(songs),
         to_(to),
         ready_(Clock::now()),
-        batch_(models.lm_ops(), models.lm(), size_of(models, songs, songs_at_once)),
-        loop_(batch_) {}
+        drafts_(songs.front()->task().request->machine.drafts()),
+        batch_(models.lm_ops(), models.lm(), size_of(models, songs, songs_at_once, drafts_)),
+        loop_(batch_, drafts_.controller()) {}
 
   /// Until no song is left.
   void run() {
@@ -90,18 +91,22 @@ class FrameMaker {
       const int64_t inside = inside_;
       made_ = 0;
       more = loop_.step();
-      const bool is_even = inside == made_ && inside == before;
+      const bool is_even = inside > 0 && made_ >= inside && before >= inside;
       before = made_;
       if (to_.step && made_ > 0) {
-        paused_ += to_.step(is_even ? std::optional(seconds_since(ready_)) : std::nullopt);
+        const double share = static_cast<double>(inside) / static_cast<double>(made_);  // of a step with drafts
+        paused_ += to_.step(is_even ? std::optional(share * seconds_since(ready_)) : std::nullopt);
       }
       ready_ = Clock::now();
     }
   }
 
  private:
-  static LmBatchSize size_of(Models& models, const Songs& songs, int64_t songs_at_once) {
-    LmBatchSize size = {.songs = std::min(songs_at_once, std::ssize(songs)), .streams = 1, .positions = 1};
+  static LmBatchSize size_of(Models& models, const Songs& songs, int64_t songs_at_once, const DraftSettings& drafts) {
+    LmBatchSize size = {.songs = std::min(songs_at_once, std::ssize(songs)),
+                        .streams = 1,
+                        .positions = 1,
+                        .frames = drafts.frames_of_pass()};
     for (const SongInWork* song : songs) {
       size.streams = std::max(size.streams, song->settings().sampling.streams());
       size.positions =
@@ -122,6 +127,7 @@ class FrameMaker {
                    .settings = song.settings(),
                    .noise = &song.noise(),
                    .cancel = song.task().cancel,
+                   .drafters = drafts_.make_drafters(models_.lm_config()),
                    .frame = [this, &song](int64_t index, const Frame& frame) { take(song, index, frame); },
                    .ended =
                        [this, &song](StopReason reason) {
@@ -148,6 +154,7 @@ class FrameMaker {
 
   void leaves(SongInWork& song) {
     --inside_;
+    song.outcome.drafts = loop_.draft_counts();
     song.outcome.frames_seconds = seconds_since(song.begin) - (paused_ - song.paused_before);
   }
 
@@ -169,6 +176,7 @@ class FrameMaker {
   const Songs& songs_;
   const FramesTo& to_;
   Clock::time_point ready_;  // for the step in hand
+  DraftSettings drafts_;
   LmBatch batch_;
   FrameLoop loop_;
   size_t next_ = 0;       // song to enter

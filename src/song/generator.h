@@ -33,6 +33,7 @@ struct SongOutcome {
   double codec_seconds = 0;  // decoding alone, not waiting for frames
   /// Of the codec beside the frame loop; 0: it waited; nothing where each has a device of its own.
   std::optional<int> overlap_threads = 0;
+  DraftCounts drafts;       // of all songs beside it, up to its last frame
   double overlap_gain = 1;  // both together, as measured, in units of one after the other; 1 where nothing was measured
 };
 

@@ -23,7 +23,8 @@ FrameLoopSettings SongSettings::frame_loop(int32_t audio_eos_id) const {
 }
 
 SongSize Request::size(int64_t context, int64_t begin_frames) const {
-  return {.streams = song.frame_loop(0).sampling.streams(),
+  return {.frames_of_pass = machine.drafts().frames_of_pass(),
+          .streams = song.frame_loop(0).sampling.streams(),
           .context = context,
           .frames_at_once = std::max(kEmbeddingFrames, begin_frames),
           .codec = codec,

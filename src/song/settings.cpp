@@ -14,6 +14,8 @@
 namespace heartmula {
 namespace {
 
+constexpr int64_t kMaxDraftFrames = 16;
+
 using namespace setting_types;
 using Group = SettingGroup;
 
@@ -250,6 +252,15 @@ std::vector<Setting> make_table() {
        word(machine(&M::overlap), parse_overlap, overlap_name, {{}, "^(auto|off|[0-9]+)$"}, "WHAT"),
        "decode finished windows beside the frame loop: `auto` measures whether, and with how many threads, that is "
        "faster; `off`; or the number of threads for it"},
+      {"drafter", Group::kMachine, Changes::kNothing, kGenerate,
+       word(
+           machine(&M::drafter), parse_drafter, [](const std::string& name) { return name; },
+           {{}, "^(auto|none|bigram|previous|riders|ngram|random|early_exit(:[0-9]+)?)$"}, "NAME"),
+       "who guesses frames, which are verified, so that the song stays the same: `auto`, `none`, `bigram`, `previous`, "
+       "`riders`, `ngram`, `early_exit:LAYERS` or `random`: [docs/decoding.md](docs/decoding.md)"},
+      {"draft_frames", Group::kMachine, Changes::kNothing, kGenerate,
+       integer(machine(&M::draft_frames), 0, kMaxDraftFrames),
+       "guess so many frames in every step (0: the rest of each frame alone)", "those that pay, where they do"},
       {"request", Group::kRun, Changes::kThisRun, kSongs, path(run(&R::request)),
        "take every setting from this: a song's sidecar, a song that holds its request, or your own JSON; other flags "
        "stand "

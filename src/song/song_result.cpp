@@ -75,6 +75,7 @@ nlohmann::json to_json(const ModelIdentity& model) {
 nlohmann::json result_of(const SongSettings& song, const SongOutcome& outcome, const SongOutput& output,
                          const MemoryPlan& plan, const std::optional<StopReason>& stop_reason, double total_seconds,
                          Models& models, const std::vector<std::string>& notes) {
+  const MachineSettings& machine = models.options().machine;
   const double duration = output.duration_s();
   const double new_duration = static_cast<double>(outcome.new_frames) * kFrameSeconds;
   nlohmann::json seconds = {{"load", outcome.load_seconds}, {"codec", outcome.codec_seconds}, {"total", total_seconds}};
@@ -104,6 +105,16 @@ nlohmann::json result_of(const SongSettings& song, const SongOutcome& outcome, c
   if (outcome.new_frames > 0) {
     result["overlap"] = {{"codec_threads", nullptr}, {"gain", outcome.overlap_gain}};
     if (outcome.overlap_threads) result["overlap"]["codec_threads"] = *outcome.overlap_threads;
+  }
+  if (outcome.new_frames > 0 && machine.drafter != "none") {
+    const DraftCounts& drafts = outcome.drafts;
+    result["drafts"] = {{"drafter", machine.drafter},
+                        {"plain_steps", drafts.plain_steps},
+                        {"drafted_steps", drafts.drafted_steps},
+                        {"frames_of_drafted_steps", drafts.frames},
+                        {"drafted_frames", drafts.drafted_frames},
+                        {"accepted_frames", drafts.accepted_frames},
+                        {"trials", drafts.trials}};
   }
   if (outcome.new_frames > 0) result["level"] = song.frame_loop(0).min_frames() > 1 ? "G2" : "G0";
   result["checkpoint"] = {{"codec", to_json(models.codec_identity())}};

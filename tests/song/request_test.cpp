@@ -55,6 +55,8 @@ Request unusual_request() {
   r.machine.memory = MemoryPolicy::kAuto;
   r.machine.threads = 3;
   r.machine.overlap = 2;
+  r.machine.drafter = "early_exit:3";
+  r.machine.draft_frames = 2;
   r.checkpoint.mula_path = "lm";
   r.checkpoint.codec_path = "codec";
   r.checkpoint.tokenizer = "tokenizer.json";
