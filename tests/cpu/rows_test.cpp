@@ -182,6 +182,57 @@ TEST_P(EveryIsa, embed_sum_adds_entries_in_order) {
   expect_sums({ConstView(bf16.data(), DType::kF16, 10, width, width)});
 }
 
+TEST_P(EveryIsa, sample_gives_each_song_the_code_that_it_has_alone) {
+  constexpr int64_t kVocabulary = 300;
+  const PhiloxNoise noise(3);
+  const PhiloxNoise other_noise(4);
+  struct Song {
+    SamplingRule rule;
+    const SamplingNoise& noise;
+    int32_t frame;
+  };
+  std::vector<Song> songs;
+  for (int32_t i = 0; i < 33; ++i) {
+    const SamplingSettings settings{.topk = 1 + 7 * (i % 5),
+                                    .temperature = 0.5F + 0.1F * static_cast<float>(i % 7),
+                                    .guidance = i % 3 == 0 ? 1.0F : 1.5F};
+    songs.push_back({{settings, i % 2 == 0 ? 50 : 0, 200}, i % 4 == 0 ? other_noise : noise, 3 * i});
+  }
+  for (const int threads : {1, 3}) {
+    const auto ops = ops_for(GetParam(), threads);
+    const View logits = place(*ops, random_array(66, kVocabulary, 5), DType::kF32, 1, 1);
+    const Tensor codes = ops->allocate(DType::kI32, 66, 8);
+    const Tensor frames = ops->allocate(DType::kI32, 33, 1);
+    std::vector<std::unique_ptr<CodeSampler>> samplers;
+    std::vector<SongSample> samples;
+    std::vector<int32_t> numbers;
+    int64_t row = 0;
+    for (const Song& song : songs) {
+      const auto index = static_cast<int64_t>(samples.size());
+      const int64_t streams = song.rule.settings.streams();
+      samplers.push_back(ops->make_sampler(song.rule, song.noise));
+      samples.push_back({samplers.back().get(), logits.slice_rows(row, streams), frames.slice_rows(index, 1),
+                         codes.slice_rows(row, streams).slice_cols(2, 1)});
+      numbers.push_back(song.frame);
+      row += streams;
+    }
+    ops->upload(frames, numbers);
+    ops->sample(samples, 6);
+    std::vector<int32_t> together(66 * 8);
+    ops->download(together, codes);
+    row = 0;
+    for (size_t i = 0; i < songs.size(); ++i) {
+      const SamplingRule& rule = songs[i].rule;
+      SamplingScratch scratch;
+      const int32_t alone = sample_code(rule.settings, songs[i].noise, samples[i].logits,
+                                        static_cast<uint32_t>(numbers[i]), 6, rule.allowed(numbers[i]), scratch);
+      for (int64_t stream = 0; stream < rule.settings.streams(); ++stream, ++row) {
+        EXPECT_EQ(together[static_cast<size_t>(row * 8 + 2)], alone) << i;
+      }
+    }
+  }
+}
+
 TEST_P(EveryIsa, diagonal_sum_agrees_with_float64) {
   const auto ops = ops_for(GetParam());
   const Array x = random_array(40, 7, 1);

@@ -3,6 +3,7 @@
 #include <cstdlib>
 
 #include "cli/testing.h"
+#include "song/codes_file.h"
 
 namespace heartmula {
 namespace {
@@ -87,6 +88,35 @@ TEST(CudaCommands, auto_is_the_cpu_where_no_card_will_do_and_says_so_if_there_is
   const Setting small(kMemory, "200000000");
   EXPECT_THAT(succeeds(arguments).err, AllOf(HasSubstr("cuda:0 (Emulated GPU) has 0.2 GB free"), HasSubstr("CPU")));
   EXPECT_THAT(json_of(folder / "song.wav.json")["result"]["device"].get<std::string>(), HasSubstr("cpu ("));
+}
+
+TEST(CudaCommands, songs_side_by_side_and_drafted_ones_are_the_same_on_a_card) {
+  const TemporaryFolder folder;
+  const Arguments song = {"generate",
+                          "--model_path",
+                          kCheckpoint,
+                          "--lyrics_text",
+                          "la",
+                          "--tags_text",
+                          "piano",
+                          "--max_audio_length_ms",
+                          "400",
+                          "--codec_steps",
+                          "1",
+                          "--save_path",
+                          folder / "song.wav",
+                          "--save_codes"};
+  const auto codes_of = [&](const std::string& name) { return read_codes(folder / name).frames; };
+  const auto make = [&](const std::string& name, const Arguments& more) {
+    succeeds(song + Arguments{folder / name} + kFramesOnCard + more);
+  };
+  make("alone", {"--seed", "8"});
+  make("together-{n}", {"--seed", "7", "--songs", "2"});
+  EXPECT_EQ(codes_of("together-2"), codes_of("alone"));
+  for (const Arguments& drafter : {Arguments{"riders", "--draft_frames", "3"}, {"bigram", "--draft_frames", "0"}}) {
+    make("drafted", Arguments{"--seed", "8", "--drafter"} + drafter);
+    EXPECT_EQ(codes_of("drafted"), codes_of("alone")) << drafter.front();
+  }
 }
 
 TEST(CudaCommands, a_song_says_which_device_made_which_stage) {

@@ -84,7 +84,7 @@ class Drafts : public testing::TestWithParam<DType> {
 TEST_P(Drafts, every_drafter_leaves_the_song_as_it_is) {
   for (const char* name : {"oracle:1", "oracle:0.9", "oracle:0.5", "oracle:0", "random", "previous", "bigram", "riders",
                            "ngram", "early_exit", "early_exit:1", "auto"}) {
-    for (const int64_t most : {0, 1, 2, 3, 7}) {
+    for (const int64_t most : {0, 1, 2, 3, 7, 31}) {
       EXPECT_EQ(make({0}, named(name), most)[0], alone_[0]) << name << ", " << most;
     }
     const auto together = make({0, 1, 2}, named(name), 3);
