@@ -126,6 +126,9 @@ const CpuInfo& cpu_info() {
   static const CpuInfo kInfo = [] {
     CpuInfo probed;
     probed.features = probe_features();
+#if defined(__x86_64__)
+    probed.is_intel = __builtin_cpu_is("intel");
+#endif
     probed.model_name = detail::cpu_model_name("/");
     return probed;
   }();

@@ -19,6 +19,7 @@ struct CpuFeatures {
 
 struct CpuInfo {
   CpuFeatures features;
+  bool is_intel = false;
   std::string model_name;  // "AMD EPYC 9R14", or "unknown"
 };
 

@@ -50,6 +50,7 @@ void run_product(Device& device, Product product, View out, ConstView x, const M
   const int64_t words = element == Element::kF32 ? weight.k() : divide_up(weight.k(), 2);
   const ProductCut cut = cut_product(device.kernels, device.pool.threads(), out.rows, packed.panels, words);
   product.stream = cut.stream;
+  product.fetch_ahead = device.fetch_ahead;
   if (cut.stream) {
     const size_t staged = device.kernels.product_staged_bytes(product, out.rows, element);
     if (staged != 0) {

@@ -47,7 +47,8 @@ struct Product {
   const float* prelu = nullptr;
   bool add = false;
   bool gated = false;
-  bool stream = false;  // few rows: read the weights in one go; activations are staged first if they need it
+  bool stream = false;       // few rows: read the weights in one go; activations are staged first if they need it
+  bool fetch_ahead = false;  // however few they are
 };
 
 /// A part of a product's output: rows and panels, half open.
