@@ -125,7 +125,7 @@ class HEARTMULA_API Model {
   /// begun in their order; one that fails leaves the others alone. Calls of different songs' callbacks may come at the
   /// same time. Returns a result for each, in the same order, also after `cancel` was raised; throws only what is wrong
   /// with the call itself: Error(kUser) if so many do not fit into the memory.
-  std::vector<SongResult> generate_songs(std::span<const SongTask> songs, int64_t songs_at_once = 0,
+  std::vector<SongResult> generate_songs(std::span<const SongTask> tasks, int64_t songs_at_once = 0,
                                          const CancelToken* cancel = nullptr);
 
   /// The audio of finished frames, with the codec alone.

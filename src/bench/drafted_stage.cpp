@@ -12,7 +12,7 @@ namespace heartmula::bench {
 namespace {
 
 constexpr int64_t kStreams = 2;      // guidance
-constexpr int64_t kMadeFrames = 12;  // of each measurement, at least
+constexpr int64_t kMadeFrames = 24;  // of each measurement, at least
 
 LmBatchSize size_of(const LmConfig& config, int64_t context, int64_t most_drafts) {
   const int64_t positions = context + kMadeFrames + 2 * (most_drafts + 1) + 1;

@@ -108,7 +108,7 @@ std::optional<Error> failure_of(const SongFiles& files, const RunSettings& run) 
   if (!files.unfinished.empty()) {
     text += ": go on with `heartmula generate --requests " + shell_word(files.unfinished);
     if (run.songs_at_once) text += fmt::format(" --songs_at_once {}", *run.songs_at_once);
-    text += "`";
+    text += '`';
   }
   return Error(kind, text);
 }

@@ -20,11 +20,11 @@ class SongsProgress {
   SongsProgress(ProgressReporter& reporter, size_t songs, std::function<Clock::time_point()> now = Clock::now);
 
   /// As ProgressReporter::report(), of this song.
-  void report(size_t song, std::string_view stage, int64_t done, int64_t total, double seconds);
+  void report(size_t number, std::string_view stage, int64_t done, int64_t total, double seconds);
   /// It has so many frames.
-  void has_frames(size_t song, int64_t frames);
+  void has_frames(size_t number, int64_t frames);
   /// It is made, or given up.
-  void is_over(size_t song);
+  void is_over(size_t number);
 
  private:
   struct Song {

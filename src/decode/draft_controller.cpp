@@ -32,12 +32,13 @@ DraftController DraftController::always(int64_t frames) {
   return controller;
 }
 
-DraftController::DraftController(std::vector<DraftArm> arms, int64_t most) : most_(most) {
+DraftController::DraftController(const std::vector<DraftArm>& arms, int64_t most) : most_(most) {
   for (const DraftArm& arm : arms) arms_.push_back({.kind = arm, .ready_at = kFirstWait, .wait = kWait});
 }
 
-std::optional<DraftChoice> DraftController::choose() const {
+std::optional<DraftChoice> DraftController::choose(int64_t songs) const {
   if (always_) return DraftChoice{0, most_};
+  if (songs != plain_songs_ || measured_ < kPlainLook - 1) return std::nullopt;  // there is nothing to compare with
   if (drafting_) return DraftChoice{*drafting_, frames_of(arms_[*drafting_])};
   std::optional<DraftChoice> best;
   double best_gain = 0;
@@ -88,8 +89,13 @@ void DraftController::compared_rest(size_t arm, int64_t right) {
 void DraftController::plain_step(double seconds, int64_t songs) {
   ++counts_.plain_steps;
   elapsed_ += seconds;
-  const double of_song = seconds / static_cast<double>(songs);
-  plain_seconds_ = plain_seconds_ == 0 ? of_song : plain_seconds_ + (of_song - plain_seconds_) / 8;
+  if (songs != plain_songs_) {
+    drafting_.reset();
+    plain_songs_ = songs;
+    measured_ = 0;
+  }
+  plain_seconds_ = measured_ == 0 ? seconds : plain_seconds_ + (seconds - plain_seconds_) / 8;
+  ++measured_;
 }
 
 void DraftController::drafted_step(const DraftChoice& choice, double seconds, int64_t songs, int64_t drafts,
@@ -109,7 +115,7 @@ void DraftController::drafted_step(const DraftChoice& choice, double seconds, in
   ++steps_;
   steps_seconds_ += seconds;
   steps_frames_ += songs + accepted;
-  const double plain = plain_seconds_ * static_cast<double>(steps_frames_);
+  const double plain = plain_seconds_ * static_cast<double>(steps_frames_) / static_cast<double>(songs);
   const double lost = steps_seconds_ - plain;
   const bool is_dear = steps_ > 1 && lost > 0 && counts_.seconds_lost + lost > kMostLost * elapsed_;
   if (steps_ == kWindow || is_dear) {

@@ -45,10 +45,10 @@ class DraftController {
   /// The first arm drafts `frames` in every step.
   static DraftController always(int64_t frames);
   /// Each arm that pays, up to `most` frames in a step.
-  DraftController(std::vector<DraftArm> arms, int64_t most);
+  DraftController(const std::vector<DraftArm>& arms, int64_t most);
 
-  /// Nothing for plain decoding.
-  std::optional<DraftChoice> choose() const;
+  /// For the next step of so many songs; nothing for plain decoding.
+  std::optional<DraftChoice> choose(int64_t songs) const;
   /// Whether an arm shall guess the frames of the next plain step, to compare.
   bool watches(size_t arm) const { return !always_ && arm < arms_.size() && arms_[arm].kind.is_watched; }
 
@@ -86,7 +86,9 @@ class DraftController {
   bool always_ = false;
   std::optional<size_t> drafting_;  // an arm
   DraftCounts counts_;
-  double plain_seconds_ = 0;  // of a step, for each song; recent ones count more
+  int64_t plain_songs_ = 0;   // of the plain steps that were measured last
+  int64_t measured_ = 0;      // plain steps of so many songs
+  double plain_seconds_ = 0;  // of one; recent ones count more
   double elapsed_ = 0;        // seconds of all steps
   int64_t steps_ = 0;         // of the window in hand
   double steps_seconds_ = 0;

@@ -30,7 +30,7 @@ Number parse_number(const std::string& flag, std::string_view text, std::string_
   Number value{};
   const auto [end, error] = std::from_chars(digits.data(), digits.data() + digits.size(), value);
   if (error != std::errc() || end != digits.data() + digits.size()) {
-    throw user_error("{} {}: {} is no {}", flag, text, digits, what);
+    throw user_error("{} {}: \"{}\" is no {}", flag, text, digits, what);
   }
   return value;
 }
@@ -70,7 +70,7 @@ int64_t DraftSettings::frames_of_pass() const {
 std::vector<DrafterKind> DraftSettings::kinds() const {
   if (kind == DrafterKind::kNone) return {};
   if (kind != DrafterKind::kAuto) return {kind};
-  if (frames) return {DrafterKind::kRiders};
+  if (frames) return {*frames > 0 ? DrafterKind::kRiders : DrafterKind::kBigram};
   return {DrafterKind::kBigram, DrafterKind::kRiders};
 }
 
@@ -84,7 +84,7 @@ DraftController DraftSettings::controller() const {
     const int64_t least = rides ? kMostFrames : (computes ? 1 : 0);
     arms.push_back({.is_watched = !rides && !computes, .least_frames = least});
   }
-  return DraftController(std::move(arms), kMostFrames);
+  return DraftController(arms, kMostFrames);
 }
 
 std::vector<std::unique_ptr<Drafter>> DraftSettings::make_drafters(const LmConfig& config) const {

@@ -89,7 +89,10 @@ void FrameLoop::enter(SongFrames work) {
 bool FrameLoop::step() {
   end_cancelled();
   read_piece();
-  const std::optional<DraftChoice> drafts = has_drafters() ? drafts_.choose() : std::nullopt;
+  step_begin_ = Clock::now();
+  const auto is_made = [](const auto& song) { return song->state == State::kRuns || song->state == State::kFresh; };
+  const std::optional<DraftChoice> drafts =
+      has_drafters() ? drafts_.choose(std::ranges::count_if(songs_, is_made)) : std::nullopt;
   if (drafts) run_changes_ = true;
   if (run_is_over()) {
     close_run();
@@ -128,7 +131,8 @@ void FrameLoop::read_piece() {
   Song& song = **entering;
   if (song.number >= song.work.settings.max_frames()) return end(song, StopReason::kLength);
   const Prompt& prompt = *song.work.prompt;
-  const int64_t most = run_.empty() ? batch_.size().piece : std::min(batch_.size().piece, kPieceBesideFrames);
+  const bool is_alone = std::ranges::all_of(songs_, [](const auto& other) { return other->state == State::kEnters; });
+  const int64_t most = is_alone ? batch_.size().piece : std::min(batch_.size().piece, kPieceBesideFrames);
   try {
     if (!batch_.prefill(song.place, {prompt.text_ids, prompt.reference_index, prompt.muq_embed, song.work.begin},
                         most)) {
@@ -172,19 +176,21 @@ void FrameLoop::open_run() {
 }
 
 void FrameLoop::make_frames() {
-  const Clock::time_point begin = Clock::now();
   frames_.resize(run_.size());
   batch_.next_frames(frames_, run_changes_ ? batch_.started() : run_end_);
-  drafts_.plain_step(seconds_since(begin), std::ssize(run_));
   for (size_t i = 0; i < run_.size(); ++i) {
     if (run_[i]->state != State::kRuns) continue;
     for (size_t arm = 0; arm < run_[i]->work.drafters.size(); ++arm) watch(*run_[i], arm, frames_[i]);
     take(*run_[i], frames_[i]);
   }
+  // The first step of a run is another one where the device works ahead.
+  if (batch_.collected() > 1) drafts_.plain_step(seconds_since(step_begin_), std::ssize(run_));
 }
 
 bool FrameLoop::has_drafters() const {
-  return std::ranges::any_of(songs_, [](const auto& song) { return !song->work.drafters.empty(); });
+  return std::ranges::any_of(songs_, [](const auto& song) {
+    return std::ranges::any_of(song->work.drafters, [](const auto& drafter) { return drafter != nullptr; });
+  });
 }
 
 // Null if there is none (any more).
@@ -202,7 +208,6 @@ void FrameLoop::ask_drafter(Song& song, size_t arm, const std::function<void(Dra
     if (known != nullptr && known->kind() == ErrorKind::kCancelled) throw;
     spdlog::warn("the drafter failed, the song goes on without it: {}", error.what());
     song.work.drafters[arm].reset();
-    song.drafts.clear();
   }
 }
 
@@ -211,6 +216,7 @@ void FrameLoop::propose(Song& song, size_t arm, int64_t most) {
   if (drafter_of(song, arm) == nullptr || song.frames.empty() || most <= 0) return;
   ask_drafter(
       song, arm, [&](Drafter& drafter, const DraftTask& task) { drafter.propose(task, song.drafts); }, most);
+  if (drafter_of(song, arm) == nullptr) song.drafts.clear();
   const auto good = std::ranges::find_if_not(song.drafts, [this](const Frame& f) { return has_codes(f); });
   song.drafts.resize(static_cast<size_t>(std::min<int64_t>(good - song.drafts.begin(), most)));
 }
@@ -251,7 +257,6 @@ void FrameLoop::watch(Song& song, size_t arm, const Frame& frame) {
 void FrameLoop::make_drafted_frames(const DraftChoice& choice) {
   list_songs();
   if (run_.empty()) return;
-  const Clock::time_point begin = Clock::now();
   fed_.clear();
   drafted_.clear();
   int64_t opened = 0;
@@ -292,7 +297,7 @@ void FrameLoop::make_drafted_frames(const DraftChoice& choice) {
     if (drafter_of(*run_[i], choice.arm) == nullptr) continue;
     ask_drafter(*run_[i], choice.arm, [&](Drafter& drafter, const DraftTask& task) { drafter.learn(task, verdict); });
   }
-  drafts_.drafted_step(choice, seconds_since(begin), std::ssize(run_), drafted, accepted);
+  drafts_.drafted_step(choice, seconds_since(step_begin_), std::ssize(run_), drafted, accepted);
   run_changes_ = true;
   close_run();
 }

@@ -63,9 +63,10 @@ struct SongFrames {
   const CancelToken* cancel = nullptr;  // of this song alone, or none
   /// One for each arm of the loop's controller, or none: nobody guesses this song's frames.
   std::vector<std::unique_ptr<Drafter>> drafters = {};
-  FrameSink frame;                                 // each new frame; what it throws ends this song
-  std::function<void(StopReason)> ended;           // the song's last call,
-  std::function<void(std::exception_ptr)> failed;  // or this one: Error(kCancelled) if its token was raised
+  FrameSink frame;  // each new frame; what it throws ends this song
+  // One of them is the song's last call. They must not throw.
+  std::function<void(StopReason)> ended;
+  std::function<void(std::exception_ptr)> failed;  // Error(kCancelled) if its token was raised
 };
 
 /// Makes the frames of songs that come and go: each is the same as it is alone.
@@ -127,6 +128,7 @@ class FrameLoop {
   bool run_changes_ = false;   // other songs are to take part: it ends with what was started
   std::vector<Frame> frames_;  // of one step
   DraftController drafts_;
+  Clock::time_point step_begin_;  // without the beginnings that it has read
   Verification verification_;
   std::vector<DraftedSong> drafted_;
   std::vector<FedFrame> fed_;

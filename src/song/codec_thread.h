@@ -45,9 +45,9 @@ class CodecThread {
   /// Throws what the song's decoding has failed with: fail() is to follow.
   void push(size_t song, const Frame& frame);
   /// The song has no more than these.
-  void end(size_t song, int64_t frames);
+  void end(size_t number, int64_t frames);
   /// There will be no more frames: the job ends with this error.
-  void fail(size_t song, const std::exception_ptr& error);
+  void fail(size_t number, const std::exception_ptr& error);
   /// Waits until all songs that have entered are over; passes raised tokens on to the thread.
   void join();
 

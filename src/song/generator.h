@@ -56,7 +56,7 @@ struct SongWork {
 /// Makes all songs, `songs_at_once` beside each other; each is, bit for bit, what it is alone. They enter in their
 /// order. One that fails leaves the others alone. `load` hears of models that are loaded. Throws nothing: whatever
 /// ends all songs comes to each of them.
-void generate_songs(Models& models, std::span<const SongWork> songs, int64_t songs_at_once, const ProgressSink& load,
+void generate_songs(Models& models, std::span<const SongWork> tasks, int64_t songs_at_once, const ProgressSink& load,
                     const CancelToken* cancel);
 
 /// Makes a song that begins with the frames `begin`. request.seed must be resolved. Throws Error(kCancelled) when

@@ -30,7 +30,7 @@ struct Simulation {
     double seconds = 0;
     int64_t frame = 0;
     while (frame < kSong) {
-      const std::optional<DraftChoice> choice = controller.choose();
+      const std::optional<DraftChoice> choice = controller.choose(songs);
       const auto draft_is_right = [&] { return uniform(generator) < right(frame); };
       if (!choice) {
         const double time = 1 + noise(generator);
@@ -115,15 +115,26 @@ TEST(DraftController, the_arm_that_pays_most_is_found) {
   EXPECT_LT(two.run(), 0.65) << "3 drafts give 1.875 frames in 1.1 s";
 }
 
+TEST(DraftController, what_was_measured_with_other_songs_is_not_compared) {
+  DraftController controller({{.least_frames = 3}}, 3);
+  for (int i = 0; i < 200; ++i) controller.plain_step(1, 1);
+  EXPECT_NE(controller.choose(1), std::nullopt);
+  EXPECT_EQ(controller.choose(2), std::nullopt);
+  for (int i = 0; i < 5; ++i) controller.plain_step(1.1, 2);
+  ASSERT_NE(controller.choose(2), std::nullopt);
+  for (int i = 0; i < 8; ++i) controller.drafted_step(*controller.choose(2), 1.5, 2, 6, 0);
+  EXPECT_EQ(controller.choose(2), std::nullopt) << "1.5 s for what plain decoding makes in 1.1";
+}
+
 TEST(DraftController, asked_for_a_number_it_always_drafts_as_many) {
   DraftController always = DraftController::always(2);
-  EXPECT_EQ(always.choose(), (DraftChoice{0, 2}));
+  EXPECT_EQ(always.choose(1), (DraftChoice{0, 2}));
   EXPECT_FALSE(always.watches(0));
   for (int i = 0; i < 100; ++i) {
     always.drafted_step({0, 2}, 5, 1, 2, 0);
-    EXPECT_EQ(always.choose(), (DraftChoice{0, 2}));
+    EXPECT_EQ(always.choose(1), (DraftChoice{0, 2}));
   }
-  EXPECT_EQ(DraftController().choose(), std::nullopt);
+  EXPECT_EQ(DraftController().choose(1), std::nullopt);
 }
 
 }  // namespace

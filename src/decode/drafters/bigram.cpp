@@ -27,8 +27,8 @@ struct Followers {
 class BigramDrafter final : public Drafter {
  public:
   void propose(const DraftTask& task, std::vector<Frame>& drafts) override {
-    read(task.frames);
     Frame frame = task.frames.back();
+    read(task.frames);
     for (auto number = std::ssize(task.frames); std::ssize(drafts) < task.most; ++number) {
       frame[0] = follower(task, number, 0, frame[0]);
       complete(task, number, 1, frame);
@@ -37,6 +37,7 @@ class BigramDrafter final : public Drafter {
   }
   bool completes() const override { return true; }
   void complete(const DraftTask& task, int64_t number, int64_t known, Frame& frame) override {
+    read(task.frames);
     for (auto q = static_cast<size_t>(known); q < frame.size(); ++q) {
       frame[q] = follower(task, number, q, frame[q - 1]);
     }
