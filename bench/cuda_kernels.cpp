@@ -132,7 +132,8 @@ void language_model(int device, double read) {
   const Tensor number = ops.allocate(DType::kI32, 1, 1);
   const PhiloxNoise noise(1);
   const auto sampler = ops.make_sampler({}, noise);
-  fmt::print("sample {:.1f} us\n", bench.time([&](int) { ops.sample(codes, logits, number, *sampler, 0); }));
+  const SongSample song{sampler.get(), logits, number, codes};
+  fmt::print("sample {:.1f} us\n", bench.time([&](int) { ops.sample({&song, 1}, 0); }));
   const Tensor x = bench.random(DType::kF32, 2, 3072);
   const Tensor gain = bench.random(DType::kF32, 1, 3072);
   fmt::print("norm {:.1f} us\n", bench.time([&](int) { ops.rms_norm(mixed, x, gain, 1e-5F); }));
