@@ -15,8 +15,8 @@ constexpr double kWorthTrying = 1.02;
 constexpr double kWorthKeeping = 1.01;
 // Of the time so far, for trials.
 constexpr double kMostLost = 0.01;
-constexpr int64_t kFirstWait = 16;  // plain steps
-constexpr int64_t kWait = 64;       // after a trial that did not pay; then twice as many, and so on
+constexpr int64_t kFirstWait = 100;  // plain steps: a trial must be a small part of the time so far
+constexpr int64_t kWait = 64;        // after a trial that did not pay; then twice as many, and so on
 constexpr int64_t kLongestWait = 1024;
 constexpr int64_t kWindow = 8;         // drafted steps that are judged together
 constexpr int64_t kWindowsToLook = 8;  // then plain decoding is measured again
