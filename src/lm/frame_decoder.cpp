@@ -56,11 +56,7 @@ void FrameDecoder::open(std::span<const OpenFrame> frames) {
   ops_.upload(numbers(), ids_);
   for (int64_t codebook = 1; codebook < kCodebooks; ++codebook) {
     host_rows_.clear();
-    for (int64_t position = first_position(codebook); position <= codebook; ++position) {
-      for (int64_t row = 0; row < rows_; ++row) {
-        host_rows_.push_back({static_cast<int32_t>(row), static_cast<int32_t>(position), 1});
-      }
-    }
+    for (int64_t position = first_position(codebook); position <= codebook; ++position) add_rows(all_, position);
     ops_.set_rows(*all_rows_[static_cast<size_t>(codebook)], host_rows_);
   }
 }
@@ -86,6 +82,12 @@ int64_t FrameDecoder::rows_of(std::span<const int64_t> frames) const {
   return rows;
 }
 
+void FrameDecoder::copy_hidden(View out, std::span<const int64_t> frames) {
+  for_runs(frames, [&](int64_t row, int64_t count, int64_t to) {
+    ops_.copy(out.slice_rows(to, count), hidden_.slice_rows(row, count));
+  });
+}
+
 // The embeddings of `codes` [rows, 1] of `codebook`, of which each of the frames' rows has one.
 void FrameDecoder::embed(View out, std::span<const int64_t> frames, ConstView codes, int64_t codebook) {
   for_runs(frames, [&](int64_t row, int64_t count, int64_t to) {
@@ -107,11 +109,7 @@ void FrameDecoder::add_rows(std::span<const int64_t> frames, int64_t position) {
 void FrameDecoder::pass(int64_t codebook, std::span<const int64_t> frames) {
   const int64_t rows = rows_of(frames);
   const int64_t count = (codebook + 1 - first_position(codebook)) * rows;
-  if (codebook == 1) {
-    for_runs(frames, [&](int64_t row, int64_t run, int64_t to) {
-      ops_.copy(in_.slice_rows(to, run), hidden_.slice_rows(row, run));
-    });
-  }
+  if (codebook == 1) copy_hidden(in_.slice_rows(0, rows), frames);
   embed(in_.slice_rows(count - rows, rows), frames, codes_.slice_cols(codebook - 1, 1), codebook - 1);
   Rows* placed = all_rows_[static_cast<size_t>(codebook)].get();
   if (rows < rows_) {
@@ -189,9 +187,7 @@ void FrameDecoder::read_drafts(std::span<const int64_t> frames, std::span<const 
     add_rows(read, position);
     const View in = in_.slice_rows(first, std::ssize(host_rows_) - first);
     if (position == 0) {
-      for_runs(read, [&](int64_t row, int64_t count, int64_t to) {
-        ops_.copy(in.slice_rows(to, count), hidden_.slice_rows(row, count));
-      });
+      copy_hidden(in, read);
     } else {
       embed(in, read, drafts_.slice_cols(position - 1, 1), position - 1);
     }

@@ -66,6 +66,7 @@ class FrameDecoder {
   template <typename Call>
   void for_runs(std::span<const int64_t> frames, const Call& call) const;
   int64_t rows_of(std::span<const int64_t> frames) const;
+  void copy_hidden(View out, std::span<const int64_t> frames);
   void embed(View out, std::span<const int64_t> frames, ConstView codes, int64_t codebook);
   void add_rows(std::span<const int64_t> frames, int64_t position);
   void pass(int64_t codebook, std::span<const int64_t> frames);
