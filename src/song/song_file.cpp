@@ -6,7 +6,6 @@
 #include <algorithm>
 #include <chrono>
 #include <exception>
-#include <new>
 #include <nlohmann/json.hpp>
 #include <string_view>
 #include <system_error>
@@ -35,23 +34,13 @@ Codes loaded_codes(const Request& request, const SongFileHooks& hooks) {
 
 // Ends what is being handled with a message that says where the music is and how to go on.
 [[noreturn]] void rethrow_with_codes(const KeptCodes& codes, const std::string& song) {
-  ErrorKind kind = ErrorKind::kFailure;
-  std::string what;
-  try {
-    throw;
-  } catch (const Error& error) {
-    kind = error.kind();
-    what = kind == ErrorKind::kCancelled ? "cancelled" : error.what();
-  } catch (const std::bad_alloc&) {
-    what = "out of memory";
-  } catch (const std::exception& error) {
-    what = error.what();
-  }
+  const Error error = as_error(std::current_exception());
   const std::string files = fmt::format("{} --save_path {}", shell_word(codes.path), shell_word(song));
-  throw Error(kind, fmt::format("{}; {} frames ({:.1f} s) are in {}: go on with `heartmula generate --load_codes {}`, "
-                                "or hear them with `heartmula decode {}`",
-                                what, codes.frames, static_cast<double>(codes.frames) * kFrameSeconds, codes.path,
-                                files, files));
+  throw Error(error.kind(),
+              fmt::format("{}; {} frames ({:.1f} s) are in {}: go on with `heartmula generate --load_codes {}`, "
+                          "or hear them with `heartmula decode {}`",
+                          error.what(), codes.frames, static_cast<double>(codes.frames) * kFrameSeconds, codes.path,
+                          files, files));
 }
 
 // Says what the songs will take, and throws if it is more than there is.

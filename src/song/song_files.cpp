@@ -5,7 +5,6 @@
 
 #include <exception>
 #include <memory>
-#include <new>
 #include <set>
 #include <utility>
 
@@ -17,18 +16,6 @@
 
 namespace heartmula {
 namespace {
-
-Error as_error(const std::exception_ptr& exception) {
-  try {
-    std::rethrow_exception(exception);
-  } catch (const Error& error) {
-    return error.kind() == ErrorKind::kCancelled ? Error(ErrorKind::kCancelled, "cancelled") : error;
-  } catch (const std::bad_alloc&) {
-    return Error(ErrorKind::kFailure, "out of memory");
-  } catch (const std::exception& error) {
-    return Error(ErrorKind::kFailure, error.what());
-  }
-}
 
 /// The songs of one call.
 class SongFileMaker {

@@ -4,6 +4,7 @@
 #include <spdlog/spdlog.h>
 
 #include <algorithm>
+#include <new>
 #include <nlohmann/json.hpp>
 #include <system_error>
 #include <utility>
@@ -59,6 +60,18 @@ std::vector<Frame> kept_frames(const Request& request, const Codes& codes, const
 }
 
 }  // namespace
+
+Error as_error(const std::exception_ptr& exception) {
+  try {
+    std::rethrow_exception(exception);
+  } catch (const Error& error) {
+    return error.kind() == ErrorKind::kCancelled ? Error(ErrorKind::kCancelled, "cancelled") : error;
+  } catch (const std::bad_alloc&) {
+    return Error(ErrorKind::kFailure, "out of memory");
+  } catch (const std::exception& error) {
+    return Error(ErrorKind::kFailure, error.what());
+  }
+}
 
 void apply(const MemorySaving& saving, Request& request) {
   request.machine.lazy_load = request.machine.lazy_load || saving.lazy_load;

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <chrono>
+#include <exception>
 #include <nlohmann/json_fwd.hpp>
 #include <optional>
 #include <set>
@@ -93,6 +94,8 @@ class SongJob {
   int64_t frames_ = 0;  // in the file of this run
 };
 
+/// What a song has failed with, as it is told: "cancelled", "out of memory", or what the exception says.
+Error as_error(const std::exception_ptr& exception);
 /// The request as the memory lets it be made.
 void apply(const MemorySaving& saving, Request& request);
 /// A codec that is a student solves in steps of its own: those are the song's.
