@@ -1,11 +1,16 @@
 # A floor is one folder of src/: a static library that may use the floors named after DEPENDS, all of which stand
 # above it in the house plan (base, tensor, sampling, ops, cpu, cuda, text, lm, decode, codec, checkpoint, audio, song,
-# measure, verify, bench).
+# measure, verify, bench, serve).
 #
 #   heartmula_floor(text SOURCES tokenizer.cpp prompt.cpp DEPENDS base LINK ICU::uc)
+#
+# LIGHT: only tells other floors what to compute, so its compile time counts and not its speed.
 function(heartmula_floor name)
-  cmake_parse_arguments(ARG "" "" "SOURCES;DEPENDS;LINK" ${ARGN})
+  cmake_parse_arguments(ARG "LIGHT" "" "SOURCES;DEPENDS;LINK" ${ARGN})
   add_library(hm_${name} STATIC ${ARG_SOURCES})
+  if(ARG_LIGHT AND CMAKE_BUILD_TYPE STREQUAL "Release")
+    target_compile_options(hm_${name} PRIVATE -O1)
+  endif()
   target_include_directories(hm_${name} PUBLIC ${PROJECT_SOURCE_DIR}/src ${PROJECT_SOURCE_DIR}/include)
   target_compile_definitions(hm_${name} PRIVATE HEARTMULA_VERSION="${PROJECT_VERSION}")
   foreach(dependency ${ARG_DEPENDS})

@@ -2,7 +2,7 @@
 
 # The floors that go into the library, the objects that they are made of, and the outside libraries that their objects need at link time.
 get_property(floors GLOBAL PROPERTY HEARTMULA_FLOORS)
-list(REMOVE_ITEM floors hm_cli hm_measure hm_verify hm_bench)
+list(REMOVE_ITEM floors hm_cli hm_measure hm_verify hm_bench hm_serve)
 set(objects "")
 set(libraries "")
 set(waiting ${floors})

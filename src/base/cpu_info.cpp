@@ -120,6 +120,10 @@ uint64_t peak_memory_bytes(const fs::path& root) {
   return field(root / "proc/self/status", "VmHWM:").value_or(0) * 1024;
 }
 
+uint64_t resident_memory_bytes(const fs::path& root) {
+  return field(root / "proc/self/status", "VmRSS:").value_or(0) * 1024;
+}
+
 }  // namespace detail
 
 const CpuInfo& cpu_info() {
@@ -145,6 +149,10 @@ void reset_peak_memory() {
 
 uint64_t peak_memory_bytes() {
   return detail::peak_memory_bytes("/");
+}
+
+uint64_t resident_memory_bytes() {
+  return detail::resident_memory_bytes("/");
 }
 
 }  // namespace heartmula

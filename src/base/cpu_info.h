@@ -37,6 +37,8 @@ MemoryInfo memory_info();
 
 /// The greatest resident size of this process so far (VmHWM); 0 if the system does not say.
 uint64_t peak_memory_bytes();
+/// The resident size of this process (VmRSS); 0 if the system does not say.
+uint64_t resident_memory_bytes();
 /// Lets the peak begin again at what is resident now, where the system can do that.
 void reset_peak_memory();
 
@@ -45,6 +47,7 @@ namespace detail {
 std::string cpu_model_name(const std::filesystem::path& root);
 MemoryInfo memory_info(const std::filesystem::path& root);
 uint64_t peak_memory_bytes(const std::filesystem::path& root);
+uint64_t resident_memory_bytes(const std::filesystem::path& root);
 }  // namespace detail
 
 }  // namespace heartmula

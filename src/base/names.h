@@ -8,9 +8,12 @@
 #include <utility>
 #include <vector>
 
-#include "base/error.h"
+#include "heartmula/error.h"
 
 namespace heartmula {
+
+/// "FLAG WORD: must be a, b or c". Not formatted here: nvcc, which sees this header, cannot compile fmt 9's checks.
+Error unknown_word(const std::string& flag, std::string_view word, const std::vector<std::string>& known);
 
 template <typename Value, size_t kCount>
 struct Names {
@@ -21,12 +24,7 @@ struct Names {
     for (const auto& [value, name] : entries) {
       if (word == name) return value;
     }
-    std::string all(entries[0].second);
-    for (size_t i = 1; i < kCount; ++i) {
-      all += i + 1 < kCount ? ", " : " or ";
-      all += entries[i].second;
-    }
-    throw user_error("{} {}: must be {}", flag, word, all);
+    throw unknown_word(flag, word, words());
   }
   std::string name(Value value) const {
     for (const auto& [known, name] : entries) {

@@ -32,7 +32,7 @@ HEARTMULA_EVERYWHERE inline std::array<uint32_t, 2> philox_key(uint64_t seed) {
 }
 
 /// The last word of the counter, so that no two uses share numbers.
-enum class RandomDomain : uint32_t { kCodes = 0, kCodecNoise = 1 };
+enum class RandomDomain : uint32_t { kCodes = 0, kCodecNoise = 1, kGuesses = 2, kVerdicts = 3, kResiduals = 4 };
 
 /// Uniform in (0, 1), never 0 or 1: the middle of one of 2^23 equal intervals.
 HEARTMULA_EVERYWHERE inline double open_uniform(uint32_t word) {

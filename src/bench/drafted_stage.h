@@ -1,9 +1,11 @@
 // Frames that were drafted by an oracle: what verification costs and gives, whoever drafts.
 #pragma once
 
+#include <memory>
 #include <vector>
 
 #include "bench/stages.h"
+#include "decode/draft_model.h"
 #include "decode/verification.h"
 
 namespace heartmula::bench {
@@ -13,10 +15,12 @@ class DraftedFrames {
  public:
   /// The song begins after `context` positions; drafts have at most `most_drafts` frames. It is made here. Throws
   /// Error(kUser) if the model has too few positions.
-  DraftedFrames(Ops& ops, WorkMeter& meter, const HeartMula& model, int64_t context, int64_t most_drafts);
+  DraftedFrames(Ops& ops, WorkMeter& meter, const HeartMula& model, int64_t context, int64_t most_drafts,
+                std::shared_ptr<const DraftModel> draft_model = {});
 
   /// Seconds and work of a frame, where each code of `drafts` frames, and of the rest of the frame before them, is
-  /// guessed rightly with the chance `right`. Throws Error(kFailure) if the song is another one with them.
+  /// guessed rightly with the chance `right`. The draft model computes its guesses, too, and pays for
+  /// them; then they are let go. Throws Error(kFailure) if the song is another one with them.
   Stage measure(double right, int64_t drafts);
 
  private:
@@ -34,6 +38,7 @@ class DraftedFrames {
   PhiloxNoise noise_{1};
   SamplingRule rule_;
   LmBatch batch_;
+  std::shared_ptr<const DraftModel> draft_model_;
   std::vector<Frame> song_;
 };
 

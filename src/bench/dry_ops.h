@@ -21,7 +21,9 @@ class DryOps : public LoadingOps {
   Matrix adopt(const StoredMatrix& stored) override {
     return Matrix(nullptr, stored.layout.dtype, stored.n, stored.k, 0);
   }
-  std::unique_ptr<KvCache> make_kv_cache(const KvShape&) override { return std::make_unique<NoCache>(); }
+  std::unique_ptr<KvCache> make_kv_cache(const KvShape&, const KvTable*) override {
+    return std::make_unique<NoCache>();
+  }
   void download(std::span<float> values, ConstView) override { std::fill(values.begin(), values.end(), 0.0f); }
   void download(std::span<int32_t> values, ConstView) override { std::fill(values.begin(), values.end(), 0); }
 

@@ -14,6 +14,7 @@ namespace {
 namespace fs = std::filesystem;
 
 constexpr size_t kPatternBytes = size_t{16} << 20;
+constexpr TransformerConfig kDraftBlock = {1, 8, 4, 1024, 4096, 64};  // of a drafter for the 3B model
 constexpr float kGreatestWeight = 0.03f;  // uniform up to it: a sum over 3072 inputs keeps the inputs' magnitude
 
 std::shared_ptr<const MappedFile> random_memory(size_t bytes) {
@@ -137,6 +138,20 @@ HeartCodec ModelSource::load_codec(Ops& ops, DType dtype) {
   HeartCodec codec = HeartCodec::load(ops, codec_store(), codec_config_, dtype);
   codec_store_.reset();  // its pages would count as memory of the codec
   return codec;
+}
+
+std::shared_ptr<const DraftModel> ModelSource::load_draft_model(Ops& ops, const std::string& name, DType dtype) const {
+  if (name.empty()) return nullptr;
+  if (name != "3B")
+    return std::make_shared<DraftModel>(DraftModel::load(ops, DraftFile::open(name, lm_config_), dtype));
+  DraftConfig config = {.source = "--draft_model 3B",
+                        .embed_dim = lm_config_.backbone.embed_dim,
+                        .audio_vocab_size = lm_config_.audio_vocab_size,
+                        .depth = kDraftBlock,
+                        .frame = kDraftBlock};
+  config.depth.max_seq_len = kCodebooks;
+  const DraftFile file = {random_store(DraftModel::expected_tensors(config)), config};
+  return std::make_shared<DraftModel>(DraftModel::load(ops, file, dtype));
 }
 
 }  // namespace heartmula::bench

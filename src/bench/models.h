@@ -7,6 +7,7 @@
 
 #include "checkpoint/settings.h"
 #include "codec/heartcodec.h"
+#include "decode/draft_model.h"
 #include "lm/heartmula.h"
 #include "tensor/weight_store.h"
 
@@ -28,6 +29,7 @@ struct StageChoice {
   std::vector<int64_t> songs = {1, 4};            // at once
   std::vector<double> right = {};                 // chances of codes of an oracle that drafts; none: nobody drafts
   std::vector<int64_t> drafts = {0, 1, 2, 3, 4};  // frames that it drafts in a step
+  std::string draft_model = {};                   // that computes beside the oracle: "3B", a drafter file, or none
   int64_t context = 512;                          // positions in the cache before a frame
   int64_t prompt = 400;                           // positions of a prefill
   CodecSettings codec = {};                       // of the song that is put together
@@ -52,6 +54,9 @@ class ModelSource {
   /// The source must outlive the model: its embeddings stay where they are.
   HeartMula load_lm(Ops& ops, DType dtype);
   HeartCodec load_codec(Ops& ops, DType dtype);
+  /// A drafter file, or "3B": random weights of the sizes of train/configs/drafter_3b.toml; null for no name. Throws
+  /// Error(kUser) if it does not fit the language model.
+  std::shared_ptr<const DraftModel> load_draft_model(Ops& ops, const std::string& name, DType dtype) const;
 
  private:
   ModelChoice choice_;

@@ -95,7 +95,8 @@ class Predictor {
       add(measure_frame(*ops_, meter_, model, songs, options_.context, 1), stages);
     }
     if (!options_.right.empty()) {
-      DraftedFrames frames(*ops_, meter_, model, options_.context, std::ranges::max(options_.drafts));
+      DraftedFrames frames(*ops_, meter_, model, options_.context, std::ranges::max(options_.drafts),
+                           source_.load_draft_model(*ops_, options_.draft_model, dtype));
       for (const double right : options_.right) {
         for (const int64_t drafts : options_.drafts) add(frames.measure(right, drafts), stages);
       }

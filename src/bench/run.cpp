@@ -158,7 +158,8 @@ class Runner {
       }
     }
     if (!chances_.empty()) {
-      DraftedFrames frames(lm_ops(), meter_, model, options_.context, std::ranges::max(options_.drafts));
+      DraftedFrames frames(lm_ops(), meter_, model, options_.context, std::ranges::max(options_.drafts),
+                           source_.load_draft_model(lm_ops(), options_.draft_model, dtype));
       for (const double right : chances_) {
         for (const int64_t drafts : options_.drafts) {
           add(fmt::format("drafted frames, oracle:{}, {} drafts", right, drafts), dtype,

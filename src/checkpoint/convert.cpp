@@ -1,6 +1,7 @@
 #include "checkpoint/convert.h"
 
 #include <chrono>
+#include <optional>
 #include <system_error>
 
 #include "base/clock.h"
@@ -8,6 +9,7 @@
 #include "base/file.h"
 #include "base/output_lock.h"
 #include "checkpoint/packed_writer.h"
+#include "text/vocabulary.h"
 
 namespace heartmula {
 namespace fs = std::filesystem;
@@ -15,6 +17,15 @@ namespace {
 
 double gigabytes(int64_t bytes) {
   return static_cast<double>(bytes) * 1e-9;
+}
+
+/// What the model was trained on, if the checkpoint says it; checked, as everything that is copied has been.
+std::optional<std::string> vocabulary_beside(const fs::path& gen_config) {
+  const fs::path path = gen_config.parent_path() / kVocabularyFile;
+  std::error_code error;
+  if (!fs::exists(path, error)) return std::nullopt;
+  find_vocabulary(gen_config.parent_path());
+  return read_file(path);
 }
 
 // What was rounded stays so, and a file that says F32 must not hide it.
@@ -41,6 +52,7 @@ Converted convert_checkpoint(const ModelOptions& options, const fs::path& save_p
   Models models(options, CheckpointParts::kAll, cancel);
   const OutputLock lock(save_path, "--save_path");
   AtomicFolder folder(save_path);
+  const std::optional<std::string> vocabulary = vocabulary_beside(models.paths().gen_config);
   check_precision(models.lm_store(), dtypes.mula_dtype, "--mula_dtype");
   check_precision(models.codec_store(), dtypes.codec_dtype, "--codec_dtype");
 
@@ -64,6 +76,7 @@ Converted convert_checkpoint(const ModelOptions& options, const fs::path& save_p
   const CheckpointPaths& paths = models.paths();
   write_file(folder.temporary_path() / "tokenizer.json", read_file(paths.tokenizer));
   write_file(folder.temporary_path() / "gen_config.json", read_file(paths.gen_config));
+  if (vocabulary) write_file(folder.temporary_path() / kVocabularyFile, *vocabulary);
   for (const auto& [writer, path, name] : {std::tuple(&lm, paths.mula, packed_mula_name(paths)),
                                            std::tuple(&codec, paths.codec, packed_codec_name(paths))}) {
     const fs::path model = folder.temporary_path() / name;

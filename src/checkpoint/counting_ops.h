@@ -37,8 +37,9 @@ class CountingOps final : public LoadingOps {
     mapped_bytes_ += bytes;
     return Matrix(nullptr, stored.layout.dtype, stored.n, stored.k, bytes);
   }
-  std::unique_ptr<KvCache> make_kv_cache(const KvShape& s) override {
-    cache_bytes_ += 2 * s.streams * s.capacity * s.kv_heads * s.head_dim * static_cast<int64_t>(dtype_size(s.dtype));
+  std::unique_ptr<KvCache> make_kv_cache(const KvShape& s, const KvTable*) override {
+    const int64_t positions = s.blocks > 0 ? s.blocks * kKvBlock : s.streams * s.capacity;
+    cache_bytes_ += 2 * positions * s.kv_heads * s.head_dim * static_cast<int64_t>(dtype_size(s.dtype));
     return nullptr;
   }
 

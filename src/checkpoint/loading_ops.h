@@ -25,7 +25,12 @@ class LoadingOps : public Ops {
   Tensor allocate(DType dtype, int64_t rows, int64_t cols) override { return Tensor(nullptr, dtype, rows, cols, cols); }
   void upload(View, std::span<const float>) override {}
   PackedLayout packed_layout(DType dtype) const override { return device_.packed_layout(dtype); }
-  std::unique_ptr<KvCache> make_kv_cache(const KvShape&) override { return nullptr; }
+  std::unique_ptr<KvCache> make_kv_cache(const KvShape&, const KvTable*) override { return nullptr; }
+  std::unique_ptr<KvTable> make_kv_table(int64_t, int64_t) override { return std::make_unique<KvTable>(); }
+  void set_kv_places(KvTable&, int64_t, int64_t, std::span<const int32_t>) override {}
+  int64_t kv_block_bytes(const KvCache&) const override { return 0; }
+  void download_kv(std::span<std::byte>, const KvCache&, int64_t) override { compute(); }
+  void upload_kv(KvCache&, int64_t, std::span<const std::byte>) override { compute(); }
   void upload(View, std::span<const int32_t>) override {}
   Table place(const Table& table) override { return table; }
   std::unique_ptr<Rows> make_rows(int64_t) override { return std::make_unique<Rows>(); }

@@ -205,10 +205,21 @@ MemoryPlan plan_memory(Models& models, const SongSize& song) {
   plan.program = kProgramBytes;
   plan.songs = song.songs;
   if (song.context > 0) {
-    plan.lm = plan_lm_memory(
-        {models.lm_ops(), models.devices().lm}, models.lm_store(), models.lm_config(), options.checkpoint.mula_dtype,
-        {.songs = song.songs, .streams = song.streams, .positions = song.context, .frames = song.frames_of_pass},
-        song.frames_at_once);
+    const LmBatchSize size = {.songs = song.songs,
+                              .streams = song.streams,
+                              .positions = song.context,
+                              .frames = song.frames_of_pass,
+                              .pages = song.pages};
+    plan.lm = plan_lm_memory({models.lm_ops(), models.devices().lm}, models.lm_store(), models.lm_config(),
+                             options.checkpoint.mula_dtype, size, song.frames_at_once);
+    plan.pages = size.room();
+    plan.most_pages = size.most_pages();
+    if (const DraftFile* drafter = models.draft_file()) {
+      CountingOps loading(models.lm_ops(), &drafter->store);
+      DraftModel::load(loading, *drafter, options.checkpoint.mula_dtype);
+      plan.lm->weights += loading.matrix_bytes() + loading.tensor_bytes();
+      if (plan.lm->device.is_cuda) plan.lm->weights += loading.placed_bytes();
+    }
     std::error_code error;
     const uintmax_t bytes = std::filesystem::file_size(models.paths().tokenizer, error);
     if (!error) plan.program += kTokenizerFactor * static_cast<int64_t>(bytes);
@@ -256,7 +267,14 @@ std::string describe(const MemoryPlan& plan, const AvailableMemory& available) {
   };
   add("language model", plan.lm);
   add("codec", plan.codec);
-  if (plan.songs > 1) text += fmt::format("  {} songs at once\n", plan.songs);
+  if (plan.songs > 1) {
+    text += fmt::format("  {} songs at once", plan.songs);
+    if (plan.pages < plan.most_pages) {
+      text += fmt::format("; keys and values have {} pages of the {} that they need if all are the longest", plan.pages,
+                          plan.most_pages);
+    }
+    text += '\n';
+  }
   const bool together = plan.lm && plan.codec && !plan.lazy_load && plan.lm->device == plan.codec->device;
   const char* both = together ? " (both models at once)" : "";
   for (const Device& device : plan.cards()) {
@@ -283,7 +301,10 @@ nlohmann::json to_json(const MemoryPlan& plan) {
   };
   add("language_model", plan.lm);
   add("codec", plan.codec);
-  if (plan.songs > 1) json["songs_at_once"] = plan.songs;
+  if (plan.songs > 1) {
+    json["songs_at_once"] = plan.songs;
+    json["kv_pages"] = plan.pages;
+  }
   for (const Device& card : plan.cards()) json["cards"][card.name()] = {{"peak_bytes", plan.card_peak(card)}};
   return json;
 }

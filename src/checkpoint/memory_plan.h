@@ -32,7 +32,9 @@ struct MemoryPlan {
   std::optional<StageMemory> codec;  // none when the codec is not needed
   int64_t program = 0;               // itself and the tokenizer
   bool lazy_load = false;
-  int64_t songs = 1;  // at once
+  int64_t songs = 1;       // at once
+  int64_t pages = 0;       // of keys and values, of all songs; as many as LmBatchSize::room()
+  int64_t most_pages = 0;  // that they need if all are the longest
 
   /// Of the machine's memory.
   int64_t peak() const;
@@ -64,6 +66,7 @@ struct SongSize {
   int64_t frames_of_pass = 1;                 // of each: LmBatchSize::frames
   int64_t streams = 2;                        // its rows for a song
   int64_t context = 0;                        // its positions; 0 if only the codec is needed
+  int64_t pages = 0;                          // LmBatchSize::pages
   int64_t frames_at_once = kEmbeddingFrames;  // of plan_lm_memory
   CodecSettings codec = {};
   int64_t frames = 1;  // of the song, at most: for a codec that makes all windows at once

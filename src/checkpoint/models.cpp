@@ -59,12 +59,40 @@ Models::Models(const ModelOptions& options, CheckpointParts parts, const CancelT
     gen_config_ = GenConfig::open(paths_.gen_config);
     check_ids(*gen_config_, *lm_config_, paths_.gen_config.string());
   }
+  if (parts == CheckpointParts::kAll) open_draft_file();
   devices_ = choose_devices(options_.machine, device_needs(parts));
   if (!devices_.note.empty()) warn(devices_.note);
   codec_ops_ = make_ops(Profile::Track::kCodec);
 }
 
 Models::~Models() = default;
+
+// Before anything is loaded: a file that does not fit is told of at once.
+void Models::open_draft_file() {
+  const DraftSettings drafts = options_.machine.drafts();
+  std::filesystem::path path = drafts.file;
+  if (drafts.kind == DrafterKind::kAuto) {
+    path = paths_.tokenizer.parent_path() / "drafter.safetensors";
+    if (!std::filesystem::exists(path)) return;
+  } else if (drafts.kind != DrafterKind::kFile) {
+    return;
+  }
+  draft_file_.emplace(DraftFile::open(path, *lm_config_));
+  if (drafts.kind == DrafterKind::kFile && drafts.frames.value_or(0) > 0 && !draft_file_->config.drafts_frames()) {
+    throw user_error("--draft_frames {}: {} only guesses the rest of each frame; use 0", *drafts.frames, drafts.file);
+  }
+}
+
+DraftSettings Models::drafts(const MachineSettings& machine) {
+  DraftSettings settings = machine.drafts();
+  if (!draft_file_ || (settings.kind != DrafterKind::kAuto && settings.kind != DrafterKind::kFile)) return settings;
+  if (!draft_model_) {
+    draft_model_ =
+        std::make_shared<DraftModel>(DraftModel::load(lm_ops(), *draft_file_, options_.checkpoint.mula_dtype));
+  }
+  settings.model = draft_model_;
+  return settings;
+}
 
 // Weights by their shapes, and what a long song adds to them; the plan of a song's memory is exact and comes later.
 DeviceNeeds Models::device_needs(CheckpointParts parts) const {
@@ -220,6 +248,19 @@ const HeartCodec& Models::codec() {
   return *codec_;
 }
 
+// From a store of its own: the codec's belongs to another thread by then.
+const CodeGroups& Models::code_groups() {
+  if (!code_groups_) {
+    const WeightStore store = HeartCodec::open_weights(paths_.codec, codec_config_);
+    std::array<std::vector<float>, kCodebooks> vectors;
+    for (int64_t q = CodeGroups::kFirstCodebook; q < kCodebooks; ++q) {
+      vectors[static_cast<size_t>(q)] = ResidualVq::codebook(lm_ops(), store, q);
+    }
+    code_groups_.emplace(std::move(vectors), codec_config_.codebook_dim);
+  }
+  return *code_groups_;
+}
+
 const ModelIdentity& Models::lm_identity() {
   if (!lm_identity_) {
     ModelIdentity identity{.name = folder_name(paths_.mula),
@@ -251,6 +292,7 @@ void Models::release_embeddings() {
 
 void Models::unload_lm() {
   lm_.reset();
+  draft_model_.reset();
   lm_store_.reset();
 }
 

@@ -12,7 +12,9 @@
 #include "checkpoint/profile.h"
 #include "checkpoint/settings.h"
 #include "codec/heartcodec.h"
+#include "decode/draft_settings.h"
 #include "lm/heartmula.h"
+#include "sampling/acceptance.h"
 #include "tensor/weight_store.h"
 #include "text/gen_config.h"
 #include "text/tokenizer.h"
@@ -79,6 +81,13 @@ class Models {
   const WeightStore& codec_store();
   const HeartMula& lm();
   const HeartCodec& codec();
+  /// As `machine` says, with the drafter file that it names or that lies beside the tokenizer, if the drafter is
+  /// "auto".
+  DraftSettings drafts(const MachineSettings& machine);
+  /// That file; null if there is none.
+  const DraftFile* draft_file() const { return draft_file_ ? &*draft_file_ : nullptr; }
+  /// Which codes sound alike to the codec, which need not be loaded for it.
+  const CodeGroups& code_groups();
   /// Reads a little of each tensor when it is first asked for.
   const ModelIdentity& lm_identity();
   const ModelIdentity& codec_identity();
@@ -90,6 +99,7 @@ class Models {
   void unload_codec();
 
  private:
+  void open_draft_file();
   std::unique_ptr<Ops> make_ops(Profile::Track track);
   DeviceNeeds device_needs(CheckpointParts parts) const;
   void warn(std::string warning);
@@ -112,6 +122,9 @@ class Models {
   std::optional<WeightStore> lm_store_;
   std::optional<WeightStore> codec_store_;
   std::optional<HeartMula> lm_;
+  std::optional<DraftFile> draft_file_;
+  std::shared_ptr<const DraftModel> draft_model_;
+  std::optional<CodeGroups> code_groups_;
   std::optional<HeartCodec> codec_;
   std::optional<ModelIdentity> lm_identity_;
   std::optional<ModelIdentity> codec_identity_;

@@ -59,7 +59,8 @@ std::string cuda_weights_name(CudaWeights weights) {
 DraftSettings MachineSettings::drafts() const {
   DraftSettings settings = DraftSettings::parse("--drafter", drafter);
   settings.frames = draft_frames;
-  const bool completes = settings.kind == DrafterKind::kAuto || settings.kind == DrafterKind::kBigram;
+  const bool completes = settings.kind == DrafterKind::kAuto || settings.kind == DrafterKind::kBigram ||
+                         settings.kind == DrafterKind::kFile;
   if (draft_frames == 0 && !completes && settings.kind != DrafterKind::kNone) {
     throw user_error("--draft_frames 0 guesses the rest of each frame, which {} cannot; use bigram, or 1 or more",
                      drafter);

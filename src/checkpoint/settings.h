@@ -74,6 +74,9 @@ struct MachineSettings {
   std::string drafter = "auto";     // as DraftSettings::parse reads it
   std::optional<int64_t> draft_frames = {};  // in every step; those that pay if not given
 
+  std::optional<int64_t> kv_memory_mb = {};  // for keys and values of all songs, at most
+  std::string kv_swap = {};                  // the folder where they go if they have no room in memory
+
   DraftSettings drafts() const;
 };
 

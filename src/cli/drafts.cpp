@@ -14,6 +14,7 @@ namespace {
 struct Options {
   DraftStatisticsOptions drafts;
   SettingFlags flags;
+  std::string drafter = {};
   bool json = false;
 };
 
@@ -25,6 +26,7 @@ void add_drafts(CLI::App& app, Run& run) {
   DraftStatisticsOptions& drafts = options->drafts;
   command.words("codes", drafts.codes, "Codes files of songs, as from --save_codes");
   options->flags.add_to(command.app(), kDrafts);
+  command.option("--drafter", options->drafter, "A drafter file that is asked, too; by default the checkpoint's own");
   command.option("--frames", drafts.frames, "Of each song, from its beginning (all)").within(1, int64_t{1} << 30);
   command.flag("--json", options->json, "For programs");
   command.runs(run, [options] {
@@ -33,6 +35,7 @@ void add_drafts(CLI::App& app, Run& run) {
     Request request;
     options->flags.apply(request);
     options->drafts.checkpoint = request.checkpoint;
+    if (!options->drafter.empty()) request.machine.drafter = options->drafter;
     options->drafts.machine = request.machine;
     const auto note = [](const std::string& text) { std::fprintf(stderr, "%s\n", text.c_str()); };
     const nlohmann::json json = measure_draft_statistics(options->drafts, note, &interrupt_token());

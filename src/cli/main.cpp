@@ -84,6 +84,7 @@ int run_program(int argc, char** argv) {
   Run run;
   add_generate(app, run);
   add_decode(app, run);
+  add_serve(app, run);
   add_convert(app, run);
   add_devices(app, run);
   add_doctor(app, run);
@@ -91,7 +92,9 @@ int run_program(int argc, char** argv) {
   add_compare(app, run);
   add_steps(app, run);
   add_drafts(app, run);
+  add_dump(app, run);
   add_abx(app, run);
+  add_lint(app, run);
   add_schema(app, run);
   add_tokenize(app, run);
   add_verify(app, run);

@@ -88,10 +88,13 @@ std::string song_summary(const nlohmann::json& json) {
   }
   if (result.contains("drafts") && result["drafts"]["drafted_steps"] > 0) {
     const nlohmann::json& drafts = result["drafts"];
-    text += fmt::format("\n  drafts ({}): {} of {} guessed frames were right; {} of {} steps were drafted",
-                        drafts["drafter"].get<std::string>(), drafts["accepted_frames"].get<int64_t>(),
-                        drafts["drafted_frames"].get<int64_t>(), drafts["drafted_steps"].get<int64_t>(),
-                        drafts["drafted_steps"].get<int64_t>() + drafts["plain_steps"].get<int64_t>());
+    text += fmt::format(
+        "\n  drafts ({}): {} of {} guessed frames stood; {} of {} steps were drafted; {:.2f} of the weights "
+        "were read that plain decoding reads, without the drafter's own",
+        drafts["drafter"].get<std::string>(), drafts["accepted_frames"].get<int64_t>(),
+        drafts["drafted_frames"].get<int64_t>(), drafts["drafted_steps"].get<int64_t>(),
+        drafts["drafted_steps"].get<int64_t>() + drafts["plain_steps"].get<int64_t>(),
+        drafts["weights_read"].get<double>());
   }
   text += fmt::format("\n  peak memory {} (planned {}), level peak {:.3f}, rms {:.4f}",
                       megabytes(result["peak_memory_bytes"]), megabytes(result["memory_plan"]["peak_bytes"]),

@@ -18,6 +18,8 @@ void StageOptions::add_to(Command& command) {
   command.option(both_spellings("--codec_dtype"), codec_dtypes_, "Weights of the codec, likewise").show_default();
   command.option("--songs", choice_.songs, "Songs at once in a frame").within(1, 64).show_default();
   command.option("--drafter", drafters_, "Stage drafted: oracle:RIGHT, of whose codes this part is right");
+  command.option(both_spellings("--draft_model"), choice_.draft_model,
+                 "What the oracle computes with and pays for: 3B (random weights) or a drafter file; none by default");
   command.option(both_spellings("--draft_frames"), choice_.drafts, "Frames that it drafts in a step")
       .within(0, 16)
       .show_default();

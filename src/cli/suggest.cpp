@@ -1,9 +1,10 @@
 #include "cli/suggest.h"
 
 #include <algorithm>
-#include <numeric>
 #include <utility>
 #include <vector>
+
+#include "text/spelling.h"
 
 namespace heartmula {
 namespace {
@@ -87,23 +88,6 @@ std::string bare(std::string_view word) {
   return name;
 }
 
-/// Insertions, deletions, replacements and swaps of neighbours that make `b` of `a`.
-size_t distance(std::string_view a, std::string_view b) {
-  std::vector<size_t> two_back;
-  std::vector<size_t> above(b.size() + 1);
-  std::iota(above.begin(), above.end(), size_t{0});
-  for (size_t i = 1; i <= a.size(); ++i) {
-    std::vector<size_t> row(b.size() + 1, i);
-    for (size_t j = 1; j <= b.size(); ++j) {
-      row[j] = std::min({above[j] + 1, row[j - 1] + 1, above[j - 1] + (a[i - 1] == b[j - 1] ? 0 : 1)});
-      const bool swapped = i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1];
-      if (swapped) row[j] = std::min(row[j], two_back[j - 2] + 1);
-    }
-    two_back = std::exchange(above, std::move(row));
-  }
-  return above.back();
-}
-
 }  // namespace
 
 std::string suggestion(std::string_view word, std::span<const std::string> candidates) {
@@ -116,17 +100,10 @@ std::string suggestion(std::string_view word, std::span<const std::string> candi
   for (const auto& [alias, flag] : kAliases) {
     if (wanted == alias && named(flag) != candidates.end()) return *named(flag);
   }
-  // A slip in three letters is still the word; more than that is another.
-  const size_t most = wanted.size() / 3;
-  std::string best;
-  size_t best_distance = most + 1;
-  for (const std::string& candidate : candidates) {
-    const size_t slips = distance(wanted, bare(candidate));
-    if (slips >= best_distance) continue;
-    best = candidate;
-    best_distance = slips;
-  }
-  return best;
+  std::vector<std::string> names;
+  for (const std::string& candidate : candidates) names.push_back(bare(candidate));
+  const std::string* nearest = nearest_word(wanted, names);
+  return nearest ? candidates[static_cast<size_t>(nearest - names.data())] : "";
 }
 
 }  // namespace heartmula

@@ -48,6 +48,10 @@ ResidualVq ResidualVq::load(Ops& ops, const WeightStore& store, const CodecConfi
   return vq;
 }
 
+std::vector<float> ResidualVq::codebook(Ops& ops, const WeightStore& store, int64_t quantizer) {
+  return WeightLoader(ops, store, DType::kF32).values(codebook_name(quantizer));
+}
+
 void ResidualVq::forward(Ops& ops, View out, std::span<const int32_t> ids) const {
   std::vector<int32_t> rows(ids.begin(), ids.end());
   for (size_t i = 0; i < rows.size(); ++i) {

@@ -15,6 +15,9 @@ class ResidualVq {
   /// For at most `frames` codes at a time.
   static ResidualVq load(Ops& ops, const WeightStore& store, const CodecConfig& config, DType dtype, int64_t frames);
 
+  /// The vectors of a codebook, [codebook_size * codebook_dim].
+  static std::vector<float> codebook(Ops& ops, const WeightStore& store, int64_t quantizer);
+
   /// out [codes, dim] of ids [codes, 8]: entries of the eight codebooks, -1 for a code that contributes nothing.
   void forward(Ops& ops, View out, std::span<const int32_t> ids) const;
 

@@ -195,14 +195,14 @@ void attend_all(Device& device, View out, ConstView queries, ConstView keys, Con
   device.for_each(heads * panels, 4 * head_dim * layout.panel_width, [&](int64_t item, int) {
     const int64_t head = item / panels;
     const int64_t first = item % panels * layout.panel_width;
-    const KeyValues kv = layout.head(packed, heads, head);
+    const KeyValues kv = layout.head(packed, head);
     for (int64_t row = first; row < std::min(rows, first + layout.panel_width); ++row) {
       device.kernels.append(kv, row, key_value_of(keys, values, rope, row, row, head, head_dim));
     }
   });
 
   const int64_t groups = divide_up(queries.rows, kMostQueries);
-  const Workspace workspace(device, layout.head(packed, heads, 0), kMostQueries);
+  const Workspace workspace(device, layout.head(packed, 0), kMostQueries);
   device.pool.parallel_for(groups * heads, [&](int64_t chunk, int worker) {
     const int64_t head = chunk / groups;
     const int64_t first = chunk % groups * kMostQueries;
@@ -211,8 +211,8 @@ void attend_all(Device& device, View out, ConstView queries, ConstView keys, Con
     for (int64_t row = first; row < end; ++row) {
       *query++ = query_of(out, queries, rope, row, row, head, head_dim, rows);
     }
-    device.kernels.attend(layout.head(packed, heads, head), workspace.queries(worker), end - first,
-                          element_of(out.dtype), workspace.scratch(worker));
+    device.kernels.attend(layout.head(packed, head), workspace.queries(worker), end - first, element_of(out.dtype),
+                          workspace.scratch(worker));
   });
 }
 

@@ -1,5 +1,6 @@
 #include "cpu/cpu_ops.h"
 
+#include <algorithm>
 #include <cstring>
 
 #include "base/error.h"
@@ -97,8 +98,24 @@ class CpuOps final : public Ops {
     const auto& packed = static_cast<const PackedMatrix&>(matrix.storage());
     return {static_cast<const std::byte*>(packed.words.get()), static_cast<size_t>(matrix.bytes())};
   }
-  std::unique_ptr<KvCache> make_kv_cache(const KvShape& shape) override {
-    return std::make_unique<CpuKvCache>(device_.kernels, shape);
+  std::unique_ptr<KvCache> make_kv_cache(const KvShape& shape, const KvTable* table) override {
+    return std::make_unique<CpuKvCache>(device_.kernels, shape, static_cast<const CpuKvTable*>(table));
+  }
+  std::unique_ptr<KvTable> make_kv_table(int64_t streams, int64_t blocks) override {
+    return std::make_unique<CpuKvTable>(streams, blocks);
+  }
+  void set_kv_places(KvTable& table, int64_t stream, int64_t first, std::span<const int32_t> places) override {
+    auto& t = static_cast<CpuKvTable&>(table);
+    std::ranges::copy(places, t.places.begin() + stream * t.blocks_of_stream + first);
+  }
+  int64_t kv_block_bytes(const KvCache& cache) const override {
+    return static_cast<const CpuKvCache&>(cache).block_bytes();
+  }
+  void download_kv(std::span<std::byte> bytes, const KvCache& cache, int64_t place) override {
+    std::memcpy(bytes.data(), static_cast<const CpuKvCache&>(cache).block(place), bytes.size());
+  }
+  void upload_kv(KvCache& cache, int64_t place, std::span<const std::byte> bytes) override {
+    std::memcpy(static_cast<CpuKvCache&>(cache).block(place), bytes.data(), bytes.size());
   }
   void upload(View out, std::span<const int32_t> values) override {
     for (int64_t row = 0; row < out.rows; ++row) {

@@ -5,6 +5,7 @@
 
 #include <cerrno>
 #include <cstdlib>
+#include <cstring>
 #include <system_error>
 
 #include "base/error.h"
@@ -26,6 +27,22 @@ std::shared_ptr<void> allocate_aligned(size_t bytes) {
   // Advice: no harm where there are none. The rest in small pages, for a huge one counts as a whole.
   if (big) madvise(data, bytes / kHugePage * kHugePage, MADV_HUGEPAGE);
   return {data, std::free};
+}
+
+std::shared_ptr<void> allocate_zeroed(size_t bytes) {
+  if (bytes < 2 * kHugePage) {
+    std::shared_ptr<void> small = allocate_aligned(bytes);
+    std::memset(small.get(), 0, bytes);
+    return small;
+  }
+  const size_t size = bytes + kHugePage;  // wherever it lies, an aligned place is in it
+  void* mapped = ::mmap(nullptr, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  if (mapped == MAP_FAILED) throw failure("out of memory: {} bytes asked for", bytes);
+  void* data = mapped;
+  size_t space = size;
+  std::align(kHugePage, bytes, data, space);
+  madvise(data, bytes / kHugePage * kHugePage, MADV_HUGEPAGE);
+  return {data, [mapped, size](void*) { ::munmap(mapped, size); }};
 }
 
 void lock_memory(const void* data, size_t bytes) {

@@ -9,6 +9,9 @@ namespace heartmula::cpu {
 /// At least 64-byte aligned, not initialised. Throws Error(kFailure) when there is no memory.
 std::shared_ptr<void> allocate_aligned(size_t bytes);
 
+/// Zeros, of which only what is written takes memory.
+std::shared_ptr<void> allocate_zeroed(size_t bytes);
+
 /// Keeps `bytes` at `data` in memory, reading them first if they are in a file. Throws Error(kUser) if the system
 /// allows this process no more.
 void lock_memory(const void* data, size_t bytes);

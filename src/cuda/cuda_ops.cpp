@@ -38,8 +38,17 @@ struct CudaKvCache final : KvCache {
   CacheView view;
   int64_t bytes() const override {
     const KvShape& s = view.shape;
-    return 2 * s.streams * s.capacity * s.kv_heads * s.head_dim * static_cast<int64_t>(dtype_size(s.dtype));
+    const int64_t positions = view.places != nullptr ? s.blocks * kKvBlock : s.streams * s.capacity;
+    return 2 * positions * position_bytes();
   }
+  /// Of keys, or of values.
+  int64_t position_bytes() const {
+    return view.shape.kv_heads * view.shape.head_dim * static_cast<int64_t>(dtype_size(view.shape.dtype));
+  }
+};
+
+struct CudaKvTable final : KvTable {
+  Tensor places;  // [streams, blocks], I32
 };
 
 struct CudaRows final : Rows {
@@ -120,9 +129,42 @@ class CudaOps final : public Ops {
   std::span<const std::byte> packed_bytes(const Matrix&) const override {
     throw user_error("checkpoints are packed for CPUs only: convert without a GPU");
   }
-  std::unique_ptr<KvCache> make_kv_cache(const KvShape& shape) override {
+  std::unique_ptr<KvTable> make_kv_table(int64_t streams, int64_t blocks) override {
+    auto table = std::make_unique<CudaKvTable>();
+    table->places = allocate(DType::kI32, streams, blocks);
+    return table;
+  }
+  void set_kv_places(KvTable& table, int64_t stream, int64_t first, std::span<const int32_t> places) override {
+    const View row = static_cast<CudaKvTable&>(table).places.slice_rows(stream, 1);
+    upload(row.slice_cols(first, std::ssize(places)), places);
+  }
+  int64_t kv_block_bytes(const KvCache& cache) const override {
+    return 2 * kKvBlock * static_cast<const CudaKvCache&>(cache).position_bytes();
+  }
+  void download_kv(std::span<std::byte> bytes, const KvCache& cache, int64_t place) override {
+    const auto& view = static_cast<const CudaKvCache&>(cache).view;
+    const size_t half = bytes.size() / 2;
+    const size_t at = static_cast<size_t>(place) * half;
+    copy_block(bytes.data(), static_cast<const std::byte*>(view.keys) + at, half, cudaMemcpyDeviceToHost);
+    copy_block(bytes.data() + half, static_cast<const std::byte*>(view.values) + at, half, cudaMemcpyDeviceToHost);
+    state_.synchronize("copying from the GPU");
+  }
+  void upload_kv(KvCache& cache, int64_t place, std::span<const std::byte> bytes) override {
+    const auto& view = static_cast<CudaKvCache&>(cache).view;
+    const size_t half = bytes.size() / 2;
+    const size_t at = static_cast<size_t>(place) * half;
+    copy_block(static_cast<std::byte*>(view.keys) + at, bytes.data(), half, cudaMemcpyHostToDevice);
+    copy_block(static_cast<std::byte*>(view.values) + at, bytes.data() + half, half, cudaMemcpyHostToDevice);
+    state_.synchronize("copying to the GPU");
+  }
+  std::unique_ptr<KvCache> make_kv_cache(const KvShape& shape, const KvTable* table) override {
     auto cache = std::make_unique<CudaKvCache>();
     cache->view.shape = shape;
+    if (table != nullptr) {
+      const ConstView places = static_cast<const CudaKvTable&>(*table).places;
+      cache->view.places = static_cast<const int32_t*>(places.data);
+      cache->view.blocks_of_stream = places.stride;
+    }
     const auto bytes = static_cast<size_t>(cache->bytes());
     cache->memory = zeroed(bytes);
     cache->view.keys = cache->memory.get();
@@ -341,6 +383,9 @@ class CudaOps final : public Ops {
     return memory;
   }
 
+  void copy_block(void* to, const void* from, size_t bytes, cudaMemcpyKind kind) {
+    check(cudaMemcpyAsync(to, from, bytes, kind, state_.stream()), "copying keys and values");
+  }
   void upload_rows(View out, const void* values) {
     const size_t row_bytes = static_cast<size_t>(out.cols) * dtype_size(out.dtype);
     check(cudaMemcpy2DAsync(out.data, static_cast<size_t>(out.stride) * dtype_size(out.dtype), values, row_bytes,

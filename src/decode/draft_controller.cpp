@@ -26,6 +26,17 @@ constexpr double kLeastUse = 0.15;  // the chance that a further draft is reache
 
 }  // namespace
 
+double DraftCounts::weights_read(const FrameWeights& weights) const {
+  const auto of = [](int64_t times, int64_t elements) {
+    return static_cast<double>(times) * static_cast<double>(elements);
+  };
+  const double drafted =
+      of(drafted_steps, weights.backbone) + of(depth_passes, weights.depth_pass) + of(heads, weights.head);
+  const auto plain = static_cast<double>(weights.plain());
+  const double frames_made = static_cast<double>(plain_steps) + plain_frames;
+  return frames_made > 0 ? (static_cast<double>(plain_steps) * plain + drafted) / (frames_made * plain) : 1;
+}
+
 DraftController DraftController::always(int64_t frames) {
   DraftController controller({{.least_frames = frames}}, frames);
   controller.always_ = true;
@@ -61,7 +72,7 @@ int64_t DraftController::frames_of(const Arm& arm) const {
   if (arm.kind.is_watched && arm.promised_gain(true) < arm.promised_gain(false)) return arm.kind.least_frames;
   int64_t frames = std::max<int64_t>(1, arm.kind.least_frames);
   while (frames < most_ && std::pow(arm.whole_frames(), static_cast<double>(frames)) > kLeastUse) ++frames;
-  return std::min(frames, most_);
+  return std::min({frames, most_, arm.kind.most_frames});
 }
 
 // By the bytes that guesses save or cost. Of the seven passes for a frame's rest one is left, and one for each guess
@@ -98,12 +109,17 @@ void DraftController::plain_step(double seconds, int64_t songs) {
   ++measured_;
 }
 
-void DraftController::drafted_step(const DraftChoice& choice, double seconds, int64_t songs, int64_t drafts,
-                                   int64_t accepted) {
+void DraftController::drafted_step(const DraftChoice& choice, double seconds, const DraftedStep& step) {
+  const int64_t frames = step.songs + step.accepted;
+  const double plain_frames = static_cast<double>(frames) / static_cast<double>(step.songs);
   ++counts_.drafted_steps;
-  counts_.drafted_frames += drafts;
-  counts_.accepted_frames += accepted;
-  counts_.frames += songs + accepted;
+  counts_.drafted_frames += step.drafts;
+  counts_.accepted_frames += step.accepted;
+  counts_.frames += frames;
+  counts_.plain_frames += plain_frames;
+  counts_.depth_passes += step.depth_passes;
+  counts_.heads += step.heads;
+  counts_.guessed_codes += step.guessed_codes;
   elapsed_ += seconds;
   if (always_) return;
   if (!drafting_) {
@@ -114,8 +130,8 @@ void DraftController::drafted_step(const DraftChoice& choice, double seconds, in
   }
   ++steps_;
   steps_seconds_ += seconds;
-  steps_frames_ += songs + accepted;
-  const double plain = plain_seconds_ * static_cast<double>(steps_frames_) / static_cast<double>(songs);
+  steps_frames_ += frames;
+  const double plain = plain_seconds_ * static_cast<double>(steps_frames_) / static_cast<double>(step.songs);
   const double lost = steps_seconds_ - plain;
   const bool is_dear = steps_ > 1 && lost > 0 && counts_.seconds_lost + lost > kMostLost * elapsed_;
   if (steps_ == kWindow || is_dear) {

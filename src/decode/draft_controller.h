@@ -2,11 +2,13 @@
 #pragma once
 
 #include <cstdint>
+#include <limits>
 #include <optional>
 #include <span>
 #include <vector>
 
 #include "heartmula/frame.h"
+#include "lm/heartmula.h"
 
 namespace heartmula {
 
@@ -15,6 +17,7 @@ struct DraftArm {
   /// It guesses for nothing, and so is compared with what comes before anything is spent on it.
   bool is_watched = false;
   int64_t least_frames = 0;  // in a step
+  int64_t most_frames = std::numeric_limits<int64_t>::max();
 };
 
 /// What the next step drafts.
@@ -33,8 +36,25 @@ struct DraftCounts {
   int64_t frames = 0;           // that drafted steps made, of all songs
   int64_t drafted_frames = 0;   // guesses that were verified
   int64_t accepted_frames = 0;  // of them
+  double plain_frames = 0;      // steps in which plain decoding would have made as many frames as drafted steps did
+  int64_t depth_passes = 0;     // of the depth decoder in drafted steps
+  int64_t heads = 0;            // readings of its heads in them
+  int64_t guessed_codes = 0;    // for the drafted steps
   int64_t trials = 0;           // of drafting, after plain decoding
   double seconds_lost = 0;      // by trials that did not pay
+
+  /// What all steps read of the model's weights, in units of what plain decoding reads for the same frames.
+  double weights_read(const FrameWeights& weights) const;
+};
+
+/// What a step with drafts did, for all songs.
+struct DraftedStep {
+  int64_t songs = 1;
+  int64_t drafts = 0;  // frames
+  int64_t accepted = 0;
+  int64_t depth_passes = 0;
+  int64_t heads = 0;
+  int64_t guessed_codes = 0;
 };
 
 /// Decides for all songs of a frame loop together: they share each reading of the weights.
@@ -57,8 +77,8 @@ class DraftController {
   /// Of the 7 guesses of a code behind those of its frame so many were right; only watched.
   void compared_rest(size_t arm, int64_t right);
   void plain_step(double seconds, int64_t songs);
-  /// `songs` frames and those that were accepted were made.
-  void drafted_step(const DraftChoice& choice, double seconds, int64_t songs, int64_t drafts, int64_t accepted);
+  /// A frame for each song and those that were accepted were made.
+  void drafted_step(const DraftChoice& choice, double seconds, const DraftedStep& step);
 
   const DraftCounts& counts() const { return counts_; }
 

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <charconv>
 
+#include "base/error.h"
 #include "base/names.h"
 #include "decode/drafters/drafters.h"
 
@@ -38,6 +39,9 @@ Number parse_number(const std::string& flag, std::string_view text, std::string_
 }  // namespace
 
 DraftSettings DraftSettings::parse(const std::string& flag, std::string_view text) {
+  if (text.find('/') != std::string_view::npos || text.ends_with(".safetensors")) {
+    return {.kind = DrafterKind::kFile, .frames = {}, .file = std::string(text)};
+  }
   const size_t colon = text.find(':');
   DraftSettings settings{.kind = kDrafters.parse(flag, text.substr(0, colon)), .frames = {}};
   if (colon == std::string_view::npos) return settings;
@@ -55,6 +59,7 @@ DraftSettings DraftSettings::parse(const std::string& flag, std::string_view tex
 }
 
 std::string DraftSettings::text() const {
+  if (kind == DrafterKind::kFile) return file;
   std::string text = kDrafters.name(kind);
   if (kind == DrafterKind::kOracle) text += fmt::format(":{}", right);
   if (kind == DrafterKind::kEarlyExit && layers > 0) text += fmt::format(":{}", layers);
@@ -66,35 +71,46 @@ int64_t DraftSettings::frames_of_pass() const {
   return std::max<int64_t>(2, 1 + frames.value_or(kMostFrames));
 }
 
-// "auto" is a choice of those that may pay untrained.
-std::vector<DrafterKind> DraftSettings::kinds() const {
-  if (kind == DrafterKind::kNone) return {};
-  if (kind != DrafterKind::kAuto) return {kind};
-  if (frames) return {*frames > 0 ? DrafterKind::kRiders : DrafterKind::kBigram};
-  return {DrafterKind::kBigram, DrafterKind::kRiders};
+// "auto" is a choice of those that may pay: untrained ones, and the checkpoint's own.
+std::vector<DraftSettings::Arm> DraftSettings::arms() const {
+  std::vector<Arm> arms;
+  if (model) {
+    const bool drafts = model->config.drafts_frames();
+    if (frames != 0 && drafts) arms.push_back({DrafterKind::kFile, true});
+    if (frames.value_or(0) == 0) arms.push_back({DrafterKind::kFile, false});
+  }
+  if (kind == DrafterKind::kNone || kind == DrafterKind::kFile) return arms;
+  if (kind != DrafterKind::kAuto) return {{kind}};
+  if (frames && !arms.empty()) return arms;
+  if (frames.value_or(0) == 0) arms.push_back({DrafterKind::kBigram});
+  if (frames != 0) arms.push_back({DrafterKind::kRiders});
+  return arms;
 }
 
 DraftController DraftSettings::controller() const {
   if (kind == DrafterKind::kNone) return {};
   if (frames) return DraftController::always(*frames);
-  std::vector<DraftArm> arms;
-  for (const DrafterKind arm : kinds()) {
-    const bool rides = arm == DrafterKind::kRiders || arm == DrafterKind::kNgram;
-    const bool computes = arm == DrafterKind::kEarlyExit;
-    const int64_t least = rides ? kMostFrames : (computes ? 1 : 0);
-    arms.push_back({.is_watched = !rides && !computes, .least_frames = least});
+  std::vector<DraftArm> choices;
+  for (const Arm& arm : arms()) {
+    const bool is_file = arm.kind == DrafterKind::kFile;
+    const bool rides = arm.kind == DrafterKind::kRiders || arm.kind == DrafterKind::kNgram;
+    const bool computes = arm.kind == DrafterKind::kEarlyExit || is_file;
+    const bool rests_only = is_file && !arm.drafts_frames;
+    const int64_t least = rides ? kMostFrames : (computes && !rests_only ? 1 : 0);
+    choices.push_back(
+        {.is_watched = !rides && !computes, .least_frames = least, .most_frames = rests_only ? 0 : kMostFrames});
   }
-  return DraftController(arms, kMostFrames);
+  return DraftController(choices, kMostFrames);
 }
 
 std::vector<std::unique_ptr<Drafter>> DraftSettings::make_drafters(const LmConfig& config) const {
   std::vector<std::unique_ptr<Drafter>> drafters;
-  for (const DrafterKind arm : kinds()) drafters.push_back(make_drafter(arm, config));
+  for (const Arm& arm : arms()) drafters.push_back(make_drafter(arm, config));
   return drafters;
 }
 
-std::unique_ptr<Drafter> DraftSettings::make_drafter(DrafterKind arm, const LmConfig& config) const {
-  switch (arm) {
+std::unique_ptr<Drafter> DraftSettings::make_drafter(const Arm& arm, const LmConfig& config) const {
+  switch (arm.kind) {
     case DrafterKind::kNone:
     case DrafterKind::kAuto:
       break;
@@ -108,11 +124,14 @@ std::unique_ptr<Drafter> DraftSettings::make_drafter(DrafterKind arm, const LmCo
       return make_ngram_drafter();
     case DrafterKind::kRandom:
       return make_random_drafter();
+    case DrafterKind::kFile:
+      return make_learned_drafter(model, arm.drafts_frames);
     case DrafterKind::kOracle:
       return make_oracle_drafter(song, right);
     case DrafterKind::kEarlyExit: {
       const int64_t all = config.backbone.num_layers;
-      return make_early_exit_drafter(std::clamp<int64_t>(layers > 0 ? layers : all / kEarlyExitShare, 1, all));
+      if (layers > all) throw user_error("--drafter {}: the backbone has {} layers", text(), all);
+      return make_early_exit_drafter(layers > 0 ? layers : std::max<int64_t>(all / kEarlyExitShare, 1));
     }
   }
   return nullptr;

@@ -4,8 +4,8 @@
 
 namespace heartmula {
 
-int32_t coupled_choice(std::span<const int32_t> tokens, std::span<const double> weights, const SamplingNoise& noise,
-                       int64_t frame, int64_t codebook) {
+int32_t drawn_code(std::span<const int32_t> tokens, std::span<const double> weights, const SamplingNoise& noise,
+                   int64_t frame, int64_t codebook) {
   int32_t best = -1;
   double best_score = 0;
   for (size_t i = 0; i < tokens.size(); ++i) {

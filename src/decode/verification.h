@@ -3,13 +3,23 @@
 
 #include <cstdint>
 #include <functional>
+#include <optional>
 #include <span>
 #include <vector>
 
 #include "decode/drafter.h"
 #include "lm/frame_decoder.h"
+#include "sampling/acceptance.h"
 
 namespace heartmula {
+
+/// How guesses are verified.
+enum class GuessVerification : uint8_t {
+  kCoupled,  // they stand if they are what is drawn anyway: the song is that of plain decoding
+  kBlock,    // block_verification.h: more of them stand, and the song is another one of the same distribution
+};
+inline constexpr Names<GuessVerification, 2> kGuessVerifications = {
+    {{{GuessVerification::kCoupled, "coupled"}, {GuessVerification::kBlock, "block"}}}};
 
 /// Open frame `first` follows the song's last one, and first + i the i-th draft.
 struct DraftedSong {
@@ -18,6 +28,15 @@ struct DraftedSong {
   bool rides = false;  // Drafter::rides
   /// Guesses the codes of the i-th of these frames behind its first `known`. May be empty.
   std::function<void(int64_t i, int64_t known, Frame& frame)> complete = {};
+  /// Which guesses are taken although another code is drawn, and how it is drawn.
+  LossyAcceptance lossy = LossyAcceptance::kNone;
+  SamplingRule rule = {};
+  const SamplingNoise* noise = nullptr;  // of kTolerance
+  const CodeGroups* groups = nullptr;    // of kGroup
+  /// The song's seed, if its guesses are verified as blocks; then `complete` guesses each frame that it is asked for,
+  /// and chances[i] says what the codes of the i-th frame were drawn from that were guessed last.
+  std::optional<uint64_t> block_seed = {};
+  std::span<const FrameChances> chances = {};
 };
 
 /// From the hidden states of open frames to the next frames of each song: one at least, and one more for each draft
@@ -30,6 +49,8 @@ class Verification {
   std::span<const DraftVerdict> run(FrameDecoder& decoder, std::span<const DraftedSong> songs);
   /// Passes of the depth decoder in the last run.
   int64_t passes() const { return passes_; }
+  /// Readings of its heads in the last run.
+  int64_t heads() const { return heads_; }
 
  private:
   struct Progress {
@@ -39,10 +60,19 @@ class Verification {
     int64_t matched = 0;       // of the first draft that is wrong
     bool is_guessed = false;   // the frame behind them was guessed
     Frame guess = {};
+    std::vector<FrameChances> said = {};  // of guesses that are verified as a block: what the model draws from
+  };
+  struct Place {
+    int64_t i = 0;  // a frame of its song
+    int64_t codebook = 0;
   };
 
   int64_t drafts_of(const DraftedSong& song, const Progress& progress) const;
   void compare(const DraftedSong& song, Progress& progress, int64_t codebook, std::span<const Frame> codes);
+  void listen(const DraftedSong& song, Progress& progress, int64_t codebook);
+  void settle(const DraftedSong& song, Progress& progress);
+  void verify_block(const DraftedSong& song, Progress& progress, std::span<const Place> places, int64_t known);
+  bool stands(const DraftedSong& song, int64_t i, int64_t codebook, int32_t guess, int32_t drawn);
   void guess(std::span<const DraftedSong> songs, std::span<const Frame> codes);
   bool read_guesses(std::span<const DraftedSong> songs);
   void finish(std::span<const DraftedSong> songs);
@@ -58,6 +88,8 @@ class Verification {
   std::vector<Frame> frames_;
   std::vector<DraftVerdict> verdicts_;
   int64_t passes_ = 0;
+  int64_t heads_ = 0;
+  SamplingScratch scratch_;
 };
 
 }  // namespace heartmula

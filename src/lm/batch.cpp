@@ -23,7 +23,8 @@ LmBatch::LmBatch(Ops& ops, const HeartMula& model, const LmBatchSize& size)
       model_(model),
       size_(size),
       places_(static_cast<size_t>(size.songs)),
-      cache_(model.backbone.make_cache(ops, size.songs * size.streams, size.positions)),
+      pages_(ops, size.songs * size.streams, pages_of(size.positions), size.room()),
+      cache_(model.backbone.make_cache(ops, size.songs * size.streams, size.positions, pages_.table(), size.room())),
       buffers_(model.backbone.make_buffers(ops, most_rows(size))),
       x_(ops.allocate(DType::kF32, most_rows(size), model.config.backbone.embed_dim)),
       fresh_(ops.allocate(model.dtype, size.songs * size.streams, model.config.backbone.embed_dim)),
@@ -40,11 +41,68 @@ LmBatch::LmBatch(Ops& ops, const HeartMula& model, const LmBatchSize& size)
 }
 
 void LmBatch::enter(int64_t song, int64_t streams, std::unique_ptr<CodeSampler> sampler) {
+  restart(song);
   place(song) = {.streams = streams, .sampler = std::move(sampler)};
+}
+
+void LmBatch::restart(int64_t song) {
+  pages_.release(song * size_.streams, size_.streams);
+  Place& at = place(song);
+  at.read = at.prompt = at.frames = at.first = at.resting = 0;
+}
+
+bool LmBatch::make_room(int64_t song, int64_t positions) {
+  return pages_.extend(song * size_.streams, place(song).streams, pages_of(std::min(positions, size_.positions)));
+}
+
+int64_t LmBatch::missing_pages(int64_t song, int64_t positions) const {
+  const Place& at = places_[static_cast<size_t>(song)];
+  const int64_t needed = std::max(at.resting, pages_of(std::min(positions, size_.positions)));
+  return at.streams * std::max<int64_t>(0, needed - std::ssize(pages_.of(song * size_.streams)));
+}
+
+void LmBatch::take_room(int64_t song, int64_t positions) {
+  if (!make_room(song, positions)) throw failure("the keys and values of {} positions have no room", positions);
+}
+
+int64_t LmBatch::positions(int64_t song) const {
+  const Place& at = places_[static_cast<size_t>(song)];
+  return at.prompt + at.frames;
+}
+
+// Of every page that the song has, stream by stream.
+void LmBatch::for_each_block(int64_t song, const std::function<void(KvCache& layer, int32_t page)>& body) {
+  for (int64_t stream = 0; stream < place(song).streams; ++stream) {
+    for (const int32_t page : pages_.of(song * size_.streams + stream)) {
+      for (const auto& layer : cache_.layers) body(*layer, page);
+    }
+  }
+}
+
+void LmBatch::page_out(int64_t song, const std::function<void(std::span<const std::byte>)>& write) {
+  for_each_block(song, [&](KvCache& layer, int32_t page) {
+    block_.resize(static_cast<size_t>(ops_.kv_block_bytes(layer)));
+    ops_.download_kv(block_, layer, page);
+    write(block_);
+  });
+  place(song).resting = std::ssize(pages_.of(song * size_.streams));
+  pages_.release(song * size_.streams, size_.streams);
+}
+
+bool LmBatch::page_in(int64_t song, const std::function<void(std::span<std::byte>)>& read) {
+  if (!pages_.extend(song * size_.streams, place(song).streams, place(song).resting)) return false;
+  place(song).resting = 0;
+  for_each_block(song, [&](KvCache& layer, int32_t page) {
+    block_.resize(static_cast<size_t>(ops_.kv_block_bytes(layer)));
+    read(block_);
+    ops_.upload_kv(layer, page, block_);
+  });
+  return true;
 }
 
 void LmBatch::jump_to(int64_t song, int64_t position) {
   place(song).prompt = position + 1;  // the frame that is fed next stands at its last position
+  take_room(song, position + 1);
 }
 
 void LmBatch::add_row(int64_t song, int64_t stream, int64_t position, int64_t repeat) {
@@ -55,6 +113,8 @@ void LmBatch::add_row(int64_t song, int64_t stream, int64_t position, int64_t re
 bool LmBatch::prefill(int64_t song, const SongBeginning& beginning, int64_t most) {
   const auto prompt = std::ssize(beginning.text_ids);
   place(song).prompt = prompt;
+  place(song).first = beginning.first_frame;
+  take_room(song, prompt + std::ssize(beginning.frames));
   if (place(song).read < prompt) return read_text(song, beginning, most) && beginning.frames.empty();
   return read_frames(song, beginning.frames, most);
 }
@@ -152,13 +212,15 @@ void LmBatch::open(std::span<const FedFrame> fed, std::span<const int64_t> fresh
   ids_.clear();
   int64_t behind = 0;  // frames of this song that are fed before
   const auto open_frame = [&](int64_t song, int64_t row) {
-    open_.push_back({song, place(song).frames + behind, row, place(song).streams, place(song).sampler.get()});
+    const Place& at = place(song);
+    open_.push_back({song, at.first + at.frames + behind, row, at.streams, at.sampler.get()});
   };
   for (size_t i = 0; i < fed.size(); ++i) {
     const int64_t song = fed[i].song;
     behind = i > 0 && fed[i - 1].song == song ? behind + 1 : 0;
     open_frame(song, std::ssize(host_rows_));
-    add_frame(song, place(song).prompt + place(song).frames - 1 + behind, fed[i].codes);
+    take_room(song, positions(song) + behind);
+    add_frame(song, positions(song) - 1 + behind, fed[i].codes);
   }
   int64_t rows = std::ssize(host_rows_);
   if (rows > 0) {
@@ -180,7 +242,7 @@ void LmBatch::begin_run() {
   host_rows_.clear();
   for (const OpenFrame& frame : decoder_.open_frames()) {
     for (int64_t stream = 0; stream < frame.streams; ++stream) {
-      add_row(frame.song, stream, place(frame.song).prompt + frame.number);
+      add_row(frame.song, stream, positions(frame.song));
     }
   }
   ops_.set_rows(*frame_rows_, host_rows_);
@@ -201,7 +263,13 @@ void LmBatch::begin_run() {
 void LmBatch::next_frames(std::span<Frame> frames, int64_t end) {
   const int64_t most = ops_.works_ahead() ? kMostStarted : 1;
   for (; started_ < std::min(collected_ + most, end); ++started_) {
-    if (started_ > 0) ops_.start(*feed_program_);
+    if (started_ > 0) {
+      for (const OpenFrame& frame : decoder_.open_frames()) {
+        const Place& at = place(frame.song);
+        take_room(frame.song, at.prompt + frame.number - at.first + started_);
+      }
+      ops_.start(*feed_program_);
+    }
     ops_.start(*sample_program_);
   }
   ops_.collect(posted_, mailbox_, static_cast<int32_t>(collected_));

@@ -43,7 +43,9 @@ TransformerConfig known_flavor(const std::string& flavor, const std::string& fie
       name, field, flavor, field);
 }
 
-TransformerConfig read_transformer(const JsonFields& fields, const std::string& name, const char* part) {
+}  // namespace
+
+TransformerConfig read_transformer_config(const JsonFields& fields, const std::string& name, const char* part) {
   TransformerConfig config;
   config.num_layers = fields.integer("num_layers", 1, 1024);
   config.num_heads = fields.integer("num_heads", 1, 1024);
@@ -67,8 +69,6 @@ TransformerConfig read_transformer(const JsonFields& fields, const std::string& 
   return config;
 }
 
-}  // namespace
-
 LmConfig parse_lm_config(std::string_view text, const std::string& name) {
   const nlohmann::json json = parse_json_object(text, name);
   const JsonFields fields(json, name);
@@ -79,9 +79,9 @@ LmConfig parse_lm_config(std::string_view text, const std::string& name) {
   config.source = name;
   config.backbone_flavor = fields.text("backbone_flavor");
   config.decoder_flavor = fields.text("decoder_flavor");
-  config.backbone = fields.has("backbone") ? read_transformer(fields.object("backbone"), name, "backbone")
+  config.backbone = fields.has("backbone") ? read_transformer_config(fields.object("backbone"), name, "backbone")
                                            : known_flavor(config.backbone_flavor, "backbone", name);
-  config.decoder = fields.has("decoder") ? read_transformer(fields.object("decoder"), name, "decoder")
+  config.decoder = fields.has("decoder") ? read_transformer_config(fields.object("decoder"), name, "decoder")
                                          : known_flavor(config.decoder_flavor, "decoder", name);
   config.text_vocab_size = fields.integer("text_vocab_size", 1, 1 << 24);
   config.audio_vocab_size = fields.integer("audio_vocab_size", 1, 1 << 20);

@@ -10,6 +10,8 @@
 
 namespace heartmula {
 
+class JsonFields;
+
 /// A causal transformer of the Llama kind.
 struct TransformerConfig {
   int64_t num_layers = 0;
@@ -37,6 +39,9 @@ struct LmConfig {
   int64_t audio_vocab_size = 0;
   int64_t muq_dim = 0;
 };
+
+/// The sizes that an object `part` of the file `name` gives. Throws Error(kUser) with file and field.
+TransformerConfig read_transformer_config(const JsonFields& fields, const std::string& name, const char* part);
 
 /// Throws Error(kUser) with file and field. A flavor is one of the known sizes (llama-3B, llama-7B, llama-300M,
 /// llama-400M, with or without "llama-") unless the object `backbone` or `decoder` gives the numbers.

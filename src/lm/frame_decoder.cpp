@@ -39,6 +39,7 @@ FrameDecoder::FrameDecoder(Ops& ops, const HeartMula& model, int64_t rows, bool 
   host_rows_.reserve(static_cast<size_t>(rows_of_pass));
   ids_.reserve(most * kCodebooks);
   samples_.reserve(most);
+  sampled_.reserve(most);
   host_logits_.resize(most * static_cast<size_t>(model.config.audio_vocab_size));
   host_codes_.reserve(most * kCodebooks);
   host_frames_.reserve(most);
@@ -48,6 +49,7 @@ void FrameDecoder::open(std::span<const OpenFrame> frames) {
   open_.assign(frames.begin(), frames.end());
   all_.clear();
   ids_.clear();
+  sampled_.assign(open_.size(), {});
   for (const OpenFrame& frame : open_) {
     all_.push_back(std::ssize(all_));
     for (int64_t stream = 0; stream < frame.streams; ++stream) ids_.push_back(static_cast<int32_t>(frame.number));
@@ -139,6 +141,7 @@ void FrameDecoder::sample(int64_t codebook, std::span<const int64_t> frames, std
   for (const int64_t index : pass_frames) {
     const OpenFrame& frame = open_[static_cast<size_t>(index)];
     if (next != frames.end() && *next == index) {
+      sampled_[static_cast<size_t>(index)] = logits_.slice_rows(logits_row, frame.streams);
       samples_.push_back({frame.sampler, logits_.slice_rows(logits_row, frame.streams),
                           numbers_.slice_rows(frame.row, 1),
                           codes_.slice_rows(frame.row, frame.streams).slice_cols(codebook, 1)});
@@ -200,11 +203,28 @@ void FrameDecoder::read_drafts(std::span<const int64_t> frames, std::span<const 
   model_.decoder.forward(ops_, x, *some_rows_, cache_, buffers_);
 }
 
-void FrameDecoder::sample_drafted(int64_t codebook, std::span<const int64_t> frames) {
+void FrameDecoder::drafted_head(int64_t codebook) {
   const auto position = static_cast<size_t>(codebook);
   const int64_t first = drafted_rows_[position];
   head(codebook, x_.slice_rows(first, drafted_rows_[position + 1] - first));
-  sample(codebook, frames, drafted_[position]);
+}
+
+void FrameDecoder::sample_drafted(int64_t codebook, std::span<const int64_t> frames) {
+  drafted_head(codebook);
+  sample(codebook, frames, drafted_[static_cast<size_t>(codebook)]);
+}
+
+ConstView FrameDecoder::sampled_logits(int64_t frame) {
+  const ConstView logits = sampled_[static_cast<size_t>(frame)];
+  const auto host = std::span(host_logits_).first(static_cast<size_t>(logits.rows * logits.cols));
+  ops_.download(host, logits);
+  return {host.data(), DType::kF32, logits.rows, logits.cols, logits.cols};
+}
+
+void FrameDecoder::replace(int64_t frame, int64_t codebook, int32_t code) {
+  const OpenFrame& open = open_[static_cast<size_t>(frame)];
+  ids_.assign(static_cast<size_t>(open.streams), code);
+  ops_.upload(codes_.slice_rows(open.row, open.streams).slice_cols(codebook, 1), ids_);
 }
 
 std::span<const Frame> FrameDecoder::read_codes() {
@@ -232,6 +252,11 @@ std::span<const float> FrameDecoder::next_logits(int64_t codebook, int32_t code)
   ids_.assign(static_cast<size_t>(rows_), code);
   ops_.upload(codes().slice_cols(codebook - 1, 1), ids_);
   pass(codebook, all_);
+  return downloaded_logits();
+}
+
+std::span<const float> FrameDecoder::drafted_logits(int64_t codebook) {
+  drafted_head(codebook);
   return downloaded_logits();
 }
 

@@ -48,6 +48,12 @@ class FrameDecoder {
   /// it. Where those are the frame's own, sample_next may go on from here.
   void sample_drafted(int64_t codebook, std::span<const int64_t> frames);
 
+  /// Logits of the code that was sampled last, of one of the frames for which it was, [its rows, V] on the host; valid
+  /// until the next call.
+  ConstView sampled_logits(int64_t frame);
+  /// The frame takes `code` instead of what was sampled.
+  void replace(int64_t frame, int64_t codebook, int32_t code);
+
   /// On the device, [rows, 8] I32: what was sampled.
   View codes() const { return codes_.slice_rows(0, rows_); }
   /// On the device, [rows, 1] I32: the frames' numbers.
@@ -59,6 +65,8 @@ class FrameDecoder {
   std::span<const float> first_logits();
   /// Every frame takes `code` for the codebook before; logits of `codebook`, [rows, V] on the host.
   std::span<const float> next_logits(int64_t codebook, int32_t code);
+  /// Logits of `codebook` (1 to 7) behind drafts that were read of all open frames, [rows, V] on the host.
+  std::span<const float> drafted_logits(int64_t codebook);
   /// The depth decoder's output after its norm at its last position, [rows, Dd].
   ConstView depth_hidden() const { return depth_hidden_.slice_rows(0, rows_); }
 
@@ -71,6 +79,7 @@ class FrameDecoder {
   void add_rows(std::span<const int64_t> frames, int64_t position);
   void pass(int64_t codebook, std::span<const int64_t> frames);
   void head(int64_t codebook, ConstView depth);
+  void drafted_head(int64_t codebook);
   void sample(int64_t codebook, std::span<const int64_t> frames, std::span<const int64_t> pass_frames);
   std::span<const float> downloaded_logits();
 
@@ -98,6 +107,7 @@ class FrameDecoder {
   std::vector<Row> host_rows_;
   std::vector<int32_t> ids_;
   std::vector<SongSample> samples_;
+  std::vector<ConstView> sampled_;  // logits of each open frame, where a code was sampled last
   std::vector<float> host_logits_;
   std::vector<int32_t> host_codes_;
   std::vector<Frame> host_frames_;

@@ -11,6 +11,19 @@ constexpr const char* kMuqLinear = "muq_linear.weight";
 
 }  // namespace
 
+FrameWeights FrameWeights::of(const LmConfig& config) {
+  const auto elements = [](const TransformerConfig& sizes) {
+    int64_t all = 0;
+    for (const ExpectedTensor& tensor : Transformer::expected_tensors(sizes, "")) all += tensor.elements();
+    return all;
+  };
+  const int64_t width = config.backbone.embed_dim;
+  const int64_t depth_width = config.decoder.embed_dim;
+  return {.backbone = elements(config.backbone) + config.audio_vocab_size * width,
+          .depth_pass = elements(config.decoder) + depth_width * width,
+          .head = config.audio_vocab_size * depth_width};
+}
+
 std::vector<ExpectedTensor> HeartMula::expected_tensors(const LmConfig& c) {
   const int64_t width = c.backbone.embed_dim;
   const int64_t depth_width = c.decoder.embed_dim;

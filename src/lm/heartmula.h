@@ -9,6 +9,17 @@
 
 namespace heartmula {
 
+/// Weights that decoding reads, by their number.
+struct FrameWeights {
+  int64_t backbone = 0;    // with the first head: once a frame
+  int64_t depth_pass = 0;  // of the depth decoder with its projection
+  int64_t head = 0;        // of one code
+
+  static FrameWeights of(const LmConfig& config);
+  /// Of a frame, plainly.
+  int64_t plain() const { return backbone + (kCodebooks - 1) * (depth_pass + head); }
+};
+
 /// The weights, shared by all songs. The embedding tables stay in the mapped files until a row is touched.
 struct HeartMula {
   LmConfig config;

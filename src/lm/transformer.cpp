@@ -49,9 +49,14 @@ Transformer Transformer::load(Ops& ops, const WeightStore& store, const Transfor
 }
 
 TransformerCache Transformer::make_cache(Ops& ops, int64_t streams, int64_t capacity) const {
+  return make_cache(ops, streams, capacity, nullptr, 0);
+}
+
+TransformerCache Transformer::make_cache(Ops& ops, int64_t streams, int64_t capacity, const KvTable* table,
+                                         int64_t blocks) const {
   TransformerCache cache;
-  const KvShape shape{streams, capacity, config_.num_kv_heads, config_.head_dim(), dtype_};
-  for (int64_t i = 0; i < config_.num_layers; ++i) cache.layers.push_back(ops.make_kv_cache(shape));
+  const KvShape shape{streams, capacity, config_.num_kv_heads, config_.head_dim(), dtype_, blocks};
+  for (int64_t i = 0; i < config_.num_layers; ++i) cache.layers.push_back(ops.make_kv_cache(shape, table));
   return cache;
 }
 

@@ -37,6 +37,8 @@ class Transformer {
                           const std::string& prefix, DType dtype, int64_t positions);
 
   TransformerCache make_cache(Ops& ops, int64_t streams, int64_t capacity) const;
+  /// One whose `blocks` blocks the streams share as the table says, which must outlive it.
+  TransformerCache make_cache(Ops& ops, int64_t streams, int64_t capacity, const KvTable* table, int64_t blocks) const;
   TransformerBuffers make_buffers(Ops& ops, int64_t max_rows) const;
 
   /// x [rows, D], f32: in, the embeddings; out, the last block's output before the final norm.

@@ -20,10 +20,7 @@
 #include "checkpoint/models.h"
 #include "decode/draft_settings.h"
 #include "decode/frame_loop.h"
-#include "lm/muq_embed.h"
-#include "song/codes_file.h"
-#include "song/request.h"
-#include "text/prompt.h"
+#include "measure/made_song.h"
 
 namespace heartmula {
 namespace {
@@ -36,6 +33,9 @@ constexpr double kFrameBytes = 10532;
 constexpr double kBackboneBytes = 5637;
 constexpr double kPassBytes = 642;
 constexpr double kHeadBytes = 50;
+// Of a drafter for it (train/configs/drafter_3b.toml): a code by the micro depth decoder, h of a frame.
+constexpr double kMicroCodeBytes = 48;
+constexpr double kFrameDraftBytes = 63;
 
 constexpr double kHotEntropy = 3.5;     // nats; published speech models of this structure have more, without top-k
 constexpr int64_t kHotFrames = 4;       // of so many frames one tells at which temperature
@@ -86,30 +86,6 @@ struct FrameChances {
   }
 };
 
-/// What a code is drawn from: tokens after top-k, and their guided logits.
-struct Choice {
-  std::vector<int32_t> tokens;
-  std::vector<float> logits;
-
-  // As sample_code keeps them.
-  void keep(const SamplingSettings& settings, std::span<const float> guided, int64_t allowed) {
-    const size_t most = std::min(guided.size(), static_cast<size_t>(allowed));
-    const size_t count = std::min(most, static_cast<size_t>(settings.topk));
-    std::vector<float> scaled(guided.begin(), guided.begin() + static_cast<std::ptrdiff_t>(most));
-    for (float& value : scaled) value /= settings.temperature;
-    std::vector<float> sorted = scaled;
-    const auto last = sorted.begin() + static_cast<std::ptrdiff_t>(count - 1);
-    std::nth_element(sorted.begin(), last, sorted.end(), std::greater<>());
-    tokens.clear();
-    logits.clear();
-    for (size_t v = 0; v < most; ++v) {
-      if (scaled[v] < *last) continue;
-      tokens.push_back(static_cast<int32_t>(v));
-      logits.push_back(guided[v]);
-    }
-  }
-};
-
 struct Spread {
   double entropy = 0;  // nats
   double likeliest = 0;
@@ -129,7 +105,7 @@ Spread spread_of(std::span<const float> logits, double temperature) {
 }
 
 // One of the other tokens, drawn as if the code had been drawn until it is another one.
-std::optional<int32_t> other_code(const Choice& choice, int32_t code, double temperature, const SamplingNoise& noise,
+std::optional<int32_t> other_code(const KeptCodes& choice, int32_t code, double temperature, const SamplingNoise& noise,
                                   int64_t frame, int64_t codebook) {
   std::optional<int32_t> other;
   double best = 0;
@@ -162,8 +138,16 @@ struct DrafterFigures {
     for (size_t q = 1; q + 1 < kCodes; ++q) passes += completes ? 1 - rest[q].value() : 1;
     return passes;
   }
-  double frame_bytes() const { return kFrameBytes - kPassBytes * (kCodebooks - 1 - passes()); }
+  double frame_bytes() const { return kFrameBytes - kPassBytes * (kCodebooks - 1 - passes()) + rest_bytes(); }
+  // A learned rest is drawn whole, and again behind each guess that is wrong.
+  double rest_bytes() const {
+    if (settings.kind != DrafterKind::kFile) return 0;
+    double drawn = kCodebooks - 1;
+    for (size_t q = 1; q + 1 < kCodes; ++q) drawn += (1 - rest[q].value()) * static_cast<double>(kCodes - 1 - q);
+    return drawn * kMicroCodeBytes;
+  }
   double draft_bytes(int64_t backbone_layers) const {
+    if (settings.kind == DrafterKind::kFile) return kFrameDraftBytes + kHeadBytes + (kCodebooks - 1) * kMicroCodeBytes;
     if (settings.kind != DrafterKind::kEarlyExit) return 0;
     const double part = static_cast<double>(settings.layers) / static_cast<double>(backbone_layers);
     return part * kBackboneBytes + kHeadBytes + (kCodebooks - 1) * (kPassBytes + kHeadBytes);
@@ -215,7 +199,6 @@ class RecordingDrafter final : public Drafter {
     drafter_->complete(task, number, known, frame);
   }
   bool rides() const override { return drafter_->rides(); }
-  bool computes() const override { return drafter_->computes(); }
 
   void learn(const DraftTask& task, const DraftVerdict& verdict) override {
     if (!verdict.drafts.empty()) {
@@ -232,16 +215,7 @@ class RecordingDrafter final : public Drafter {
   RunningFigures& figures_;
 };
 
-struct Song {
-  std::string name;
-  std::vector<Frame> frames;
-  Prompt prompt;
-  FrameLoopSettings settings;  // but for its length
-  SamplingRule rule;
-  uint64_t seed = 0;
-};
-
-Error other_song(const Song& song, int64_t frame) {
+Error other_song(const MadeSong& song, int64_t frame) {
   return failure(
       "{}: frame {} is another one when it is made again; were the songs made on another machine or device, or with "
       "another --mula_dtype?",
@@ -255,7 +229,7 @@ class Measurement {
       : options_(options),
         note_(note),
         models_({.checkpoint = options.checkpoint, .machine = options.machine}, CheckpointParts::kAll, cancel) {
-    for (const std::string& path : options.codes) songs_.push_back(read_song(path));
+    for (const std::string& path : options.codes) songs_.push_back(read_made_song(models_, path, options.frames));
     const int64_t layers = models_.lm_config().backbone.num_layers;
     std::vector<std::string> names = options.drafters;
     std::vector<int64_t> exits = options.early_exits;
@@ -270,10 +244,17 @@ class Measurement {
     for (const char* name : {"riders", "ngram"}) {
       running_.push_back({.name = name, .settings = DraftSettings::parse("drafters", name)});
     }
+    DraftSettings learned = models_.drafts(options.machine);
+    if (!learned.model) return;
+    learned.kind = DrafterKind::kFile;
+    drafters_.push_back({.name = "learned", .settings = learned});
+    if (!learned.model->config.drafts_frames()) return;
+    learned.frames = kDraftsOfStep;
+    running_.push_back({.name = "learned", .settings = learned});
   }
 
   json run() {
-    for (const Song& song : songs_) {
+    for (const MadeSong& song : songs_) {
       note_(message("{}: {} frames", song.name, song.frames.size()));
       measure(song);
     }
@@ -283,9 +264,9 @@ class Measurement {
                        {"language_model", models_.lm_identity().name},
                        {"fingerprint", models_.lm_identity().fingerprint},
                        {"device", models_.device()},
-                       {"temperature", shared([](const Song& s) { return s.settings.sampling.temperature; })},
-                       {"topk", shared([](const Song& s) { return s.settings.sampling.topk; })},
-                       {"cfg_scale", shared([](const Song& s) { return s.settings.sampling.guidance; })},
+                       {"temperature", shared([](const MadeSong& s) { return s.settings.sampling.temperature; })},
+                       {"topk", shared([](const MadeSong& s) { return s.settings.sampling.topk; })},
+                       {"cfg_scale", shared([](const MadeSong& s) { return s.settings.sampling.guidance; })},
                        {"entropy", to_json(entropy_)},
                        {"likeliest", to_json(likeliest_)},
                        {"kept", to_json(kept_)},
@@ -307,51 +288,16 @@ class Measurement {
   }
 
  private:
-  Song read_song(const std::string& path) {
-    Codes codes = read_codes(path);
-    if (codes.frames.empty()) throw user_error("{}: holds no frames", codes.name);
-    if (codes.origin.request_json.empty()) {
-      throw user_error("{}: holds no request; songs of `heartmula generate --save_codes` do", codes.name);
-    }
-    const Request request = parse_request(codes.origin.request_json, codes.name).request;
-    if (!request.song.seed) throw user_error("{}: its request has no seed", codes.name);
-    if (!request.song.load_codes.empty()) {
-      throw user_error("{}: goes on from {}; only songs that were made from their beginning are measured", codes.name,
-                       request.song.load_codes);
-    }
-    const ModelIdentity& model = models_.lm_identity();
-    if (codes.origin.language_model != model.fingerprint) {
-      throw user_error("{}: made with another language model ({}) than {} ({})", codes.name,
-                       codes.origin.language_model, model.name, model.fingerprint);
-    }
-    const LmConfig& config = models_.lm_config();
-    check_codes(config, codes.frames, codes.name);
-    Song song = {
-        .name = codes.name,
-        .frames = std::move(codes.frames),
-        .prompt = make_prompt(models_.tokenizer(), models_.gen_config(), request.song.tags, request.song.lyrics),
-        .settings = request.song.frame_loop(models_.gen_config().audio_eos_id),
-        .rule = {},
-        .seed = *request.song.seed};
-    if (!request.song.muq_embed.empty()) song.prompt.muq_embed = read_muq_embed(request.song.muq_embed, config.muq_dim);
-    song.rule = {song.settings.sampling, song.settings.min_frames(), song.settings.audio_eos_id};
-    if (options_.frames > 0) {
-      song.frames.resize(std::min(song.frames.size(), static_cast<size_t>(options_.frames)));
-    }
-    song.settings.max_audio_length_ms = (std::ssize(song.frames) - 1) * kFrameMs;
-    return song;
-  }
-
   /// What all songs were made with; null if that differs.
   template <typename Value>
   json shared(const Value& value) const {
-    for (const Song& song : songs_) {
+    for (const MadeSong& song : songs_) {
       if (value(song) != value(songs_.front())) return {};
     }
     return rounded(static_cast<double>(value(songs_.front())));
   }
 
-  void measure(const Song& song) {
+  void measure(const MadeSong& song) {
     LmBatch batch(models_.lm_ops(), models_.lm(),
                   {.streams = song.settings.sampling.streams(),
                    .positions = required_context(models_.lm_config(), song.prompt, song.settings),
@@ -361,7 +307,7 @@ class Measurement {
   }
 
   // From frame to frame of the song, whatever is guessed.
-  void walk(LmBatch& batch, const Song& song) {
+  void walk(LmBatch& batch, const MadeSong& song) {
     const PhiloxNoise noise(song.seed);
     const PhiloxNoise other_noise(~song.seed);
     std::vector<std::unique_ptr<Drafter>> drafters;
@@ -401,7 +347,7 @@ class Measurement {
     }
   }
 
-  static void ask_for_frame(Drafter& drafter, DrafterFigures& figures, const DraftTask& task, const Song& song) {
+  static void ask_for_frame(Drafter& drafter, DrafterFigures& figures, const DraftTask& task, const MadeSong& song) {
     std::vector<Frame> drafts;
     const Clock::time_point begin = Clock::now();
     drafter.propose(task, drafts);
@@ -409,7 +355,7 @@ class Measurement {
     if (!drafts.empty()) figures.drafted.add(drafts.front(), song.frames[task.frames.size()]);
   }
 
-  static void ask_for_rest(Drafter& drafter, DrafterFigures& figures, const DraftTask& task, const Song& song) {
+  static void ask_for_rest(Drafter& drafter, DrafterFigures& figures, const DraftTask& task, const MadeSong& song) {
     if (!figures.completes) return;
     const Frame& truth = song.frames[task.frames.size()];
     for (size_t known = 1; known < kCodes; ++known) {
@@ -423,7 +369,7 @@ class Measurement {
   }
 
   // Frame `number`, where the one before it is `before`.
-  void sample_behind(LmBatch& batch, const Frame& before, const Song& song, int64_t number) {
+  void sample_behind(LmBatch& batch, const Frame& before, const MadeSong& song, int64_t number) {
     const bool is_changed = before != song.frames[static_cast<size_t>(number - 1)];
     changed_.add_chance(is_changed);
     if (!is_changed) return;
@@ -434,7 +380,7 @@ class Measurement {
   }
 
   // What each code of the open frame is drawn from, after the true ones before it.
-  void read_frame(LmBatch& batch, const Song& song, const SamplingNoise& noise, int64_t number) {
+  void read_frame(LmBatch& batch, const MadeSong& song, const SamplingNoise& noise, int64_t number) {
     const SamplingSettings& settings = song.rule.settings;
     const Frame& truth = song.frames[static_cast<size_t>(number)];
     const int64_t allowed = song.rule.allowed(number);
@@ -446,7 +392,7 @@ class Measurement {
       if (q == 0) first_logits_.assign(logits.begin(), logits.end());
       const int32_t code = sampler.sample(logits, static_cast<uint32_t>(number), static_cast<uint32_t>(q), allowed);
       if (code != truth[q]) throw other_song(song, number);
-      Choice& choice = choices_[q];
+      KeptCodes& choice = choices_[q];
       choice.keep(settings, sampler.guided(), allowed);
       const Spread spread = spread_of(choice.logits, settings.temperature);
       entropy_[q].add(spread.entropy);
@@ -457,7 +403,7 @@ class Measurement {
   }
 
   // The last code first: what stands before it in the depth decoder's cache stays true.
-  void replace_codes(LmBatch& batch, const Song& song, const SamplingNoise& noise, const SamplingNoise& other_noise,
+  void replace_codes(LmBatch& batch, const MadeSong& song, const SamplingNoise& noise, const SamplingNoise& other_noise,
                      int64_t number) {
     const Frame& truth = song.frames[static_cast<size_t>(number)];
     Sampler sampler(song.rule.settings, noise);
@@ -476,7 +422,7 @@ class Measurement {
   }
 
   // The open frame, drawn with other noise.
-  Frame sampled_frame(LmBatch& batch, const Song& song, const SamplingNoise& noise, int64_t number) {
+  Frame sampled_frame(LmBatch& batch, const MadeSong& song, const SamplingNoise& noise, int64_t number) {
     Sampler sampler(song.rule.settings, noise);
     Frame frame = {};
     for (size_t q = 0; q < kCodes; ++q) {
@@ -489,7 +435,7 @@ class Measurement {
   }
 
   // As it would be made with this drafter.
-  void make_again(LmBatch& batch, const Song& song, RunningFigures& figures) {
+  void make_again(LmBatch& batch, const MadeSong& song, RunningFigures& figures) {
     const PhiloxNoise noise(song.seed);
     std::exception_ptr error;
     int64_t made = 0;
@@ -540,7 +486,7 @@ class Measurement {
   const DraftStatisticsOptions& options_;
   const std::function<void(const std::string&)>& note_;
   Models models_;
-  std::vector<Song> songs_;
+  std::vector<MadeSong> songs_;
   int64_t frames_ = 0;
   CodeMeans entropy_;
   CodeMeans likeliest_;
@@ -552,7 +498,7 @@ class Measurement {
   std::array<CodeMeans, kCodes - 1> replaced_;
   std::vector<RunningFigures> running_;
   // Of the open frame.
-  std::array<Choice, kCodes> choices_;
+  std::array<KeptCodes, kCodes> choices_;
   std::vector<float> first_logits_;
 };
 

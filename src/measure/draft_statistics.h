@@ -39,6 +39,8 @@ struct DraftStatisticsOptions {
 /// Only frames that this "changed" are counted. "resampled_code": row j tells the same of a frame's later codes, where
 /// its code j is another one that might have been.
 ///
+/// "learned" is what a drafter file guesses (MachineSettings::drafter), if there is one.
+///
 /// "running": drafters that learn, in the frame loop: frames "accepted" of those "drafted" a step, "matched" codes of
 /// the next one, "right" and "frames" of the first.
 ///

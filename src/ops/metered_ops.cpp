@@ -109,8 +109,23 @@ class MeteredOps final : public Ops {
   PackedLayout packed_layout(DType dtype) const override { return inner_->packed_layout(dtype); }
   Matrix adopt(const StoredMatrix& stored) override { return inner_->adopt(stored); }
   std::span<const std::byte> packed_bytes(const Matrix& matrix) const override { return inner_->packed_bytes(matrix); }
-  std::unique_ptr<KvCache> make_kv_cache(const KvShape& shape) override {
-    return std::make_unique<MeteredCache>(inner_->make_kv_cache(shape), shape);
+  std::unique_ptr<KvCache> make_kv_cache(const KvShape& shape, const KvTable* table) override {
+    return std::make_unique<MeteredCache>(inner_->make_kv_cache(shape, table), shape);
+  }
+  std::unique_ptr<KvTable> make_kv_table(int64_t streams, int64_t blocks) override {
+    return inner_->make_kv_table(streams, blocks);
+  }
+  void set_kv_places(KvTable& table, int64_t stream, int64_t first, std::span<const int32_t> places) override {
+    inner_->set_kv_places(table, stream, first, places);
+  }
+  int64_t kv_block_bytes(const KvCache& cache) const override {
+    return inner_->kv_block_bytes(static_cast<const MeteredCache&>(cache).inner());
+  }
+  void download_kv(std::span<std::byte> bytes, const KvCache& cache, int64_t place) override {
+    inner_->download_kv(bytes, static_cast<const MeteredCache&>(cache).inner(), place);
+  }
+  void upload_kv(KvCache& cache, int64_t place, std::span<const std::byte> bytes) override {
+    inner_->upload_kv(static_cast<const MeteredCache&>(cache).inner(), place, bytes);
   }
   void upload(View out, std::span<const int32_t> values) override { inner_->upload(out, values); }
   Table place(const Table& table) override { return inner_->place(table); }

@@ -71,6 +71,15 @@ struct Rope {
   Tensor sin;
 };
 
+/// Positions of a block: keys and values of a block's positions lie together.
+inline constexpr int64_t kKvBlock = 256;
+
+/// Where caches that all streams share (KvShape::blocks) have the blocks of each stream: one table for all layers.
+class KvTable {
+ public:
+  virtual ~KvTable() = default;
+};
+
 /// Keys and values of one layer for several streams (rows of guidance, songs), each with its own length.
 class KvCache {
  public:
@@ -125,6 +134,7 @@ struct KvShape {
   int64_t kv_heads = 0;
   int64_t head_dim = 0;
   DType dtype = DType::kF32;
+  int64_t blocks = 0;  // of all streams together, where a table says whose they are
 };
 
 /// What a convolution does after its sum: out = prelu(sum + bias), or out += prelu(sum + bias).
@@ -181,7 +191,17 @@ class Ops {
   virtual Matrix adopt(const StoredMatrix& stored) = 0;
   /// A packed matrix as a packed checkpoint stores it.
   virtual std::span<const std::byte> packed_bytes(const Matrix& matrix) const = 0;
-  virtual std::unique_ptr<KvCache> make_kv_cache(const KvShape& shape) = 0;
+  /// Each stream has room for shape.capacity positions; with a table, which must outlive the cache, only for those
+  /// whose blocks it names. Zeroed.
+  virtual std::unique_ptr<KvCache> make_kv_cache(const KvShape& shape, const KvTable* table = nullptr) = 0;
+  /// Of `streams` streams of at most `blocks` blocks each.
+  virtual std::unique_ptr<KvTable> make_kv_table(int64_t streams, int64_t blocks) = 0;
+  /// The blocks of a stream from its block `first` on lie at `places` (0 to KvShape::blocks - 1).
+  virtual void set_kv_places(KvTable& table, int64_t stream, int64_t first, std::span<const int32_t> places) = 0;
+  /// Bytes of a block, and the block at a place of a cache with a table, to and from the host.
+  virtual int64_t kv_block_bytes(const KvCache& cache) const = 0;
+  virtual void download_kv(std::span<std::byte> bytes, const KvCache& cache, int64_t place) = 0;
+  virtual void upload_kv(KvCache& cache, int64_t place, std::span<const std::byte> bytes) = 0;
   /// Like upload and download, of integers (I32).
   virtual void upload(View out, std::span<const int32_t> values) = 0;
   virtual void download(std::span<int32_t> values, ConstView x) = 0;

@@ -1,7 +1,6 @@
 #include "sampling/noise.h"
 
 #include "base/error.h"
-#include "base/random.h"
 #include "sampling/portable_log.h"
 
 namespace heartmula {
@@ -10,6 +9,18 @@ double PhiloxNoise::log_exponential(uint32_t frame, uint32_t codebook, uint32_t 
   const auto words =
       philox4x32({token >> 2, codebook, frame, static_cast<uint32_t>(RandomDomain::kCodes)}, philox_key(seed_));
   return portable_log(-portable_log(open_uniform(words[token & 3])));
+}
+
+std::array<uint32_t, 4> RoundNoise::words(uint32_t frame, uint32_t codebook, uint32_t block) const {
+  return philox4x32({block, codebook | round_ << 3, frame, static_cast<uint32_t>(domain_)}, philox_key(seed_));
+}
+
+double RoundNoise::log_exponential(uint32_t frame, uint32_t codebook, uint32_t token) const {
+  return portable_log(-portable_log(open_uniform(words(frame, codebook, token >> 2)[token & 3])));
+}
+
+double RoundNoise::uniform(uint32_t frame, uint32_t codebook) const {
+  return open_uniform(words(frame, codebook, 0)[0]);
 }
 
 double TapeNoise::log_exponential(uint32_t frame, uint32_t codebook, uint32_t token) const {

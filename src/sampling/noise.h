@@ -1,9 +1,12 @@
 // Where the randomness of sampling comes from.
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <span>
 #include <vector>
+
+#include "base/random.h"
 
 namespace heartmula {
 
@@ -23,6 +26,25 @@ class PhiloxNoise final : public SamplingNoise {
 
  private:
   uint64_t seed_;
+};
+
+/// Noise of guesses that are verified as a block, of what becomes of them and of what comes in their place. A position
+/// may be guessed several times, in steps that begin at other frames or behind more codes that are known: each time
+/// its noise is new, for which guesses fell before depends on the old one.
+class RoundNoise final : public SamplingNoise {
+ public:
+  RoundNoise(uint64_t seed, RandomDomain domain, int64_t first_frame, int64_t known)
+      : seed_(seed), domain_(domain), round_(static_cast<uint32_t>(first_frame * 8 + known)) {}
+  double log_exponential(uint32_t frame, uint32_t codebook, uint32_t token) const override;
+  /// In (0, 1); with log_exponential of the same domain it is not independent.
+  double uniform(uint32_t frame, uint32_t codebook) const;
+
+ private:
+  std::array<uint32_t, 4> words(uint32_t frame, uint32_t codebook, uint32_t block) const;
+
+  uint64_t seed_;
+  RandomDomain domain_;
+  uint32_t round_;
 };
 
 /// Recorded Exp(1) draws [frames * codebooks, vocabulary], in the order of sampling.

@@ -3,10 +3,12 @@
 
 #include <cstdint>
 #include <limits>
+#include <optional>
 #include <span>
 #include <vector>
 
 #include "heartmula/error.h"
+#include "sampling/code_chances.h"
 #include "sampling/noise.h"
 #include "tensor/tensor.h"
 
@@ -50,7 +52,11 @@ struct SamplingScratch {
 int32_t sample_code(const SamplingSettings& settings, const SamplingNoise& noise, ConstView logits, uint32_t frame,
                     uint32_t codebook, int64_t allowed, SamplingScratch& scratch);
 
-/// The same for logits on the host, below each other.
+/// What sample_code draws from; nothing if a logit is not a number.
+std::optional<CodeChances> chances_of(const SamplingSettings& settings, ConstView logits, int64_t allowed,
+                                      SamplingScratch& scratch);
+
+/// sample_code for logits on the host, below each other.
 class Sampler {
  public:
   /// `noise` must outlive the sampler.

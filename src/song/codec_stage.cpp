@@ -16,6 +16,7 @@ CodecStage::CodecStage(Models& models, const Request& request, const SongHooks& 
           },
           most_frames),
       expected_frames_(most_frames) {
+  if (hooks.codec_begins) hooks.codec_begins();
   decoder_.set_progress([this, &hooks](int64_t window, int64_t done, int64_t parts) {
     if (hooks.progress) {
       const bool at_once = settings_.order != WindowOrder::kSequential;

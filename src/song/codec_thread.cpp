@@ -128,6 +128,7 @@ void CodecThread::pass_on_cancel() {
   const bool all = cancel_ != nullptr && cancel_->cancelled();
   for (size_t i = oldest_; i < songs_.size(); ++i) {
     Song& song = songs_[i];
+    if (song.over) continue;
     if (all || (song.job.cancel != nullptr && song.job.cancel->cancelled())) song.stop.cancel();
   }
 }

@@ -65,6 +65,15 @@ Codes parse_codes(std::span<const std::byte> bytes, const std::string& name) {
   return codes_in(SafetensorsFile::parse(bytes, name));
 }
 
+std::vector<std::byte> encode_codes(std::span<const Frame> frames, const CodesOrigin& origin) {
+  const TensorToWrite codes = {
+      "codes", DType::kI32, {static_cast<int64_t>(frames.size()), kCodebooks}, std::as_bytes(frames)};
+  return encode_safetensors({&codes, 1}, {{"format", kFormat},
+                                          {"request", origin.request_json},
+                                          {"language_model", origin.language_model},
+                                          {"codec", origin.codec}});
+}
+
 CodesWriter::CodesWriter(std::filesystem::path path, CodesOrigin origin, std::vector<Frame> begin)
     : path_(std::move(path)), origin_(std::move(origin)), frames_(std::move(begin)) {
   if (check_writable(path_) != OutputKind::kRegular) {
@@ -96,13 +105,8 @@ void CodesWriter::remove() {
 }
 
 void CodesWriter::save(bool sync) {
-  const TensorToWrite codes = {
-      "codes", DType::kI32, {static_cast<int64_t>(frames_.size()), kCodebooks}, std::as_bytes(std::span(frames_))};
   AtomicFile file(path_);
-  file.write(encode_safetensors({&codes, 1}, {{"format", kFormat},
-                                              {"request", origin_.request_json},
-                                              {"language_model", origin_.language_model},
-                                              {"codec", origin_.codec}}));
+  file.write(encode_codes(frames_, origin_));
   file.commit(sync);
 }
 

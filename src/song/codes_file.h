@@ -36,6 +36,9 @@ Codes codes_in(const SafetensorsFile& file);
 /// The same of a file in memory; `name` stands for the path in messages.
 Codes parse_codes(std::span<const std::byte> bytes, const std::string& name);
 
+/// The file as it lies on the disk.
+std::vector<std::byte> encode_codes(std::span<const Frame> frames, const CodesOrigin& origin);
+
 inline constexpr int64_t kCodeLimit = int64_t{1} << 20;
 
 /// Keeps a file up to date while a song is made: at any moment it is whole and holds every frame so far. After a power

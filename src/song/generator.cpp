@@ -25,6 +25,7 @@ class SongInWork {
         settings_(task.request->song.frame_loop(models.gen_config().audio_eos_id)),
         noise_(*task.request->song.seed) {
     outcome.frames = static_cast<int64_t>(task.begin.size());
+    outcome.passages = std::max<int64_t>(1, std::ssize(task.text->passages));
   }
 
   const SongWork& task() const { return task_; }
@@ -58,8 +59,6 @@ class SongInWork {
   bool is_over_ = false;
 };
 
-using Songs = std::vector<SongInWork*>;
-
 /// What becomes of songs whose frames are made; the three ends of SongFrames, and what goes on between two steps.
 struct FramesTo {
   std::function<void(SongInWork&)> enters;
@@ -69,28 +68,49 @@ struct FramesTo {
   /// After a step that took so many seconds for a frame of each song in the loop, if each got one, as it did in the
   /// step before. Gives the seconds that it waited.
   std::function<double(std::optional<double> seconds)> step = {};
+  /// There is no song in the loop: waits for one. False if none will come.
+  std::function<bool()> wait = {};
 };
 
 /// Prompts to frames: the songs enter as there is room for them.
 class FrameMaker {
  public:
-  FrameMaker(Models& models, const Songs& songs, int64_t songs_at_once, const FramesTo& to)
+  FrameMaker(Models& models, SongSource& source, const SongsRoom& room, const FramesTo& to)
       : models_(models),
-        songs_(songs),
+        source_(source),
+        room_(room),
         to_(to),
-        ready_(Clock::now()),
-        drafts_(songs.front()->task().request->machine.drafts()),
-        batch_(models.lm_ops(), models.lm(), size_of(models, songs, songs_at_once, drafts_)),
-        loop_(batch_, drafts_.controller()) {}
+        drafts_(models.drafts(room.machine)),
+        batch_(std::in_place, models.lm_ops(), models.lm(),
+               LmBatchSize{.songs = room.songs_at_once,
+                           .streams = room.streams,
+                           .positions = room.positions,
+                           .frames = drafts_.frames_of_pass(),
+                           .pages = room.pages}),
+        loop_(std::in_place, *batch_, drafts_.controller(), room.machine.kv_swap) {}
 
   /// Until no song is left.
   void run() {
     int64_t before = 0;  // frames of the last step
-    for (bool more = true; more || next_ < songs_.size();) {
-      while (next_ < songs_.size() && loop_.has_room()) enter(*songs_[next_++]);
+    bool has_songs = false;
+    ready_ = Clock::now();
+    for (;;) {
+      while (loop_->has_room()) {
+        const SongWork* task = source_.next();
+        if (task == nullptr) break;
+        enter(songs_.emplace_back(*task, models_));
+        has_songs = true;
+      }
+      if (!has_songs) {
+        if (!to_.wait || !to_.wait()) return;
+        before = 0;
+        ready_ = Clock::now();
+        continue;
+      }
       const int64_t inside = inside_;
       made_ = 0;
-      more = loop_.step();
+      has_songs = loop_->step();
+      if (room_.counts) room_.counts(loop_->room());
       const bool is_even = inside > 0 && made_ >= inside && before >= inside;
       before = made_;
       if (to_.step && made_ > 0) {
@@ -101,47 +121,54 @@ class FrameMaker {
     }
   }
 
- private:
-  static LmBatchSize size_of(Models& models, const Songs& songs, int64_t songs_at_once, const DraftSettings& drafts) {
-    LmBatchSize size = {.songs = std::min(songs_at_once, std::ssize(songs)),
-                        .streams = 1,
-                        .positions = 1,
-                        .frames = drafts.frames_of_pass()};
-    for (const SongInWork* song : songs) {
-      size.streams = std::max(size.streams, song->settings().sampling.streams());
-      size.positions =
-          std::max(size.positions, required_context(models.lm_config(), *song->task().prompt, song->settings()));
-    }
-    return size;
+  /// Gives back the memory of the frames; the songs stay.
+  void release() {
+    loop_.reset();
+    batch_.reset();
   }
 
+  /// Those that have entered and are not over end with this error.
+  void fail_all(const std::exception_ptr& error) {
+    for (SongInWork& song : songs_) {
+      if (!song.is_over()) song.fail(error);
+    }
+  }
+
+ private:
   void enter(SongInWork& song) {
     song.begin = ready_;
     song.paused_before = paused_;
     bool has_entered = false;
     try {
+      const int64_t positions = song.task().text->context;
+      if (positions > room_.positions || song.settings().sampling.streams() > room_.streams) {
+        throw failure("the song does not fit into the room of {} positions", room_.positions);
+      }
       to_.enters(song);
       has_entered = true;
-      loop_.enter({.prompt = song.task().prompt,
-                   .begin = {song.task().begin.begin(), song.task().begin.end()},
-                   .settings = song.settings(),
-                   .noise = &song.noise(),
-                   .cancel = song.task().cancel,
-                   .drafters = drafts_.make_drafters(models_.lm_config()),
-                   .frame = [this, &song](int64_t index, const Frame& frame) { take(song, index, frame); },
-                   .ended =
-                       [this, &song](StopReason reason) {
-                         song.outcome.stop_reason = reason;
-                         leaves(song);
-                         const auto& told = song.task().hooks.has_frames;
-                         if (told) told(song.outcome.frames);
-                         to_.ended(song);
-                       },
-                   .failed =
-                       [this, &song](const std::exception_ptr& error) {
-                         leaves(song);
-                         to_.failed(song, error);
-                       }});
+      loop_->enter({.prompt = &song.task().text->prompt(),
+                    .begin = {song.task().begin.begin(), song.task().begin.end()},
+                    .settings = song.settings(),
+                    .noise = &song.noise(),
+                    .groups = song.settings().lossy == LossyAcceptance::kGroup ? &models_.code_groups() : nullptr,
+                    .cancel = song.task().cancel,
+                    .drafters = drafts_.make_drafters(models_.lm_config()),
+                    .passages = song.task().text->passages,
+                    .frame = [this, &song](int64_t index, const Frame& frame) { take(song, index, frame); },
+                    .rests = [this, &song](bool rests) { change_rest(song, rests); },
+                    .ended =
+                        [this, &song](StopReason reason) {
+                          song.outcome.stop_reason = reason;
+                          leaves(song);
+                          const auto& told = song.task().hooks.has_frames;
+                          if (told) told(song.outcome.frames);
+                          to_.ended(song);
+                        },
+                    .failed =
+                        [this, &song](const std::exception_ptr& error) {
+                          leaves(song);
+                          to_.failed(song, error);
+                        }});
       ++inside_;
     } catch (...) {
       if (has_entered) {
@@ -154,8 +181,18 @@ class FrameMaker {
 
   void leaves(SongInWork& song) {
     --inside_;
-    song.outcome.drafts = loop_.draft_counts();
+    song.outcome.drafts = loop_->draft_counts();
     song.outcome.frames_seconds = seconds_since(song.begin) - (paused_ - song.paused_before);
+  }
+
+  void change_rest(SongInWork& song, bool rests) {
+    const SongHooks& hooks = song.task().hooks;
+    if (hooks.rests) hooks.rests(rests);
+    if (!rests) return;
+    ++song.outcome.rests;
+    if (!hooks.progress) return;
+    hooks.progress("resting", song.outcome.frames, song.settings().max_frames(),
+                   seconds_since(song.begin) - (paused_ - song.paused_before));
   }
 
   void take(SongInWork& song, int64_t index, const Frame& frame) {
@@ -173,13 +210,14 @@ class FrameMaker {
   }
 
   Models& models_;
-  const Songs& songs_;
+  SongSource& source_;
+  SongsRoom room_;
   const FramesTo& to_;
-  Clock::time_point ready_;  // for the step in hand
+  std::deque<SongInWork> songs_;  // that have entered; never moved
+  Clock::time_point ready_;       // for the step in hand
   DraftSettings drafts_;
-  LmBatch batch_;
-  FrameLoop loop_;
-  size_t next_ = 0;       // song to enter
+  std::optional<LmBatch> batch_;
+  std::optional<FrameLoop> loop_;
   int64_t inside_ = 0;    // songs in the loop
   int64_t made_ = 0;      // frames in the step in hand
   int64_t all_made_ = 0;  // frames of all songs
@@ -203,7 +241,7 @@ void check_cancelled(const CancelToken* cancel) {
 }
 
 // The frames of all songs, then the audio of one after the other.
-void make_one_model_at_a_time(Models& models, const Songs& songs, int64_t songs_at_once, const ProgressSink& load,
+void make_one_model_at_a_time(Models& models, SongSource& source, const SongsRoom& room, const ProgressSink& load,
                               const CancelToken* cancel) {
   models.unload_codec();
   double load_seconds = timed_load(load, {[&] { models.lm(); }});
@@ -218,10 +256,17 @@ void make_one_model_at_a_time(Models& models, const Songs& songs, int64_t songs_
       .ended = [&](SongInWork& song) { ended.push_back(&song); },
       .failed = [](SongInWork& song, const std::exception_ptr& error) { song.fail(error); },
   };
-  FrameMaker(models, songs, songs_at_once, to).run();
-  models.unload_lm();
-  if (ended.empty()) return;
-  load_seconds += timed_load(load, {[&] { models.codec(); }});
+  FrameMaker frames(models, source, room, to);
+  try {
+    frames.run();
+    frames.release();
+    models.unload_lm();
+    if (ended.empty()) return;
+    load_seconds += timed_load(load, {[&] { models.codec(); }});
+  } catch (...) {
+    frames.fail_all(std::current_exception());
+    throw;
+  }
   for (SongInWork* song : ended) {
     try {
       check_cancelled(cancel);
@@ -241,13 +286,11 @@ void make_one_model_at_a_time(Models& models, const Songs& songs, int64_t songs_
 }
 
 // Frames, and beside them the audio of what there is of frames.
-void make_beside(Models& models, const Songs& songs, int64_t songs_at_once, const ProgressSink& load,
+void make_beside(Models& models, SongSource& source, const SongsRoom& room, const ProgressSink& load,
                  const CancelToken* cancel) {
-  const MachineSettings& machine = songs.front()->task().request->machine;
-  // Of several songs, finished ones shall come out while others are made: as soon as windows that shall be heard soon.
-  const bool soon = songs.size() > 1 || songs.front()->task().request->codec.windows == WindowScheme::kEarly;
-  Overlap overlap(machine.overlap, models.lm_ops(), models.codec_ops(), models.devices().share_cpu(), soon);
+  Overlap overlap(room.machine.overlap, models.lm_ops(), models.codec_ops(), models.devices().share_cpu(), room.soon);
   const double load_seconds = timed_load(load, {[&] { models.lm(); }, [&] { models.codec(); }});
+  std::optional<FrameMaker> frames;  // whose songs the codec's thread knows, too
   CodecThread codec(models, overlap, cancel);
   std::vector<SongInWork*> in_frames;
   const auto leave = [&](SongInWork& song) { std::erase(in_frames, &song); };
@@ -283,59 +326,100 @@ void make_beside(Models& models, const Songs& songs, int64_t songs_at_once, cons
             codec.fail(song.in_codec, error);
           },
       .step = [&](std::optional<double> seconds) { return overlap.frame_done(seconds, cancel); },
+      .wait =
+          [&] {
+            overlap.frames_ended();
+            const bool more = source.wait();
+            if (more) overlap.frames_begin();
+            return more;
+          },
   };
   std::exception_ptr broken;
   try {
-    FrameMaker(models, songs, songs_at_once, to).run();
+    frames.emplace(models, source, room, to);
+    frames->run();
+    frames->release();
   } catch (...) {  // songs whose frames are all there can still be heard, unless it was a token
     broken = std::current_exception();
     for (SongInWork* song : std::exchange(in_frames, {})) codec.fail(song->in_codec, broken);
   }
   overlap.frames_ended();
   codec.join();
-  if (broken) std::rethrow_exception(broken);
+  if (!broken) return;
+  if (frames) frames->fail_all(broken);
+  std::rethrow_exception(broken);
 }
+
+class ListSource final : public SongSource {
+ public:
+  void add(const SongWork& task) { tasks_.push_back(&task); }
+
+  const SongWork* next() override {
+    if (tasks_.empty()) return nullptr;
+    const SongWork* task = tasks_.front();
+    tasks_.pop_front();
+    return task;
+  }
+  bool wait() override { return false; }
+
+ private:
+  std::deque<const SongWork*> tasks_;
+};
 
 }  // namespace
 
-void generate_songs(Models& models, std::span<const SongWork> tasks, int64_t songs_at_once, const ProgressSink& load,
+void generate_songs(Models& models, SongSource& source, const SongsRoom& room, const ProgressSink& load,
                     const CancelToken* cancel) {
-  std::deque<SongInWork> all;
-  Songs songs;  // that can be made
+  if (models.one_at_a_time()) {
+    make_one_model_at_a_time(models, source, room, load, cancel);
+  } else {
+    make_beside(models, source, room, load, cancel);
+  }
+}
+
+void generate_songs(Models& models, std::span<const SongWork> tasks, int64_t songs_at_once, int64_t pages,
+                    const ProgressSink& load, const CancelToken* cancel) {
+  ListSource source;
+  SongsRoom room = {.pages = pages, .soon = tasks.size() > 1};
+  int64_t songs = 0;
   for (const SongWork& task : tasks) {
-    SongInWork& song = all.emplace_back(task, models);
     try {
-      required_context(models.lm_config(), *task.prompt, song.settings());
-      songs.push_back(&song);
+      const FrameLoopSettings settings = task.request->song.frame_loop(models.gen_config().audio_eos_id);
+      if (settings.verification == GuessVerification::kBlock && models.draft_file() == nullptr) {
+        throw user_error("--verification block needs a drafter file, and the checkpoint has none: --drafter FILE");
+      }
+      room.positions = std::max(room.positions, task.text->context);
+      room.streams = std::max(room.streams, settings.sampling.streams());
+      room.soon = room.soon || task.request->codec.windows == WindowScheme::kEarly;
+      room.machine = task.request->machine;
+      source.add(task);
+      ++songs;
     } catch (...) {
-      song.fail(std::current_exception());
+      if (task.failed) task.failed(std::current_exception());
     }
   }
-  if (songs.empty()) return;
+  if (songs == 0) return;
+  room.songs_at_once = std::min(songs_at_once, songs);
   try {
-    if (models.one_at_a_time()) {
-      make_one_model_at_a_time(models, songs, songs_at_once, load, cancel);
-    } else {
-      make_beside(models, songs, songs_at_once, load, cancel);
-    }
-  } catch (...) {
-    for (SongInWork* song : songs) {
-      if (!song->is_over()) song->fail(std::current_exception());
+    generate_songs(models, source, room, load, cancel);
+  } catch (...) {  // those that have entered know
+    while (const SongWork* task = source.next()) {
+      if (task->failed) task->failed(std::current_exception());
     }
   }
 }
 
-SongOutcome generate_song(Models& models, const Request& request, const Prompt& prompt, std::span<const Frame> begin,
+SongOutcome generate_song(Models& models, const Request& request, const SongText& text, std::span<const Frame> begin,
                           const SongHooks& hooks, const CancelToken* cancel) {
   SongOutcome made;
   std::exception_ptr error;
   const SongWork task = {.request = &request,
-                         .prompt = &prompt,
+                         .text = &text,
                          .begin = begin,
                          .hooks = hooks,
                          .made = [&](const SongOutcome& outcome) { made = outcome; },
                          .failed = [&](const std::exception_ptr& failed) { error = failed; }};
-  generate_songs(models, {&task, 1}, 1, hooks.progress, cancel);
+  generate_songs(models, {&task, 1}, 1, 0, hooks.progress, cancel);
   if (error) std::rethrow_exception(error);
   return made;
 }

@@ -52,7 +52,7 @@ MachineSettings machine_settings(const ModelSettings& s) {
 /// A song of a call, on its way into `made`; what it is made from must outlive it.
 struct SongInCall {
   Request request;
-  Prompt prompt;
+  SongText text;
   std::mutex progress_mutex;
   SongHooks hooks;
 
@@ -69,7 +69,8 @@ struct SongInCall {
     validate(request);
     request.song.seed = song.seed ? *song.seed : random_seed();
     check_codes(models.lm_config(), song.begin, "SongRequest::begin");
-    prompt = make_prompt(models.tokenizer(), models.gen_config(), request.song.tags, request.song.lyrics);
+    text = make_song_text(models, request.song);
+    resolve_passages(text, models, request.song);
     made.frames = song.begin;
     made.seed = *request.song.seed;
     hooks = make_hooks(callbacks, progress_mutex);
@@ -79,10 +80,7 @@ struct SongInCall {
     };
   }
 
-  SongSize size(const Models& models, const Song& made) const {
-    const FrameLoopSettings settings = request.song.frame_loop(models.gen_config().audio_eos_id);
-    return request.size(required_context(models.lm_config(), prompt, settings), std::ssize(made.frames));
-  }
+  SongSize size(const Song& made) const { return request.size(text.context, std::ssize(made.frames)); }
 };
 
 void put_outcome(const SongOutcome& outcome, Song& song) {
@@ -119,7 +117,7 @@ Song Model::generate(const SongRequest& request, const Callbacks& callbacks, con
   SongInCall call(models, state_->base_request(), request, callbacks, song);
   const UnpinAtEnd unpin;
   models.set_cancel_token(cancel);
-  put_outcome(generate_song(models, call.request, call.prompt, request.begin, call.hooks, cancel), song);
+  put_outcome(generate_song(models, call.request, call.text, request.begin, call.hooks, cancel), song);
   return song;
 }
 
@@ -136,9 +134,9 @@ std::vector<SongResult> Model::generate_songs(std::span<const SongTask> tasks, i
     try {
       SongInCall& call =
           calls.emplace_back(models, state_->base_request(), tasks[i].request, tasks[i].callbacks, result.song);
-      sizes.push_back(call.size(models, result.song));
+      sizes.push_back(call.size(result.song));
       works.push_back({.request = &call.request,
-                       .prompt = &call.prompt,
+                       .text = &call.text,
                        .begin = tasks[i].request.begin,
                        .cancel = tasks[i].cancel,
                        .hooks = call.hooks,
@@ -154,7 +152,7 @@ std::vector<SongResult> Model::generate_songs(std::span<const SongTask> tasks, i
   const auto wish = songs_at_once > 0 ? std::optional(songs_at_once) : std::nullopt;
   const SongsPlan plan = plan_songs(models, sizes, wish);
   check_plan(models, plan, sizes);
-  heartmula::generate_songs(models, works, plan.memory.songs, {}, cancel);
+  heartmula::generate_songs(models, works, plan.memory.songs, plan.memory.pages, {}, cancel);
   return results;
 }
 

@@ -131,6 +131,12 @@ void Overlap::frames_ended() {
   share();
 }
 
+void Overlap::frames_begin() {
+  const std::lock_guard lock(mutex_);
+  ended_ = false;
+  share();
+}
+
 void Overlap::begin_piece(const CancelToken& cancel) {
   std::unique_lock lock(mutex_);
   wants_ = true;

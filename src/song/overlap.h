@@ -58,6 +58,8 @@ class Overlap {
   double frame_done(std::optional<double> seconds, const CancelToken* cancel = nullptr);
   /// There will be no more frames: the codec has the machine for itself.
   void frames_ended();
+  /// There are frames again.
+  void frames_begin();
 
   // The codec's side, between two pieces of its work.
   /// Waits while the codec has no share. Throws Error(kCancelled) if `cancel` is raised meanwhile.

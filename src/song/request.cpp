@@ -8,6 +8,7 @@
 
 #include "audio/tags.h"
 #include "base/error.h"
+#include "base/file.h"
 #include "base/input.h"
 #include "base/json_fields.h"
 #include "song/settings.h"
@@ -19,7 +20,9 @@ FrameLoopSettings SongSettings::frame_loop(int32_t audio_eos_id) const {
           .max_audio_length_ms = max_audio_length_ms.value_or(kDefaultAudioLengthMs),
           .audio_eos_id = audio_eos_id,
           .min_audio_length_ms = min_audio_length_ms,
-          .ignore_eos = ignore_eos};
+          .ignore_eos = ignore_eos,
+          .lossy = lossy,
+          .verification = verification};
 }
 
 SongSize Request::size(int64_t context, int64_t begin_frames) const {
@@ -48,10 +51,41 @@ void check_lengths(const Request& request) {
   }
 }
 
+void check_guesses(const Request& r) {
+  const bool in_blocks = r.song.verification == GuessVerification::kBlock;
+  const bool is_lossy = r.song.lossy != LossyAcceptance::kNone;
+  if (!in_blocks && !is_lossy) return;
+  const std::string flag = in_blocks ? "--verification " + kGuessVerifications.name(r.song.verification)
+                                     : "--lossy " + kLossyAcceptances.name(r.song.lossy);
+  if (in_blocks && is_lossy) {
+    throw user_error("{} keeps the distribution of songs, and --lossy {} does not: choose one", flag,
+                     kLossyAcceptances.name(r.song.lossy));
+  }
+  if (!r.machine.draft_frames) {
+    throw user_error(
+        "{} needs --draft_frames N: when guesses are verified must not depend on the time, or no two songs would be "
+        "the same",
+        flag);
+  }
+  const DrafterKind drafter = r.machine.drafts().kind;
+  if (in_blocks && drafter != DrafterKind::kAuto && drafter != DrafterKind::kFile) {
+    throw user_error("{} needs a drafter that knows how likely its guesses are: --drafter FILE, not {}", flag,
+                     r.machine.drafter);
+  }
+}
+
 void validate(const Request& r) {
   check_settings(r);
   check_lengths(r);
   check_codec_settings(r.codec);
+  if (r.machine.drafter == "none" && r.machine.draft_frames.value_or(0) > 0) {
+    throw user_error("--draft_frames {} needs a drafter, and --drafter none is none", *r.machine.draft_frames);
+  }
+  check_guesses(r);
+  if (std::error_code unknown;
+      !r.machine.kv_swap.empty() && !std::filesystem::is_directory(r.machine.kv_swap, unknown)) {
+    throw user_error("--kv_swap {}: {}", r.machine.kv_swap, instead_of_folder(r.machine.kv_swap));
+  }
   if (r.song.continue_from_ms && r.song.load_codes.empty()) {
     throw user_error("--continue_from_ms needs --load_codes: the codes to go on from");
   }

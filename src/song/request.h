@@ -27,6 +27,9 @@ struct SongSettings {
   int64_t topk = 50;
   double temperature = 1.0;
   double cfg_scale = 1.5;
+  GuessVerification verification = GuessVerification::kCoupled;
+  LossyAcceptance lossy = LossyAcceptance::kNone;
+  LongSong long_song = LongSong::kNone;
   std::optional<uint64_t> seed;             // resolved (and stored) before the work begins
   std::string muq_embed;                    // a file with a style vector, or empty
   std::string load_codes;                   // a codes file to go on from, or empty
@@ -77,6 +80,8 @@ struct Request {
 
 /// Throws Error(kUser) if the shortest length is more than the longest one.
 void check_lengths(const Request& request);
+/// Throws Error(kUser) if guesses would change the song in a way that the clock decides on, or cannot.
+void check_guesses(const Request& request);
 
 /// From the system's entropy.
 uint64_t random_seed();

@@ -22,11 +22,13 @@ using Group = SettingGroup;
 constexpr int64_t kLongestFadeMs = 60'000;
 constexpr int64_t kMostSongs = 100'000;
 constexpr int64_t kMostSongsAtOnce = 256;
+constexpr int64_t kMostMegabytes = 100'000'000;
 constexpr unsigned kSongs = kGenerate | kDecode;
 constexpr unsigned kAll = kGenerate | kDecode | kConvert;
 const Words kDtypes = {{"float32", "fp32", "f32", "bfloat16", "bf16", "float16", "fp16"}};
 const Words kStepList = {{}, "^(all|[0-9]+(,[0-9]+)*)$"};
 const Words kDevices = {{}, "^(auto|cpu|cuda|cuda:[0-9]+)$"};
+constexpr unsigned kTexts = kGenerate | kLint;
 constexpr unsigned kExamined = kDoctor | kStages;
 
 // Names the flag in what `parse` throws.
@@ -110,7 +112,7 @@ std::vector<Setting> make_table() {
   using O = OutputSettings;
   using R = RunSettings;
   return {
-      {"model_path", Group::kCheckpoint, Changes::kNothing, kAll | kExamined | kSteps | kDrafts,
+      {"model_path", Group::kCheckpoint, Changes::kNothing, kAll | kExamined | kSteps | kDrafts | kLint,
        path(checkpoint(&C::model_path), "DIR"),
        "the checkpoint: HeartMuLa-oss-3B/, HeartCodec-oss/, tokenizer.json, gen_config.json"},
       {"version", Group::kCheckpoint, Changes::kCodes, kAll | kExamined | kDrafts,
@@ -126,15 +128,15 @@ std::vector<Setting> make_table() {
       {"lora", Group::kCheckpoint, Changes::kCodes, kGenerate | kConvert | kDrafts, paths(checkpoint(&C::lora), "DIR"),
        "a PEFT adapter (adapter_config.json, adapter_model.safetensors), merged into the language model; may be given "
        "several times; a packed checkpoint takes none: give it to `heartmula convert`"},
-      {"lyrics", Group::kSong, Changes::kCodes, kGenerate, song_text(song(&S::lyrics), "FILE_OR_TEXT"),
+      {"lyrics", Group::kSong, Changes::kCodes, kTexts, song_text(song(&S::lyrics), "FILE_OR_TEXT"),
        "a file, `-` for the standard input, a pipe, or the lyrics themselves; `\"\"` is instrumental; one word with an "
        "extension that names no file is an error",
        "`./assets/lyrics.txt`"},
-      {"lyrics_text", Group::kSong, Changes::kThisRun, kGenerate, song_text(run(&R::lyrics_text)),
+      {"lyrics_text", Group::kSong, Changes::kThisRun, kTexts, song_text(run(&R::lyrics_text)),
        "the lyrics themselves, whatever they look like; `\"\"` is instrumental"},
-      {"tags", Group::kSong, Changes::kCodes, kGenerate, song_text(song(&S::tags), "FILE_OR_TEXT"),
+      {"tags", Group::kSong, Changes::kCodes, kTexts, song_text(song(&S::tags), "FILE_OR_TEXT"),
        "likewise: a file, or the tags themselves, `\"piano,happy\"`", "`./assets/tags.txt`"},
-      {"tags_text", Group::kSong, Changes::kThisRun, kGenerate, song_text(run(&R::tags_text)),
+      {"tags_text", Group::kSong, Changes::kThisRun, kTexts, song_text(run(&R::tags_text)),
        "the tags themselves, whatever they look like"},
       {"title", Group::kSong, Changes::kNothing, kSongs, song_text(song(&S::title)),
        "title, written into the audio file"},
@@ -147,19 +149,32 @@ std::vector<Setting> make_table() {
       {"sample_format", Group::kOutput, Changes::kNothing, kSongs,
        word(output(&O::sample_format), parse_samples, sample_format_name, {{"s16", "s24", "f32"}}),
        "`s16`, `s24` or `f32`, of WAV and FLAC", "`s16`"},
-      {"max_audio_length_ms", Group::kSong, Changes::kCodes, kGenerate, integer(song(&S::max_audio_length_ms), 0),
+      {"max_audio_length_ms", Group::kSong, Changes::kCodes, kTexts | kServe, integer(song(&S::max_audio_length_ms), 0),
        "longest song, in milliseconds", "240000, or what the model's context holds"},
       {"min_audio_length_ms", Group::kSong, Changes::kCodes, kGenerate, integer(song(&S::min_audio_length_ms), 0),
        "the song does not end by itself before; what would end it is not sampled, which changes the music: level G2"},
       {"ignore_eos", Group::kSong, Changes::kCodes, kGenerate, flag(song(&S::ignore_eos)),
        "the song never ends by itself: it is as long as `--max_audio_length_ms`; likewise level G2"},
+      {"verification", Group::kSong, Changes::kCodes, kGenerate, named(song(&S::verification), kGuessVerifications),
+       "how guesses are verified: `coupled`, so that the song stays the same; `block`, so that more of them stand and "
+       "the song is another one of the same distribution (level G1), which needs `--draft_frames` and a drafter file"},
+      {"lossy", Group::kSong, Changes::kCodes, kGenerate, named(song(&S::lossy), kLossyAcceptances),
+       "take guesses of `--drafter` that are not what the model draws: `topk`, those that it might have drawn; "
+       "`typical`, those that are likely enough (Medusa's rule); `tolerance`, those that it would draw if they were "
+       "twice as likely; `group`, those that sound like what it draws (codebooks 4 to 7); needs `--draft_frames`, "
+       "changes the music: level G2"},
+      {"long", Group::kSong, Changes::kCodes, kGenerate, named(song(&S::long_song), kLongSongs),
+       "how a song goes on where the model's context ends: `slide` keeps the whole prompt and forgets the oldest "
+       "frames; "
+       "`chapters` gives each part of the lyrics its share of the song, after the last 10 s before it; level G2: "
+       "[long songs](docs/decoding.md#long-songs)"},
       {"seed", Group::kSong, Changes::kCodes, kSongs, seed(song(&S::seed)),
        "same seed, same song; -1 is a random one, which is printed and stored", "-1"},
-      {"topk", Group::kSong, Changes::kCodes, kGenerate, integer(song(&S::topk), 1),
+      {"topk", Group::kSong, Changes::kCodes, kGenerate | kServe, integer(song(&S::topk), 1),
        "sample among this many likeliest codes", "", "; 1 takes the likeliest code each time"},
-      {"temperature", Group::kSong, Changes::kCodes, kGenerate, number(song(&S::temperature), 1e-3, 1e3),
+      {"temperature", Group::kSong, Changes::kCodes, kGenerate | kServe, number(song(&S::temperature), 1e-3, 1e3),
        "above 1 wilder, below 1 tamer", "", "; --topk 1 takes the likeliest code each time"},
-      {"cfg_scale", Group::kSong, Changes::kCodes, kGenerate, number(song(&S::cfg_scale), 0, 100),
+      {"cfg_scale", Group::kSong, Changes::kCodes, kGenerate | kServe, number(song(&S::cfg_scale), 0, 100),
        "how closely to follow lyrics and tags; 1 is off, and half the arithmetic"},
       {"muq_embed", Group::kSong, Changes::kCodes, kGenerate, path(song(&S::muq_embed)),
        "style vector of 512 numbers, .npy or safetensors; the released checkpoints were given zeros, so expect little"},
@@ -255,12 +270,21 @@ std::vector<Setting> make_table() {
       {"drafter", Group::kMachine, Changes::kNothing, kGenerate,
        word(
            machine(&M::drafter), parse_drafter, [](const std::string& name) { return name; },
-           {{}, "^(auto|none|bigram|previous|riders|ngram|random|early_exit(:[0-9]+)?)$"}, "NAME"),
+           {{}, "^(auto|none|bigram|previous|riders|ngram|random|early_exit(:[0-9]+)?|.*/.*|.*\\.safetensors)$"},
+           "NAME"),
        "who guesses frames, which are verified, so that the song stays the same: `auto`, `none`, `bigram`, `previous`, "
-       "`riders`, `ngram`, `early_exit:LAYERS` or `random`: [docs/decoding.md](docs/decoding.md)"},
+       "`riders`, `ngram`, `early_exit:LAYERS`, `random` or a drafter file (*.safetensors): "
+       "[docs/decoding.md](docs/decoding.md)"},
       {"draft_frames", Group::kMachine, Changes::kNothing, kGenerate,
        integer(machine(&M::draft_frames), 0, kMaxDraftFrames),
        "guess so many frames in every step (0: the rest of each frame alone)", "those that pay, where they do"},
+      {"kv_memory_mb", Group::kMachine, Changes::kNothing, kGenerate,
+       integer(machine(&M::kv_memory_mb), 1, kMostMegabytes),
+       "of several songs at once: memory for the keys and values of all, in MB (at least what the longest needs); the "
+       "youngest songs rest while there is none left: [many songs](#many-songs-at-once)",
+       "what they need, or what there is"},
+      {"kv_swap", Group::kMachine, Changes::kNothing, kGenerate, path(machine(&M::kv_swap), "DIR"),
+       "keep the keys and values of songs that rest in this folder, instead of computing them again"},
       {"request", Group::kRun, Changes::kThisRun, kSongs, path(run(&R::request)),
        "take every setting from this: a song's sidecar, a song that holds its request, or your own JSON; other flags "
        "stand "
@@ -290,7 +314,16 @@ std::vector<Setting> make_table() {
 }  // namespace
 
 const std::vector<Setting>& settings_table() {
-  static const std::vector<Setting> kTable = make_table();
+  static const std::vector<Setting> kTable = [] {
+    std::vector<Setting> table = make_table();
+    for (Setting& setting : table) {
+      // What a server is started with: all that is not of one song.
+      const bool is_of_server =
+          setting.group == Group::kCheckpoint || setting.group == Group::kMachine || setting.group == Group::kCodec;
+      if (is_of_server && (setting.commands & kGenerate) != 0) setting.commands |= kServe;
+    }
+    return table;
+  }();
   return kTable;
 }
 

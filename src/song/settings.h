@@ -21,7 +21,8 @@ enum class SettingGroup { kCheckpoint, kSong, kCodec, kMachine, kOutput, kRun };
 /// is not stored.
 enum class Changes { kCodes, kSound, kNothing, kThisRun };
 
-/// The commands that take a setting; a set of bits. kStages: bench and plan; kSteps: steps; kDrafts: drafts.
+/// The commands that take a setting; a set of bits. kStages: bench and plan; kSteps: steps; kDrafts: drafts; kLint:
+/// lint; kServe: serve.
 enum Commands : unsigned {
   kGenerate = 1,
   kDecode = 2,
@@ -29,7 +30,9 @@ enum Commands : unsigned {
   kDoctor = 8,
   kStages = 16,
   kSteps = 32,
-  kDrafts = 64
+  kDrafts = 64,
+  kLint = 128,
+  kServe = 256
 };
 
 /// How the values of a setting look, where they lie in a Request, and what they may be. The kinds:

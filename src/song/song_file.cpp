@@ -81,7 +81,7 @@ nlohmann::json make_song_file(Request request, const SongFileHooks& hooks, const
   if (plan.saving) job.save_memory(*plan.saving, plan.note);
   job.open_codes(plan.memory);
   try {
-    return job.finish(generate_song(models, job.request(), job.prompt(), job.begin(), job.hooks(), cancel));
+    return job.finish(generate_song(models, job.request(), job.text(), job.begin(), job.hooks(), cancel));
   } catch (const std::exception&) {
     const std::optional<KeptCodes> kept = job.kept();
     if (!kept) throw;
@@ -135,7 +135,7 @@ nlohmann::json decode_song_file(Request request, const SongFileHooks& hooks, con
   output.end(by_length);
   nlohmann::json json = {{"request", to_json(request)},
                          {"result", result_of(request.song, outcome, output, plan.memory, std::nullopt,
-                                              seconds_since(start), models, notes)}};
+                                              seconds_since(start), models, notes, true)}};
   output.finish(described, json);
   return json;
 }

@@ -42,7 +42,7 @@ class SongFileMaker {
     for (size_t song = 0; song < requests_.size(); ++song) {
       if (jobs_[song]) tasks.push_back(task(song, plan.memory));
     }
-    generate_songs(*models_, tasks, plan.memory.songs, hooks_.load, cancel_);
+    generate_songs(*models_, tasks, plan.memory.songs, plan.memory.pages, hooks_.load, cancel_);
     if (list_->close() > 0) files_.unfinished = list_->path().string();
     return std::move(files_);
   }
@@ -116,7 +116,7 @@ class SongFileMaker {
     };
     if (hooks_.has_frames) hooks.has_frames = [this, song](int64_t frames) { hooks_.has_frames(song, frames); };
     return {.request = &job.request(),
-            .prompt = &job.prompt(),
+            .text = &job.text(),
             .begin = job.begin(),
             .hooks = std::move(hooks),
             .enters =

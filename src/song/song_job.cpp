@@ -101,12 +101,13 @@ ProgressSink progress_with_profile(Profile* profile, const ProgressSink& progres
 SongJob::SongJob(Request request, Models& models, SongJobSettings settings)
     : request_(std::move(request)), models_(models), settings_(std::move(settings)) {
   const LmConfig& config = models.lm_config();
-  prompt_ = make_prompt(models.tokenizer(), models.gen_config(), request_.song.tags, request_.song.lyrics);
-  if (!request_.song.muq_embed.empty()) prompt_.muq_embed = read_muq_embed(request_.song.muq_embed, config.muq_dim);
+  text_ = make_song_text(models, request_.song);
+  if (!request_.song.muq_embed.empty())
+    text_.prompts[0].muq_embed = read_muq_embed(request_.song.muq_embed, config.muq_dim);
   resolve_codec(request_, models);
   resolve_length();
   check_lengths(request_);
-  context_ = required_context(config, prompt_, request_.song.frame_loop(models.gen_config().audio_eos_id));
+  resolve_passages(text_, models, request_.song);
   if (request_.run.goes_on && request_.song.load_codes.empty()) find_codes();
   if (!request_.song.load_codes.empty()) load_codes();
 }
@@ -127,7 +128,11 @@ void SongJob::find_codes() {
 // A length that nobody gave is cut to what the model can hold.
 void SongJob::resolve_length() {
   if (request_.song.max_audio_length_ms) return;
-  const int64_t longest = longest_audio_ms(models_.lm_config(), prompt_);
+  if (request_.song.long_song != LongSong::kNone) {
+    request_.song.max_audio_length_ms = kDefaultAudioLengthMs;
+    return;
+  }
+  const int64_t longest = longest_audio_ms(models_.lm_config(), text_.prompt());
   request_.song.max_audio_length_ms = std::min(kDefaultAudioLengthMs, std::max<int64_t>(longest, 0));
   if (longest >= kDefaultAudioLengthMs || longest <= 0) return;  // a prompt that does not fit is an error
   note(fmt::format("the song is at most {:.1f} s long: the model's context holds no more",
@@ -151,7 +156,7 @@ void SongJob::load_codes() {
 }
 
 SongSize SongJob::size() const {
-  return request_.size(context_, static_cast<int64_t>(begin_.size()));
+  return request_.size(text_.context, static_cast<int64_t>(begin_.size()));
 }
 
 void SongJob::save_memory(const MemorySaving& saving, const std::string& note) {
@@ -203,7 +208,7 @@ nlohmann::json SongJob::finish(const SongOutcome& outcome) {
   output_->end(outcome.stop_reason == StopReason::kLength);
   nlohmann::json json = {{"request", to_json(request_)},
                          {"result", result_of(request_.song, outcome, *output_, plan_, outcome.stop_reason,
-                                              seconds_since(settings_.start), models_, notes_)}};
+                                              seconds_since(settings_.start), models_, notes_, plan_.songs == 1)}};
   output_->finish(request_, json);
   if (request_.output.save_codes.empty()) {
     writer_->remove();

@@ -44,7 +44,7 @@ class SongJob {
 
   /// With every setting resolved.
   const Request& request() const { return request_; }
-  const Prompt& prompt() const { return prompt_; }
+  const SongText& text() const { return text_; }
   /// What it begins with.
   const std::vector<Frame>& begin() const { return begin_; }
   SongSize size() const;
@@ -82,8 +82,7 @@ class SongJob {
   Models& models_;
   SongJobSettings settings_;
   std::vector<std::string> notes_;
-  Prompt prompt_;
-  int64_t context_ = 0;  // positions of the language model
+  SongText text_;
   std::vector<Frame> begin_;
   LoadedCodes on_disk_;
   MemoryPlan plan_;

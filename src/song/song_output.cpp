@@ -10,6 +10,16 @@
 namespace heartmula {
 namespace fs = std::filesystem;
 
+Tags song_tags(const Request& request) {
+  return {.title = request.song.title,
+          .artist = "HeartMuLa",
+          .genre = request.song.tags,
+          .comment = "Made with heartmula.cpp",
+          .lyrics = request.song.lyrics,
+          .seed = std::to_string(*request.song.seed),
+          .request_json = music_json(request).dump()};
+}
+
 SongOutput::SongOutput(const Request& request, AudioSink heard, const CancelToken* cancel,
                        std::chrono::steady_clock::time_point start, bool has_lock)
     : path_(request.output.save_path),
@@ -37,17 +47,7 @@ void SongOutput::write_faded(std::span<const float> left, std::span<const float>
 }
 
 void SongOutput::finish(const Request& request, const nlohmann::json& sidecar) {
-  if (request.output.no_metadata) {
-    writer_->finish({});
-  } else {
-    writer_->finish({.title = request.song.title,
-                     .artist = "HeartMuLa",
-                     .genre = request.song.tags,
-                     .comment = "Made with heartmula.cpp",
-                     .lyrics = request.song.lyrics,
-                     .seed = std::to_string(*request.song.seed),
-                     .request_json = music_json(request).dump()});
-  }
+  writer_->finish(request.output.no_metadata ? Tags() : song_tags(request));
   if (!is_stream()) write_sidecar(sidecar);
 }
 

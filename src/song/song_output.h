@@ -19,6 +19,9 @@
 
 namespace heartmula {
 
+/// What the audio file of a song says of it. The request has a seed.
+Tags song_tags(const Request& request);
+
 class SongOutput {
  public:
   /// No other program may write the song while it lives: it locks it, unless the caller `has_lock`. `heard` gets what

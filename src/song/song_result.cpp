@@ -74,7 +74,7 @@ nlohmann::json to_json(const ModelIdentity& model) {
 
 nlohmann::json result_of(const SongSettings& song, const SongOutcome& outcome, const SongOutput& output,
                          const MemoryPlan& plan, const std::optional<StopReason>& stop_reason, double total_seconds,
-                         Models& models, const std::vector<std::string>& notes) {
+                         Models& models, const std::vector<std::string>& notes, bool was_alone) {
   const MachineSettings& machine = models.options().machine;
   const double duration = output.duration_s();
   const double new_duration = static_cast<double>(outcome.new_frames) * kFrameSeconds;
@@ -101,7 +101,7 @@ nlohmann::json result_of(const SongSettings& song, const SongOutcome& outcome, c
     result["playback"] = {{"first_audio_s", *first}, {"waited_s", output.playback().waited_s()}};
   }
   const bool is_long = outcome.frames_seconds + outcome.codec_seconds > kWorthALimit;
-  if (is_long) result["limits"] = limits_of(outcome, models);
+  if (was_alone && is_long) result["limits"] = limits_of(outcome, models);
   if (outcome.new_frames > 0) {
     result["overlap"] = {{"codec_threads", nullptr}, {"gain", outcome.overlap_gain}};
     if (outcome.overlap_threads) result["overlap"]["codec_threads"] = *outcome.overlap_threads;
@@ -114,9 +114,20 @@ nlohmann::json result_of(const SongSettings& song, const SongOutcome& outcome, c
                         {"frames_of_drafted_steps", drafts.frames},
                         {"drafted_frames", drafts.drafted_frames},
                         {"accepted_frames", drafts.accepted_frames},
+                        {"depth_passes", drafts.depth_passes},
+                        {"heads", drafts.heads},
+                        {"guessed_codes", drafts.guessed_codes},
+                        {"weights_read", drafts.weights_read(FrameWeights::of(models.lm_config()))},
                         {"trials", drafts.trials}};
   }
-  if (outcome.new_frames > 0) result["level"] = song.frame_loop(0).min_frames() > 1 ? "G2" : "G0";
+  if (outcome.passages > 1) result["passages"] = outcome.passages;
+  if (outcome.rests > 0) result["rests"] = outcome.rests;
+  if (outcome.new_frames > 0) {
+    const bool is_faithful =
+        song.frame_loop(0).min_frames() <= 1 && song.lossy == LossyAcceptance::kNone && outcome.passages == 1;
+    const bool is_plain = song.verification == GuessVerification::kCoupled;
+    result["level"] = !is_faithful ? "G2" : (is_plain ? "G0" : "G1");
+  }
   result["checkpoint"] = {{"codec", to_json(models.codec_identity())}};
   if (outcome.new_frames > 0) result["checkpoint"]["language_model"] = to_json(models.lm_identity());
   if (stop_reason) result["stop_reason"] = *stop_reason == StopReason::kEos ? "eos" : "length";

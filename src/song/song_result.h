@@ -14,11 +14,13 @@ namespace heartmula {
 
 inline constexpr double kFrameSeconds = 1e-3 * kFrameMs;
 
-/// "level", of new frames, is "G0" if they are those of plain decoding, "G2" if a setting changes the music. `notes`
-/// are warnings about this song. Measures the machine if the song took long enough for that to be worth it.
+/// "level", of new frames, is "G0" if they are those of plain decoding, "G1" if they are others of the same
+/// distribution, "G2" if a setting changes the music. `notes`
+/// are warnings about this song. `was_alone`: no other was made beside it, so its times beside the machine's limits
+/// tell something; measures those if the song took long enough for that to be worth it.
 nlohmann::json result_of(const SongSettings& song, const SongOutcome& outcome, const SongOutput& output,
                          const MemoryPlan& plan, const std::optional<StopReason>& stop_reason, double total_seconds,
-                         Models& models, const std::vector<std::string>& notes);
+                         Models& models, const std::vector<std::string>& notes, bool was_alone);
 
 /// Of a song that was cancelled: its first `frames` frames are in the file `codes`.
 nlohmann::json cancelled_result(int64_t frames, const std::string& codes, const MemoryPlan& plan, double total_seconds,

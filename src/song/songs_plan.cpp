@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <iterator>
+#include <utility>
 #include <vector>
 
 #include "base/error.h"
@@ -58,6 +59,32 @@ AvailableMemory available_to(const Models& models, const MemoryPlan& plan) {
   return available;
 }
 
+// Pages that --kv_memory_mb has room for; 0 if it was not given.
+int64_t pages_allowed(const Models& models) {
+  const ModelOptions& options = models.options();
+  if (!options.machine.kv_memory_mb) return 0;
+  const int64_t bytes = *options.machine.kv_memory_mb * 1'000'000;
+  return std::max<int64_t>(1, bytes / page_bytes(models.lm_config().backbone, options.checkpoint.mula_dtype));
+}
+
+// As many songs as are wished, with fewer pages than they may need if there is no room for more.
+MemoryPlan plan_pages(Models& models, SongSize size) {
+  MemoryPlan best = plan_memory(models, size);
+  const AvailableMemory available = available_to(models, best);
+  if (size.songs == 1 || size.context == 0 || fits(best, available)) return best;
+  for (int64_t least = 1, most = best.pages; least < most;) {
+    size.pages = (least + most) / 2;
+    MemoryPlan plan = plan_memory(models, size);
+    if (fits(plan, available)) {
+      best = std::move(plan);
+      least = size.pages + 1;
+    } else {
+      most = size.pages;
+    }
+  }
+  return best;
+}
+
 // The most songs at once that fit, or one.
 MemoryPlan plan_most(Models& models, SongSize size, int64_t most) {
   for (size.songs = most;; --size.songs) {
@@ -69,13 +96,14 @@ MemoryPlan plan_most(Models& models, SongSize size, int64_t most) {
 }  // namespace
 
 SongsPlan plan_songs(Models& models, std::span<const SongSize> songs, const std::optional<int64_t>& songs_at_once) {
-  const SongSize size = largest(models, songs);
+  SongSize size = largest(models, songs);
+  size.pages = pages_allowed(models);
   const int64_t most = std::min(songs_at_once.value_or(kSongsAtOnce), std::ssize(songs));
   const auto plan_again = [&] {
     if (!songs_at_once) return plan_most(models, size, most);
     SongSize wished = size;
     wished.songs = most;
-    return plan_memory(models, wished);
+    return plan_pages(models, wished);
   };
   SongsPlan plan = {.memory = plan_again(), .available = {}};
   plan.available = available_to(models, plan.memory);

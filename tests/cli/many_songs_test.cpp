@@ -86,6 +86,26 @@ TEST(Variations, go_on_from_one_beginning) {
   EXPECT_EQ(contents(folder / "piped-2.wav").substr(44, 40000), second.substr(44, 40000));
 }
 
+TEST(Variations, take_turns_where_memory_is_short) {
+  const Arguments flags = {"--ignore_eos", "--max_audio_length_ms", "25000", "--codec_steps", "1"};
+  const TemporaryFolder folder;
+  const TemporaryFolder swap;
+  const Finished finished = succeeds(songs(folder / "song.wav", "4",
+                                           flags + Arguments{"--songs_at_once", "4", "--kv_memory_mb", "1", "--kv_swap",
+                                                             swap.path().string(), "--progress", "json"}));
+  EXPECT_THAT(finished.err, HasSubstr(R"("stage":"resting")"));
+  EXPECT_EQ(contents(folder / "song-4.wav"), alone("4", "song.wav", flags));
+  EXPECT_FALSE(json_of(folder / "song-1.wav.json")["result"].contains("rests"));
+  int64_t rests = 0;
+  for (const char* name : {"song-2.wav.json", "song-3.wav.json", "song-4.wav.json"}) {
+    rests += json_of(folder / name)["result"].value("rests", 0);
+  }
+  EXPECT_GT(rests, 0);
+  EXPECT_THAT(files_in(swap.path()), IsEmpty());
+  EXPECT_THAT(refused(generate("x.wav", {"--kv_swap", "/nowhere"}), 2), HasSubstr("--kv_swap /nowhere"));
+  EXPECT_THAT(refused(generate("x.wav", {"--kv_memory_mb", "0"}), 2), HasSubstr("--kv_memory_mb"));
+}
+
 TEST(Variations, that_cannot_be_are_refused_in_one_line) {
   const TemporaryFolder folder;
   const std::string here = folder.path().string();

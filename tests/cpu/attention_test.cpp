@@ -283,6 +283,54 @@ TEST_P(EveryIsa, attend_ignores_what_lies_beyond_the_position) {
   }
 }
 
+// Wherever the blocks of two streams lie: the bits of a cache without a table, also after blocks went to the host and
+// came back to other places.
+TEST_P(EveryIsa, attend_does_not_depend_on_where_blocks_lie) {
+  const auto ops = ops_for(GetParam(), 2);
+  const int64_t count = 700;
+  const std::vector<std::vector<int32_t>> places{{5, 0, 3}, {1, 4, 2}};
+  for (const DType dtype : kCacheTypes) {
+    const Heads shape{6, 2, 34};
+    const Rope rope = rope_of(*ops, count, shape.dim);
+    const auto table = ops->make_kv_table(2, 3);
+    const auto plain = ops->make_kv_cache({2, count, shape.kv_heads, shape.dim, dtype});
+    const auto paged = ops->make_kv_cache({2, count, shape.kv_heads, shape.dim, dtype, 6}, table.get());
+    for (int64_t s = 0; s < 2; ++s) {
+      for (int64_t block = 0; block < 3; ++block) {
+        ops->set_kv_places(*table, s, block, std::span(places[static_cast<size_t>(s)]).subspan(block, 1));
+      }
+      const View k = place(*ops, random_array(count, shape.kv_heads * shape.dim, 1 + s), DType::kF32);
+      const View v = place(*ops, random_array(count, shape.kv_heads * shape.dim, 3 + s), DType::kF32);
+      for (KvCache* cache : {plain.get(), paged.get()}) {
+        ops->append_kv(*cache, k, v, rope, consecutive(count, 0, static_cast<int32_t>(s)));
+      }
+    }
+    const std::vector<Row> rows{{0, 0}, {1, 255}, {0, 256}, {1, 511}, {0, 512}, {1, 699}, {0, 698}};
+    const auto rows_count = static_cast<int64_t>(rows.size());
+    const View q = place(*ops, random_array(rows_count, shape.heads * shape.dim, 5), DType::kF32);
+    const View out = place(*ops, Array(rows_count, shape.heads * shape.dim), DType::kF32);
+    const auto attend = [&](const KvCache& cache) {
+      ops->attend(out, q, rope, cache, rows);
+      return read(*ops, out);
+    };
+    const std::vector<float> expected = attend(*plain);
+    EXPECT_TRUE(same_bits(attend(*paged), expected)) << dtype_name(dtype);
+
+    std::vector<std::byte> kept(static_cast<size_t>(ops->kv_block_bytes(*paged)));
+    ops->download_kv(kept, *paged, 0);
+    std::vector<std::byte> other(kept.size(), std::byte{0x77});
+    ops->upload_kv(*paged, 0, other);
+    EXPECT_FALSE(same_bits(attend(*paged), expected));
+    ops->download_kv(other, *paged, 2);
+    ops->upload_kv(*paged, 2, kept);
+    ops->upload_kv(*paged, 0, other);
+    const std::vector<int32_t> swapped{2, 0};
+    ops->set_kv_places(*table, 0, 1, std::span(swapped).first(1));
+    ops->set_kv_places(*table, 1, 2, std::span(swapped).last(1));
+    EXPECT_TRUE(same_bits(attend(*paged), expected)) << dtype_name(dtype);
+  }
+}
+
 TEST_P(EveryIsa, repeated_row_stands_for_its_positions) {
   const auto ops = ops_for(GetParam());
   const Heads shape{4, 2, 24};

@@ -152,6 +152,47 @@ TEST_P(CudaOps, attention_agrees_with_the_cpu) {
   }
 }
 
+// A table says where the blocks of two streams lie; one of them goes to the host and comes back to another place.
+TEST_P(CudaOps, attention_does_not_depend_on_where_blocks_lie) {
+  constexpr int64_t kHeads = 6;
+  constexpr int64_t kKvHeads = 2;
+  constexpr int64_t kCapacity = 600;
+  constexpr int64_t kHeadDim = 32;
+  const Rope rope = make_rope(*gpu, rope_frequencies(kHeadDim, 10000.0), kCapacity);
+  const auto table = gpu->make_kv_table(2, 3);
+  const auto plain = gpu->make_kv_cache({2, kCapacity, kKvHeads, kHeadDim, GetParam()});
+  const auto paged = gpu->make_kv_cache({2, kCapacity, kKvHeads, kHeadDim, GetParam(), 7}, table.get());
+  const std::vector<int32_t> places{5, 0, 3, 1, 4, 2};
+  gpu->set_kv_places(*table, 0, 0, std::span(places).first(3));
+  gpu->set_kv_places(*table, 1, 0, std::span(places).last(3));
+  const auto attend = [&](KvCache& cache, const std::vector<Row>& rows, uint32_t seed) {
+    const auto count = static_cast<int64_t>(rows.size());
+    const Tensor q = place(*gpu, DType::kF32, count, kHeads * kHeadDim, seed);
+    const Tensor k = place(*gpu, DType::kF32, count, kKvHeads * kHeadDim, seed + 1);
+    const Tensor v = place(*gpu, DType::kF32, count, kKvHeads * kHeadDim, seed + 2);
+    const Tensor out = gpu->allocate(GetParam(), count, kHeads * kHeadDim);
+    const auto placed = gpu->make_rows(count);
+    gpu->set_rows(*placed, rows);
+    gpu->append_and_attend(out, q, k, v, rope, cache, *placed);
+    return read(*gpu, out);
+  };
+  std::vector<Row> beginning{{1, 0, 520}};
+  for (int32_t i = 0; i < 300; ++i) beginning.push_back({0, i, 1});
+  EXPECT_EQ(attend(*paged, beginning, 1), attend(*plain, beginning, 1));
+  const std::vector<Row> next{{0, 300, 1}, {1, 520, 1}};
+  EXPECT_EQ(attend(*paged, next, 4), attend(*plain, next, 4));
+
+  std::vector<std::byte> block(static_cast<size_t>(gpu->kv_block_bytes(*paged)));
+  gpu->download_kv(block, *paged, places[1]);
+  gpu->upload_kv(*paged, 6, block);
+  std::ranges::fill(block, std::byte{0x77});
+  gpu->upload_kv(*paged, places[1], block);
+  const std::vector<int32_t> moved{6};
+  gpu->set_kv_places(*table, 0, 1, moved);
+  const std::vector<Row> last{{0, 301, 1}, {1, 521, 1}};
+  EXPECT_EQ(attend(*paged, last, 7), attend(*plain, last, 7));
+}
+
 TEST_P(CudaOps, norms_and_elements_agree_with_the_cpu) {
   for (const int64_t width : {5, 64, 1030, 1100}) {
     std::vector<std::vector<float>> results;

@@ -16,7 +16,7 @@ struct Simulation {
   std::function<double(int64_t frame)> rest = [](int64_t) { return 0.0; };   // and of a code behind the known ones
   std::function<double(int64_t drafts)> step_seconds = [](int64_t) { return 1.0; };  // plain decoding takes 1
   int64_t songs = 1;
-  std::vector<DraftArm> arms = {{.is_watched = true}};
+  std::vector<DraftArm> arms{1, DraftArm{.is_watched = true}};
   int64_t most = 3;
 
   DraftCounts counts = {};
@@ -51,7 +51,7 @@ struct Simulation {
       while (accepted < drafts && draft_is_right()) ++accepted;
       if (drafts > 0) controller.compared(choice->arm, accepted > 0);
       const double time = step_seconds(drafts) * (1 + noise(generator));
-      controller.drafted_step(*choice, time, songs, drafts * songs, accepted * songs);
+      controller.drafted_step(*choice, time, {.songs = songs, .drafts = drafts * songs, .accepted = accepted * songs});
       seconds += time;
       frame += 1 + accepted;
     }
@@ -122,7 +122,7 @@ TEST(DraftController, what_was_measured_with_other_songs_is_not_compared) {
   EXPECT_EQ(controller.choose(2), std::nullopt);
   for (int i = 0; i < 5; ++i) controller.plain_step(1.1, 2);
   ASSERT_NE(controller.choose(2), std::nullopt);
-  for (int i = 0; i < 8; ++i) controller.drafted_step(*controller.choose(2), 1.5, 2, 6, 0);
+  for (int i = 0; i < 8; ++i) controller.drafted_step(*controller.choose(2), 1.5, {.songs = 2, .drafts = 6});
   EXPECT_EQ(controller.choose(2), std::nullopt) << "1.5 s for what plain decoding makes in 1.1";
 }
 
@@ -131,10 +131,23 @@ TEST(DraftController, asked_for_a_number_it_always_drafts_as_many) {
   EXPECT_EQ(always.choose(1), (DraftChoice{0, 2}));
   EXPECT_FALSE(always.watches(0));
   for (int i = 0; i < 100; ++i) {
-    always.drafted_step({0, 2}, 5, 1, 2, 0);
+    always.drafted_step({0, 2}, 5, {.drafts = 2});
     EXPECT_EQ(always.choose(1), (DraftChoice{0, 2}));
   }
   EXPECT_EQ(DraftController().choose(1), std::nullopt);
+}
+
+TEST(DraftCounts, tell_what_was_read_beside_plain_decoding) {
+  const FrameWeights weights = {.backbone = 100, .depth_pass = 10, .head = 2};  // 184 for a frame
+  DraftController drafts = DraftController::always(1);
+  EXPECT_EQ(drafts.counts().weights_read(weights), 1);
+  drafts.plain_step(1, 2);
+  EXPECT_EQ(drafts.counts().weights_read(weights), 1);
+  // Of two songs in two passes, and then with a frame more for both.
+  drafts.drafted_step({0, 1}, 1, {.songs = 2, .depth_passes = 2, .heads = 7});
+  EXPECT_DOUBLE_EQ(drafts.counts().weights_read(weights), (184 + 134) / (2 * 184.0));
+  drafts.drafted_step({0, 1}, 1, {.songs = 2, .drafts = 2, .accepted = 2, .depth_passes = 1, .heads = 7});
+  EXPECT_DOUBLE_EQ(drafts.counts().weights_read(weights), (184 + 134 + 124) / (4 * 184.0));
 }
 
 }  // namespace

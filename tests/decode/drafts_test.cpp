@@ -35,7 +35,8 @@ class Drafts : public testing::TestWithParam<DType> {
     return {.sampling = {.temperature = song == 2 ? 0.3F : 1.0F, .guidance = song == 1 ? 1.0F : 1.5F},
             .max_audio_length_ms = (20 + 7 * static_cast<int64_t>(song)) * kFrameMs,
             .audio_eos_id = kEndCode,
-            .min_audio_length_ms = 12 * kFrameMs};
+            .min_audio_length_ms = 12 * kFrameMs,
+            .lossy = lossy_};
   }
 
   std::vector<std::vector<Frame>> make(const std::vector<size_t>& songs, const MakeDrafter& drafter, int64_t most = 0,
@@ -51,6 +52,7 @@ class Drafts : public testing::TestWithParam<DType> {
                   .begin = frames[i],
                   .settings = settings(songs[i]),
                   .noise = &noises_[songs[i]],
+                  .groups = &models_.code_groups(),
                   .drafters = drafter ? drafter(songs[i]) : std::vector<std::unique_ptr<Drafter>>(),
                   .frame =
                       [&frames, i](int64_t number, const Frame& frame) {
@@ -79,6 +81,7 @@ class Drafts : public testing::TestWithParam<DType> {
   std::vector<PhiloxNoise> noises_;
   std::vector<std::vector<Frame>> alone_;
   DraftCounts counts_;
+  LossyAcceptance lossy_ = LossyAcceptance::kNone;
 };
 
 TEST_P(Drafts, every_drafter_leaves_the_song_as_it_is) {
@@ -163,6 +166,32 @@ TEST_P(Drafts, sabotage_changes_nothing) {
   }
 }
 
+TEST_P(Drafts, lossy_songs_are_others_and_the_same_in_any_company) {
+  for (const LossyAcceptance lossy :
+       {LossyAcceptance::kTopk, LossyAcceptance::kTypical, LossyAcceptance::kTolerance, LossyAcceptance::kGroup}) {
+    lossy_ = lossy;
+    const bool is_rare = lossy == LossyAcceptance::kGroup || lossy == LossyAcceptance::kTolerance;
+    int others = 0;
+    for (const char* name : {"oracle:0.9", "oracle:0.8", "oracle:0.5", "bigram", "riders", "previous"}) {
+      const auto together = make({0, 1, 2}, named(name), 2);
+      others += together != alone_ ? 1 : 0;
+      for (const size_t song : {0, 1, 2}) EXPECT_EQ(make({song}, named(name), 2)[0], together[song]) << name;
+    }
+    EXPECT_GE(others, is_rare ? 1 : 6);
+    auto right = make({0, 1, 2}, named("oracle:1"), 2);
+    for (size_t song = 0; song < right.size(); ++song) right[song].resize(alone_[song].size());  // it knows no more
+    EXPECT_EQ(right, alone_);
+  }
+}
+
+TEST_P(Drafts, every_guess_that_might_be_drawn_is_taken_as_topk) {
+  make({0}, named("random"), 1);
+  const int64_t exact = counts_.accepted_frames;
+  lossy_ = LossyAcceptance::kTopk;  // 50 of 69 codes
+  make({0}, named("random"), 1);
+  EXPECT_GT(counts_.accepted_frames, exact);
+}
+
 INSTANTIATE_TEST_SUITE_P(Weights, Drafts, testing::Values(DType::kF32, DType::kBF16),
                          [](const auto& weights) { return weights.param == DType::kF32 ? "f32" : "bf16"; });
 
@@ -176,6 +205,15 @@ TEST(DraftSettings, words_are_read_and_told) {
     EXPECT_EQ(error_of(ErrorKind::kUser, [&] { DraftSettings::parse("--drafter", text); }).rfind("--drafter", 0), 0U)
         << text;
   }
+}
+
+TEST(DraftSettings, an_early_exit_is_within_the_backbone) {
+  LmConfig config;
+  config.backbone.num_layers = 4;
+  EXPECT_EQ(DraftSettings::parse("--drafter", "early_exit:4").make_drafters(config).size(), 1U);
+  const DraftSettings beyond = DraftSettings::parse("--drafter", "early_exit:5");
+  EXPECT_EQ(error_of(ErrorKind::kUser, [&] { beyond.make_drafters(config); }),
+            "--drafter early_exit:5: the backbone has 4 layers");
 }
 
 }  // namespace

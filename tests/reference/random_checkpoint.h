@@ -5,6 +5,7 @@
 #include <cmath>
 #include <cstring>
 #include <fstream>
+#include <map>
 #include <random>
 #include <string>
 #include <vector>
@@ -18,7 +19,8 @@ namespace heartmula {
 class RandomCheckpoint {
  public:
   /// F32 tensors: a norm's gains lie around 1, a matrix keeps the size of what it is multiplied with.
-  RandomCheckpoint(const std::vector<ExpectedTensor>& expected, uint32_t seed) {
+  RandomCheckpoint(const std::vector<ExpectedTensor>& expected, uint32_t seed,
+                   const std::map<std::string, std::string>& metadata = {}) {
     std::mt19937 generator(seed);
     std::normal_distribution<double> normal;
     std::vector<std::vector<float>> values;
@@ -34,13 +36,14 @@ class RandomCheckpoint {
       tensors.push_back({tensor.name, DType::kF32, tensor.shape, {}});
     }
     for (size_t i = 0; i < tensors.size(); ++i) tensors[i].data = std::as_bytes(std::span(values[i]));
-    const std::vector<std::byte> bytes = encode_safetensors(tensors, {});
+    const std::vector<std::byte> bytes = encode_safetensors(tensors, metadata);
     const std::filesystem::path path =
         folder_.write("model.safetensors", {reinterpret_cast<const char*>(bytes.data()), bytes.size()});
     store_ = WeightStore::open(path);
   }
 
   const WeightStore& store() const { return store_; }
+  const std::filesystem::path& path() const { return store_.path(); }
   /// In float64, the first axis by all others.
   oracle::Array array(const std::string& name) const {
     const StoredTensor& tensor = store_.get(name);

@@ -57,6 +57,8 @@ Request unusual_request() {
   r.machine.overlap = 2;
   r.machine.drafter = "early_exit:3";
   r.machine.draft_frames = 2;
+  r.machine.kv_memory_mb = 700;
+  r.machine.kv_swap = "/tmp";
   r.checkpoint.mula_path = "lm";
   r.checkpoint.codec_path = "codec";
   r.checkpoint.tokenizer = "tokenizer.json";
@@ -68,6 +70,9 @@ Request unusual_request() {
   r.output.fade_out_ms = 300;
   r.song.min_audio_length_ms = 80;
   r.song.ignore_eos = true;
+  r.song.lossy = LossyAcceptance::kTypical;
+  r.song.long_song = LongSong::kChapters;
+  r.song.verification = GuessVerification::kBlock;
   return r;
 }
 
@@ -154,6 +159,26 @@ TEST(Request, is_checked_before_any_work) {
   EXPECT_THAT(refused([](Request& r) { r.codec.flow.guidance = -1; }), HasSubstr("--codec_guidance_scale"));
   EXPECT_THAT(refused([](Request& r) { r.machine.threads = -1; }), HasSubstr("--threads"));
   EXPECT_THAT(refused([](Request& r) { r.song.continue_from_ms = 80; }), HasSubstr("--load_codes"));
+  EXPECT_THAT(refused([](Request& r) {
+                r.machine.drafter = "none";
+                r.machine.draft_frames = 3;
+              }),
+              HasSubstr("--drafter none"));
+  EXPECT_THAT(refused([](Request& r) { r.song.lossy = LossyAcceptance::kTopk; }), HasSubstr("--draft_frames N"));
+  const auto in_blocks = [&](const std::string& drafter, std::optional<int64_t> frames) {
+    return refused([&](Request& r) {
+      r.song.verification = GuessVerification::kBlock;
+      r.machine.drafter = drafter;
+      r.machine.draft_frames = frames;
+    });
+  };
+  EXPECT_THAT(in_blocks("auto", {}), HasSubstr("--verification block needs --draft_frames N"));
+  EXPECT_THAT(in_blocks("riders", 1), HasSubstr("--drafter FILE, not riders"));
+  EXPECT_THAT(refused([](Request& r) {
+                r.song.verification = GuessVerification::kBlock;
+                r.song.lossy = LossyAcceptance::kTopk;
+              }),
+              HasSubstr("--lossy topk"));
   EXPECT_THAT(refused([](Request& r) { r.output.save_path.clear(); }), HasSubstr("--save_path"));
   EXPECT_THAT(refused([](Request& r) { r.output.save_path = "song"; }), HasSubstr("--format"));
   EXPECT_THAT(refused([](Request& r) {

@@ -27,7 +27,7 @@ class Songs {
  public:
   struct Song {
     Request request;
-    Prompt prompt;
+    SongText text;
     std::vector<Frame> begin;
     MadeSong made;
     SongHooks more = {};  // hear of everything after `made`
@@ -41,7 +41,8 @@ class Songs {
   Song& add(const Request& request, std::vector<Frame> begin = {}) {
     Song& song = songs_.emplace_back();
     song.request = request;
-    song.prompt = make_prompt(models_->tokenizer(), models_->gen_config(), request.song.tags, request.song.lyrics);
+    song.text = make_song_text(*models_, request.song);
+    resolve_passages(song.text, *models_, request.song);
     song.begin = std::move(begin);
     song.made.frames = song.begin;
     return song;
@@ -53,9 +54,37 @@ class Songs {
     models_->set_cancel_token(cancel);
     std::vector<SongWork> works;
     for (size_t i = 0; i < songs_.size(); ++i) works.push_back(work(i));
-    generate_songs(*models_, works, songs_at_once, {}, cancel);
+    generate_songs(*models_, works, songs_at_once, 0, {}, cancel);
     for (const Song& song : songs_) EXPECT_TRUE(song.is_over);
   }
+
+  /// As they come: a song has come when `comes` says so; after the last one none is waited for.
+  void make_as_they_come(const SongsRoom& room, std::function<bool(size_t song)> comes) {
+    class Source final : public SongSource {
+     public:
+      Source(Songs& songs, std::function<bool(size_t)> comes) : songs_(songs), comes_(std::move(comes)) {}
+      const SongWork* next() override {
+        if (works_.size() == songs_.songs_.size() || !comes_(works_.size())) return nullptr;
+        works_.push_back(songs_.work(works_.size()));
+        return &works_.back();
+      }
+      bool wait() override {
+        std::this_thread::sleep_for(std::chrono::milliseconds(1));
+        ++songs_.waits;
+        return works_.size() < songs_.songs_.size();
+      }
+
+     private:
+      Songs& songs_;
+      std::function<bool(size_t)> comes_;
+      std::deque<SongWork> works_;
+    };
+    Source source(*this, std::move(comes));
+    generate_songs(*models_, source, room, {}, nullptr);
+    for (const Song& song : songs_) EXPECT_TRUE(song.is_over);
+  }
+
+  int64_t waits = 0;  // of the frame loop, for songs
   /// In the order of their first frames, and of their ends.
   std::vector<size_t> begun;
   std::vector<size_t> ended;
@@ -65,12 +94,12 @@ class Songs {
   SongWork work(size_t number) {
     Song& song = songs_[number];
     return {.request = &song.request,
-            .prompt = &song.prompt,
+            .text = &song.text,
             .begin = song.begin,
             .cancel = &song.cancel,
             .hooks = {.progress = song.more.progress,
                       .frame =
-                          [this, &song](int64_t index, const Frame& frame) {
+                          [&song](int64_t index, const Frame& frame) {
                             EXPECT_EQ(index, static_cast<int64_t>(song.made.frames.size()));
                             song.made.frames.push_back(frame);
                             if (song.more.frame) song.more.frame(index, frame);
@@ -142,6 +171,39 @@ class ManySongs : public testing::TestWithParam<bool> {
   }
 };
 
+TEST(SongsThatCome, are_made_between_others_and_after_a_silence) {
+  std::vector<Request> requests = {song_request(40, 1), song_request(20, 2), song_request(kWindowCodes + 3, 3),
+                                   song_request(9, 4)};
+  Songs songs(requests[0]);
+  for (const Request& request : requests) songs.add(request);
+  const SongsRoom room = {
+      .songs_at_once = 2, .streams = 2, .positions = kWindowCodes + 200, .machine = requests[0].machine};
+  songs.make_as_they_come(room, [&](size_t song) {
+    if (song == 1) return songs.at(0).made.frames.size() > 10;         // while the first is made
+    if (song == 3) return songs.ended.size() == 3 && songs.waits > 5;  // when nothing is left to do but audio
+    return true;
+  });
+  EXPECT_GT(songs.waits, 5);
+  EXPECT_EQ(songs.most_at_once, 2);
+  for (size_t i = 0; i < requests.size(); ++i) {
+    EXPECT_FALSE(songs.at(i).error);
+    EXPECT_EQ(songs.at(i).made, whole_song(requests[i])) << "song " << i;
+  }
+}
+
+TEST(SongsThatCome, one_that_does_not_fit_fails_alone) {
+  Songs songs(song_request(5, 1));
+  songs.add(song_request(5, 1));
+  songs.add(song_request(300, 2));
+  songs.add(song_request(6, 3));
+  const SongsRoom room = {.songs_at_once = 3, .streams = 2, .positions = 100, .machine = short_request(5).machine};
+  songs.make_as_they_come(room, [](size_t) { return true; });
+  EXPECT_FALSE(songs.at(0).error);
+  EXPECT_TRUE(songs.at(1).error);
+  EXPECT_FALSE(songs.at(2).error);
+  EXPECT_EQ(songs.at(2).made, whole_song(song_request(6, 3)));
+}
+
 TEST_P(ManySongs, are_what_they_are_alone) {
   // Of different lengths, prompts and guidance, and two of more than one window.
   std::vector<Request> requests = {song(9, 1), song(kWindowCodes + 20, 2), song(1, 3), song(30, 4),
@@ -187,10 +249,9 @@ TEST_P(ManySongs, go_on_from_their_frames) {
 }
 
 TEST_P(ManySongs, one_that_fails_leaves_the_others_alone) {
-  Request too_long = song(9, 2);
-  too_long.song.max_audio_length_ms = int64_t{100'000} * kFrameMs;
   Songs songs(base());
-  for (const Request& request : {song(12, 1), too_long, song(12, 3), song(12, 4), song(12, 5)}) songs.add(request);
+  for (const Request& request : {song(12, 1), song(9, 2), song(12, 3), song(12, 4), song(12, 5)}) songs.add(request);
+  songs.at(1).text.prompts[0].muq_embed = {1, 2, 3};
   songs.at(2).more.frame = [](int64_t index, const Frame&) {
     if (index == 4) throw Stop();
   };
@@ -202,7 +263,8 @@ TEST_P(ManySongs, one_that_fails_leaves_the_others_alone) {
   songs.make(3);
   EXPECT_EQ(songs.at(0).made, whole_song(song(12, 1)));
   EXPECT_EQ(last.made, whole_song(song(12, 6)));
-  EXPECT_THAT(error_of(ErrorKind::kUser, [&] { std::rethrow_exception(songs.at(1).error); }), HasSubstr("context"));
+  EXPECT_THAT(error_of(ErrorKind::kUser, [&] { std::rethrow_exception(songs.at(1).error); }),
+              HasSubstr("style vector"));
   EXPECT_TRUE(holds<Stop>(songs.at(2).error));
   EXPECT_EQ(songs.at(2).made.frames.size(), 5u);
   EXPECT_TRUE(holds<Stop>(songs.at(3).error));

@@ -70,7 +70,8 @@ inline void make_song(MadeSong& song, Models& models, const Request& request, st
   models.lm_ops().set_cancel_token(cancel);
   models.codec_ops().set_cancel_token(cancel);
   song.frames.assign(begin.begin(), begin.end());
-  const Prompt prompt = make_prompt(models.tokenizer(), models.gen_config(), request.song.tags, request.song.lyrics);
+  SongText text = make_song_text(models, request.song);
+  resolve_passages(text, models, request.song);
   const SongHooks hooks = {
       .progress = more.progress,
       .frame =
@@ -86,7 +87,7 @@ inline void make_song(MadeSong& song, Models& models, const Request& request, st
             if (more.audio) more.audio(left, right);
           },
   };
-  song.outcome = generate_song(models, request, prompt, begin, hooks, cancel);
+  song.outcome = generate_song(models, request, text, begin, hooks, cancel);
 }
 
 inline MadeSong whole_song(const Request& request, std::span<const Frame> begin = {}) {

@@ -10,16 +10,21 @@ import torch
 from conftest import REPOSITORY
 from torch import nn
 
-from heartmula_train.codec.config import CodecConfig
+from heartmula_train.codec.config import SAMPLE_RATE, SAMPLES_PER_CODE, CodecConfig
 from heartmula_train.codec.heartcodec import FlowMatching
 from heartmula_train.codec.velocity_transformer import VelocityTransformer
 from heartmula_train.codec.wave_decoder import WaveDecoder
+from heartmula_train.drafters.modules import FrameDrafter, MedusaHeads, MicroDepthDecoder
 from heartmula_train.lm.config import LmConfig
 from heartmula_train.lm.heartmula import HeartMuLa
+from heartmula_train.music.lyrics import WORDS
+from heartmula_train.music.plan import draw_plan
+from heartmula_train.music.vocabulary import VOCABULARY
 from heartmula_train.song.checkpoint import CODEC_FOLDER, lm_folder, read_json
-from heartmula_train.stages.config import read_config, read_student_config
-from heartmula_train.stages.flow_student import check_settings, freeze
-from heartmula_train.stages.language_model import make_tokenizer
+from heartmula_train.stages.config import read_config, read_drafter_config, read_student_config
+from heartmula_train.stages.flow_student import check_settings
+from heartmula_train.stages.language_model import make_tokenizer, make_vocabulary
+from heartmula_train.stages.loop import freeze_parts
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
 DEMO = REPOSITORY / "demo"
@@ -54,6 +59,30 @@ def test_demo_is_what_its_configurations_make() -> None:
     assert CodecConfig.from_json(read_json(DEMO / CODEC_FOLDER / "config.json")) == cpu.codec
     assert LmConfig.from_json(read_json(DEMO / lm_folder() / "config.json")) == gpu.lm
     assert json.loads(make_tokenizer(gpu).to_str()) == read_json(DEMO / "tokenizer.json")
+    assert make_vocabulary(gpu) == read_json(DEMO / VOCABULARY)
+
+
+@pytest.mark.parametrize("name", ["demo.toml", "demo_gpu.toml"])
+def test_vocabulary_is_that_of_the_songs(name: str) -> None:
+    """What songs are drawn from is in it; lines last as long as it says."""
+    known = make_vocabulary(read_config(CONFIGS / name))
+    seen = set()
+    for index in range(200):
+        plan = draw_plan(5, index, known["seconds"][0], known["seconds"][1], known["words"])
+        tags = plan.tags.split(",")
+        assert set(tags) <= set(known["tags"])
+        assert len(tags) <= known["most_tags"]
+        assert all(len(set(tags) & set(group)) == 1 for group in known["one_of"])
+        assert all(section.name in known["sections"] for section in plan.sections)
+        assert {word for section in plan.sections for line in section.lines for word in line.text.split()} <= set(
+            known["words"]
+        )
+        seconds = plan.line_beats * plan.beat_samples / SAMPLE_RATE
+        assert seconds in [pytest.approx(end) for end in known["seconds_per_line"][plan.tempo]]
+        assert plan.codes * SAMPLES_PER_CODE / SAMPLE_RATE <= known["seconds"][1] + 1
+        seen.update(tags)
+    assert seen == set(known["tags"])
+    assert set(WORDS) <= set(known["words"])
 
 
 def test_students_are_of_the_sizes_that_their_configurations_count_on() -> None:
@@ -61,7 +90,7 @@ def test_students_are_of_the_sizes_that_their_configurations_count_on() -> None:
     demo = read_student_config(CONFIGS / "demo_student.toml", read_config(CONFIGS / "demo.toml").codec)
     with torch.device("meta"):
         estimator = VelocityTransformer(demo.codec)
-        freeze(estimator, demo.flow_student.frozen)
+        freeze_parts(estimator, demo.flow_student.frozen, "the demo")
         released = read_student_config(CONFIGS / "student.toml", CodecConfig())
         numbers = sum(p.numel() for p in VelocityTransformer(released.codec).parameters())
     changed = sum(p.numel() for p in estimator.parameters() if p.requires_grad)
@@ -69,6 +98,22 @@ def test_students_are_of_the_sizes_that_their_configurations_count_on() -> None:
     assert numbers == 1_501_085_184
     for config in (demo, released):
         check_settings(config.flow_student)
+
+
+def test_drafters_are_of_the_sizes_that_readme_counts_on() -> None:
+    """All of the demo's in 3 MB; those of the 3B have the numbers that the README counts with; crops fit."""
+    demo, large = (read_drafter_config(CONFIGS / name) for name in ("demo_drafter.toml", "drafter_3b.toml"))
+    numbers = {}
+    for config, width, codes in ((demo, 256, 261), (large, 3072, 8197)):
+        with torch.device("meta"):
+            parts = [MicroDepthDecoder(width, codes, config.depth), FrameDrafter(width, config.frame)]
+            parts.append(MedusaHeads(width, config.medusa.heads))
+        numbers[width] = [sum(p.numel() for p in part.parameters()) for part in parts]
+        assert config.frame_drafter.crop_frames <= config.frame.max_seq_len
+        assert config.multi_token.heads == config.medusa.heads
+    assert sum(numbers[256]) * BF16_BYTES < 3e6, numbers
+    assert numbers[3072] == [139_535_360, 31_460_352, 28_311_552]
+    assert all(t.minutes <= 20 for t in (demo.micro_depth, demo.frame_drafter, demo.medusa, demo.multi_token))
 
 
 def test_two_ways_to_train_a_language_model_are_refused(tmp_path: Path) -> None:

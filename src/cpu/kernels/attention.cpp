@@ -30,13 +30,13 @@ void add_up_block(const Rows<K, V>& rows, const Query* queries, int64_t block, b
     rows.visible[i] = left < 0 ? 0 : least(left, kKeyBlock);
     longest = left > longest ? left : longest;
   }
-  score(rows, first, least(longest, kKeyBlock));
+  score(rows, block, least(longest, kKeyBlock));
   for (int64_t i = 0; i < rows.count; ++i) {
     if (rows.visible[i] == 0) continue;
     *softmax_of(kv, parts + i * part_pitch(kv)) =
         exponentials(rows.scores + i * kScorePitch, rows.weights + i * kScorePitch, rows.visible[i], kv.scale * kLog2E);
   }
-  weigh_block(rows, first, on, parts);
+  weigh_block(rows, block, on, parts);
 }
 
 /// Joins a row of parts with that of the blocks before.

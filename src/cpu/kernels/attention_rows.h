@@ -1,6 +1,7 @@
 // What attention keeps of the rows of one call: queries, scores and weights in scratch, and rows of parts.
 #pragma once
 
+#include "cpu/kernels/key_blocks.h"
 #include "cpu/kernels/rotate.h"
 #include "cpu/kernels/softmax.h"
 
@@ -14,10 +15,10 @@ HWY_INLINE int64_t value_width(const KeyValues& kv) {
   return round_up(kv.head_dim, kPanel);
 }
 
-/// Words from one panel of the values of the block at `first` to the next.
+/// Words from one panel of the values of a block to the next.
 template <class V>
-int64_t value_panel_stride(const KeyValues& kv, int64_t first) {
-  return least(kKeyBlock, kv.capacity - first) / V::kActivations * kPanel;
+int64_t value_panel_stride(const KeyValues& kv, int64_t block) {
+  return positions_of(kv, block) / V::kActivations * kPanel;
 }
 
 /// Floats of a row of parts.

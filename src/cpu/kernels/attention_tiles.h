@@ -94,14 +94,14 @@ HWY_NOINLINE void score_tile(float* scores, const typename K::Activation* q, int
   put(acc, scores, kScorePitch);
 }
 
-/// scores = q K^T of the block at `first`, for whole panels of keys, as far as any row of a tile sees.
+/// scores = q K^T of the block, for whole panels of keys, as far as any row of a tile sees.
 template <class K, class V>
-void score(const Rows<K, V>& rows, int64_t first, int64_t longest) {
+void score(const Rows<K, V>& rows, int64_t block, int64_t longest) {
   const KeyValues& kv = rows.kv;
   const int64_t words = kv.head_dim / K::kActivations;
   const int64_t pitch = query_pitch<K>(kv);
-  const auto* keys = static_cast<const typename K::Stored*>(kv.keys) + first * words;
-  const auto* values = static_cast<const typename V::Stored*>(kv.values) + first / V::kActivations * value_width(kv);
+  const auto* keys = keys_of<const typename K::Stored>(kv, block);
+  const auto* values = values_of<const typename V::Stored>(kv, block);
   const int64_t panels = (longest + kPanel - 1) / kPanel;
   for_each_tile_of<K>(rows.count, panels, [&]<int R, int P, bool kFetch>(int64_t row, int64_t panel) HWY_ATTR {
     int64_t most = 0;
@@ -109,7 +109,7 @@ void score(const Rows<K, V>& rows, int64_t first, int64_t longest) {
     if (panel * kPanel >= most) return;
     const typename K::Stored* place = keys + panel * words * kPanel;
     const Upcoming next_keys{place + P * words * kPanel, words * kPanel * int64_t{sizeof(typename K::Stored)}};
-    const Upcoming first_values{values, value_panel_stride<V>(kv, first) * int64_t{sizeof(typename V::Stored)}};
+    const Upcoming first_values{values, value_panel_stride<V>(kv, block) * int64_t{sizeof(typename V::Stored)}};
     score_tile<K, R, P, kFetch>(rows.scores + row * kScorePitch + panel * kPanel, rows.queries + row * pitch, pitch,
                                 place, words, panel + P < panels ? next_keys : first_values);
   });
@@ -161,16 +161,15 @@ HWY_NOINLINE void weigh_rest(float* sums, const typename V::Activation* weights,
   put(acc, sums, 0);
 }
 
-/// The weighted values of the block at `first` into rows of parts. `on`: the next block comes next.
+/// The weighted values of the block into rows of parts. `on`: the next block comes next.
 template <class K, class V>
-void weigh_block(const Rows<K, V>& rows, int64_t first, bool on, float* parts) {
+void weigh_block(const Rows<K, V>& rows, int64_t block, bool on, float* parts) {
   const KeyValues& kv = rows.kv;
   const int64_t pitch = part_pitch(kv);
   const int64_t panels = value_width(kv) / kPanel;
-  const int64_t panel_stride = value_panel_stride<V>(kv, first);
-  const auto* values = static_cast<const typename V::Stored*>(kv.values) + first / V::kActivations * value_width(kv);
-  const auto* next_keys =
-      static_cast<const typename K::Stored*>(kv.keys) + (first + kKeyBlock) * (kv.head_dim / K::kActivations);
+  const int64_t panel_stride = value_panel_stride<V>(kv, block);
+  const auto* values = values_of<const typename V::Stored>(kv, block);
+  const auto* next_keys = on ? keys_of<const typename K::Stored>(kv, block + 1) : nullptr;
   for_each_tile_of<V>(rows.count, panels, [&]<int R, int P, bool kFetch>(int64_t row, int64_t panel) HWY_ATTR {
     int64_t fewest = rows.visible[row];
     int64_t most = fewest;

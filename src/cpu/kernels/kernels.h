@@ -63,13 +63,16 @@ constexpr int64_t kKeyBlock = 256;  // positions
 
 /// Keys and values of one stream and key head, in words of 32 bits: an f32, or a pair of bf16.
 ///
-/// keys: panels [capacity / panel width][words][panel width] as in Product, k running over the head. values: blocks of
-/// kKeyBlock positions, the last one as long as the capacity leaves; in each, panels of the head's columns, padded with
-/// zeros, [words][panel width], k running over the positions.
+/// They lie in blocks of kKeyBlock positions, the last one as long as the capacity leaves. Keys of a block: panels
+/// [positions / panel width][words][panel width] as in Product, k running over the head. Values of a block: panels of
+/// the head's columns, padded with zeros, [words][panel width], k running over the positions.
 /// Whole panels and words may be read, but nothing at or beyond a row's `count` is ever used.
 struct KeyValues {
-  void* keys = nullptr;
-  void* values = nullptr;
+  std::byte* keys = nullptr;
+  std::byte* values = nullptr;
+  int64_t key_stride = 0;           // bytes from a block's keys to those of the next place
+  int64_t value_stride = 0;         // likewise
+  const int32_t* places = nullptr;  // of each block; null: one after another
   Element element = Element::kF32;
   int64_t head_dim = 0;  // even
   int64_t capacity = 0;  // positions; a multiple of the panel width

@@ -1,4 +1,5 @@
 // Stores a rotated key and a value where attention reads them (KeyValues in kernels.h), rounded to their element type.
+#include "cpu/kernels/key_blocks.h"
 #include "cpu/kernels/rotate.h"
 
 HWY_BEFORE_NAMESPACE();
@@ -20,18 +21,18 @@ template <typename Word, typename Value>
 void append_typed(const KeyValues& kv, int64_t position, const KeyValue& from) {
   constexpr int64_t kPerWord = sizeof(Word) / sizeof(Value);  // NOLINT(bugprone-sizeof-expression): of types, exact
   const int64_t words = kv.head_dim / kPerWord;
-  Word* key = static_cast<Word*>(kv.keys) + position / kPanel * words * kPanel + position % kPanel;
+  const int64_t block = position / kKeyBlock;
+  const int64_t at = position % kKeyBlock;
+  Word* key = keys_of<Word>(kv, block) + at / kPanel * words * kPanel + at % kPanel;
   HWY_ALIGN float rotated[kRotatePiece];
   for (int64_t first = 0; first < kv.head_dim; first += kRotatePiece) {
     const int64_t count = least(kRotatePiece, kv.head_dim - first);
     rotate(rotated, from.key + first, from.cos + first / 2, from.sin + first / 2, count);
     scatter(rotated, key + first / kPerWord * kPanel, count);
   }
-  const int64_t block = position / kKeyBlock * kKeyBlock;
-  const int64_t panel_stride = least(kKeyBlock, kv.capacity - block) * kPanel;
+  const int64_t panel_stride = positions_of(kv, block) * kPanel;
   const int64_t width = round_up(kv.head_dim, kPanel);
-  Value* value = static_cast<Value*>(kv.values) + block * width + (position - block) / kPerWord * kPanel * kPerWord +
-                 position % kPerWord;
+  Value* value = values_of<Value>(kv, block) + at / kPerWord * kPanel * kPerWord + at % kPerWord;
   for (int64_t first = 0; first < width; first += kPanel) {
     HWY_ALIGN Value lanes[kPanel];
     for (int64_t d = 0; d < kPanel; d += kLanes) {

@@ -115,6 +115,8 @@ Attention describe(const CacheView& cache, ConstView keys, ConstView values, con
   a.rope_stride = cosines.stride;
   a.cached_keys = cache.keys;
   a.cached_values = cache.values;
+  a.places = cache.places;
+  a.blocks_of_stream = static_cast<int>(cache.blocks_of_stream);
   a.capacity = cache.shape.capacity;
   a.kv_heads = static_cast<int>(cache.shape.kv_heads);
   a.head_dim = static_cast<int>(cache.shape.head_dim);

@@ -7,10 +7,13 @@
 
 namespace heartmula::cuda {
 
-/// Keys and values of one layer: [streams][kv_heads][capacity][head_dim] each, in the cache's dtype.
+/// Keys and values of one layer: [streams][kv_heads][capacity][head_dim] each, in the cache's dtype. With a table,
+/// [shape.blocks][kv_heads][kKvBlock][head_dim], and `places` [streams][blocks_of_stream] in device memory.
 struct CacheView {
   void* keys = nullptr;
   void* values = nullptr;
+  const int32_t* places = nullptr;
+  int64_t blocks_of_stream = 0;
   KvShape shape;
 };
 

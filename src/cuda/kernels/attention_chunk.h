@@ -11,7 +11,8 @@ namespace heartmula::cuda {
 constexpr int kThreads = 256;
 constexpr int kChunk = 256;   // positions
 constexpr int kKeyLanes = 8;  // of a score
-constexpr int kAtOnce = 8;    // chunks that are joined at once
+static_assert(kChunk == kKvBlock);
+constexpr int kAtOnce = 8;  // chunks that are joined at once
 
 struct Attention {
   Out out;
@@ -25,6 +26,8 @@ struct Attention {
   int64_t rope_stride;
   void* cached_keys;
   void* cached_values;
+  const int32_t* places;  // of blocks, or null
+  int blocks_of_stream;
   int64_t capacity;
   int kv_heads;
   int head_dim;
@@ -57,8 +60,12 @@ __device__ inline float2 rotated(const Attention& a, const float* x, int pair, i
   return {x0 * cosine - x1 * sine, x1 * cosine + x0 * sine};
 }
 
-/// First pair of a position's key or value.
+/// First pair of a position's key or value; those of a chunk's other positions follow.
 __device__ inline int64_t pair_of(const Attention& a, int stream, int kv_head, int position) {
+  if (a.places != nullptr) {
+    const int64_t place = a.places[static_cast<int64_t>(stream) * a.blocks_of_stream + position / kChunk];
+    return ((place * a.kv_heads + kv_head) * kChunk + position % kChunk) * (a.head_dim / 2);
+  }
   return ((static_cast<int64_t>(stream) * a.kv_heads + kv_head) * a.capacity + position) * (a.head_dim / 2);
 }
 

@@ -48,8 +48,7 @@ class BigramDrafter final : public Drafter {
   int32_t follower(const DraftTask& task, int64_t number, size_t q, int32_t code) const {
     const auto followers = tables_[q].find(code);
     if (followers == tables_[q].end()) return 0;
-    return coupled_choice(followers->second.tokens, followers->second.counts, task.noise, number,
-                          static_cast<int64_t>(q));
+    return drawn_code(followers->second.tokens, followers->second.counts, task.noise, number, static_cast<int64_t>(q));
   }
 
   void read(std::span<const Frame> frames) {

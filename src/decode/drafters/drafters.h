@@ -1,4 +1,4 @@
-// The drafters that need no training, each in a file of its own.
+// The drafters, each in a file of its own.
 #pragma once
 
 #include <cstdint>
@@ -7,6 +7,7 @@
 #include <string_view>
 #include <vector>
 
+#include "decode/draft_model.h"
 #include "decode/drafter.h"
 
 namespace heartmula {
@@ -25,5 +26,8 @@ std::unique_ptr<Drafter> make_riders_drafter();
 std::unique_ptr<Drafter> make_ngram_drafter();
 /// The first `layers` blocks of the backbone, and the depth decoder (LayerSkip, arXiv:2404.16710, untrained).
 std::unique_ptr<Drafter> make_early_exit_drafter(int64_t layers);
+/// The trained parts of a drafter file: the rest of a frame by the micro depth decoder and, with `drafts_frames`, whole
+/// frames by the frame drafter or Medusa's heads.
+std::unique_ptr<Drafter> make_learned_drafter(std::shared_ptr<const DraftModel> model, bool drafts_frames);
 
 }  // namespace heartmula

@@ -20,7 +20,6 @@ class EarlyExitDrafter final : public Drafter {
       fed_.push_back({task.place, drafts.back()});
     }
   }
-  bool computes() const override { return true; }
 
  private:
   int64_t layers_;

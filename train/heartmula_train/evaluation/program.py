@@ -35,10 +35,11 @@ class Sampling:
 
 @dataclass(frozen=True)
 class Program:
-    """A built `heartmula`, run on `threads` threads."""
+    """A built `heartmula`, run on `threads` threads; `generate` with `more` flags."""
 
     path: str = DEFAULT_PROGRAM
     threads: int = 1
+    more: tuple[str, ...] = ()
 
     def version(self) -> str:
         """As the program prints it."""
@@ -60,7 +61,7 @@ class Program:
             settings += ["--save_codes", str(save_codes)]
         tags, lyrics = prompt
         texts = ["--tags_text", tags, "--lyrics_text", lyrics, "--max_audio_length_ms", str(max_audio_length_ms)]
-        return self._song("generate", model_path, save_path, seed, [*texts, *settings])
+        return self._song("generate", model_path, save_path, seed, [*texts, *settings, *self.more])
 
     def decode(
         self, model_path: Path, codes: Path, save_path: Path, seed: int, codec_steps: int | None = None

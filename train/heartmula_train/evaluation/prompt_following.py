@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import argparse
 import re
+import shlex
 import sys
 import tempfile
 from collections.abc import Sequence
@@ -29,9 +30,11 @@ from heartmula_train.evaluation.plans import EVALUATION_SEED, MAX_SECONDS, evalu
 from heartmula_train.evaluation.program import Program, ProgramError, Sampling, read_wav
 from heartmula_train.evaluation.record import (
     add_program,
+    add_sampling,
     command_parser,
     program_provenance,
     provenance,
+    sampling_of,
     share,
     write_result,
 )
@@ -84,6 +87,7 @@ def measure_song(
         "bars_too_long": round(bars_too_long(made["frames"], plan), 2),
         "syllables": syllables,
         "vowel_errors": errors,
+        **({"drafts": made["drafts"]} if "drafts" in made else {}),
         "real_time_factor": round(made["real_time_factor"]["total"], 3),
         "warnings": made["warnings"],
         "device": made["device"],
@@ -129,8 +133,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--songs", type=int, default=60)
     parser.add_argument("--first", type=int, default=0, help="number of the first song")
     parser.add_argument("--max_seconds", type=float, default=MAX_SECONDS, help="of the longest plans")
-    for name, value in asdict(Sampling()).items():
-        parser.add_argument(f"--{name}", type=type(value), default=value)
+    add_sampling(parser)
     parser.add_argument("--keep", type=Path, help="keep the songs in this folder")
     parser.add_argument(
         "--require",
@@ -139,10 +142,11 @@ def main(arguments: list[str] | None = None) -> int:
         metavar="NAME=COUNT,...",
         help="fail unless so many songs are right: tempo, mode, drums, ending, or sum over these",
     )
+    parser.add_argument("--more", default="", metavar="FLAGS", help='of generate, as "--lossy topk --draft_frames 1"')
     add_program(parser)
     options = parser.parse_args(arguments)
-    program = Program(options.program, options.threads)
-    sampling = Sampling(options.cfg_scale, options.topk, options.temperature)
+    program = Program(options.program, options.threads, tuple(shlex.split(options.more)))
+    sampling = sampling_of(options)
     rows: list[dict[str, Any]] = []
     try:
         result = {**provenance("prompt_following", arguments), **program_provenance(program, options.model_path)}
@@ -158,7 +162,8 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"prompt_following: {error}", file=sys.stderr)
         return 2
     settings = {"plans_seed": EVALUATION_SEED, "song_seeds": "the song's number", "max_seconds": options.max_seconds}
-    result["settings"] = {**settings, **asdict(sampling), "ending_bars": ENDING_BARS, "ending_part": ENDING_PART}
+    settings |= {**asdict(sampling), "more": options.more}
+    result["settings"] = {**settings, "ending_bars": ENDING_BARS, "ending_part": ENDING_PART}
     result["device"] = rows[0]["device"] if rows else ""
     result["totals"] = totals(rows)
     result["songs"] = [{name: value for name, value in row.items() if name != "device"} for row in rows]

@@ -10,6 +10,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterable, Sequence
+from dataclasses import asdict
 from math import sqrt
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ import numpy as np
 import scipy
 import torch
 
-from heartmula_train.evaluation.program import DEFAULT_PROGRAM, Program
+from heartmula_train.evaluation.program import DEFAULT_PROGRAM, Program, Sampling
 from heartmula_train.song.checkpoint import CODEC_FOLDER
 
 _Z_95 = 1.959963984540054
@@ -39,6 +40,17 @@ def add_program(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--program", default=DEFAULT_PROGRAM, help="the built heartmula (HEARTMULA, or of the PATH)")
     parser.add_argument("--threads", type=int, default=1, help="of the program; its songs do not depend on them")
     parser.add_argument("--out", type=Path, help="the JSON result")
+
+
+def add_sampling(parser: argparse.ArgumentParser, **defaults: float) -> None:
+    """Flags of every evaluation whose songs are sampled; `defaults` where they are not those of `generate`."""
+    for name, value in asdict(Sampling(**defaults)).items():
+        parser.add_argument(f"--{name}", type=type(value), default=value)
+
+
+def sampling_of(options: argparse.Namespace) -> Sampling:
+    """What those flags say."""
+    return Sampling(options.cfg_scale, options.topk, options.temperature)
 
 
 def provenance(name: str, arguments: Sequence[str]) -> dict[str, Any]:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from heartmula_train.lm.config import TransformerConfig
 
@@ -38,8 +40,8 @@ def rope_table(frequencies: np.ndarray, positions: int) -> tuple[Tensor, Tensor]
 
 
 def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    """Rotates interleaved pairs: x [..., T, heads, 2 n] by cos, sin [T, n]."""
-    cos, sin = cos[:, None, :].to(x.dtype), sin[:, None, :].to(x.dtype)
+    """Rotates interleaved pairs: x [..., T, heads, 2 n] by cos, sin [..., T, n]."""
+    cos, sin = cos[..., None, :].to(x.dtype), sin[..., None, :].to(x.dtype)
     even, odd = x[..., 0::2], x[..., 1::2]
     return torch.stack((even * cos - odd * sin, odd * cos + even * sin), dim=-1).flatten(-2)
 
@@ -63,6 +65,12 @@ class KvCache:
             keys, values = torch.cat((held[0], keys), dim=2), torch.cat((held[1], values), dim=2)
         self._layers[layer] = (keys, values)
         return keys, values
+
+    def first(self, positions: int) -> KvCache:
+        """A cache of its own that holds the first positions of this one."""
+        cut = KvCache(0)
+        cut._layers = [held and (held[0][:, :, :positions], held[1][:, :, :positions]) for held in self._layers]
+        return cut
 
 
 class RmsNorm(nn.Module):
@@ -90,8 +98,12 @@ class Attention(nn.Module):
         self.v_proj = nn.Linear(config.embed_dim, config.num_kv_heads * config.head_dim, bias=False)
         self.output_proj = nn.Linear(config.embed_dim, config.embed_dim, bias=False)
 
-    def forward(self, x: Tensor, cos: Tensor, sin: Tensor, cache: KvCache | None, layer: int) -> Tensor:
-        """x [B, T, D] -> [B, T, D]; with a cache, T is 1 once the cache holds something."""
+    def forward(
+        self, x: Tensor, cos: Tensor, sin: Tensor, cache: KvCache | None, layer: int, mask: Tensor | None = None
+    ) -> Tensor:
+        """x [B, T, D] -> [B, T, D]; with a cache, T is 1 once the cache holds something, unless a `mask` says what is
+        seen, [B, 1, T, positions in all].
+        """
         batch, length, _ = x.shape
         q = rotate(self.q_proj(x).view(batch, length, self.num_heads, self.head_dim), cos, sin).transpose(1, 2)
         k = rotate(self.k_proj(x).view(batch, length, self.num_kv_heads, self.head_dim), cos, sin).transpose(1, 2)
@@ -100,7 +112,8 @@ class Attention(nn.Module):
             k, v = cache.append(layer, k, v)
         group = self.num_heads // self.num_kv_heads
         k, v = k.repeat_interleave(group, dim=1), v.repeat_interleave(group, dim=1)
-        mixed = F.scaled_dot_product_attention(q, k, v, is_causal=length > 1)  # [B, H, T, hd]
+        is_causal = mask is None and length > 1
+        mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, is_causal=is_causal)  # [B, H, T, hd]
         return self.output_proj(mixed.transpose(1, 2).reshape(batch, length, -1))
 
 
@@ -128,10 +141,34 @@ class Block(nn.Module):
         self.sa_norm = RmsNorm(config.embed_dim, config.norm_eps)
         self.mlp_norm = RmsNorm(config.embed_dim, config.norm_eps)
 
-    def forward(self, x: Tensor, cos: Tensor, sin: Tensor, cache: KvCache | None, layer: int) -> Tensor:
+    def forward(
+        self, x: Tensor, cos: Tensor, sin: Tensor, cache: KvCache | None, layer: int, mask: Tensor | None = None
+    ) -> Tensor:
         """[B, T, D] -> [B, T, D]."""
-        x = x + self.attn(self.sa_norm(x), cos, sin, cache, layer)
+        x = x + self.attn(self.sa_norm(x), cos, sin, cache, layer, mask)
         return x + self.mlp(self.mlp_norm(x))
+
+
+class RecordedKeys(KvCache):
+    """Keys and values of one pass over all positions, for `Transformer.branches`; the pass may compute blocks twice."""
+
+    def append(self, layer: int, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
+        """Holds what it is given."""
+        self._layers[layer] = (keys, values)
+        return keys, values
+
+
+class _Branches(KvCache):
+    """Positions that go on from recorded ones and leave them as they are."""
+
+    def __init__(self, recorded: RecordedKeys) -> None:
+        super().__init__(0)
+        self._layers = recorded._layers
+
+    def append(self, layer: int, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
+        """What is recorded, and these behind it."""
+        held = self._layers[layer]
+        return torch.cat((held[0], keys), dim=2), torch.cat((held[1], values), dim=2)
 
 
 class Transformer(nn.Module):
@@ -142,6 +179,7 @@ class Transformer(nn.Module):
         self.config = config
         self.layers = nn.ModuleList(Block(config) for _ in range(config.num_layers))
         self.norm = RmsNorm(config.embed_dim, config.norm_eps)
+        self.recompute = False  # blocks are computed again in the backward pass, instead of keeping what is in them
         frequencies = llama3_frequencies(config.head_dim, config.rope_base, config.scale_factor)
         cos, sin = rope_table(frequencies, config.max_seq_len)
         self.register_buffer("_cos", cos, persistent=False)
@@ -157,5 +195,35 @@ class Transformer(nn.Module):
             raise ValueError("after the prefill, one position at a time")
         cos, sin = self._cos[begin : begin + length], self._sin[begin : begin + length]
         for index, block in enumerate(self.layers):
-            x = block(x, cos, sin, cache, index)
+            x = self._through(block, x, cos, sin, cache, index)
+        return self.norm(x).float()
+
+    def _through(self, block: Block, x: Tensor, *more: Tensor | KvCache | int | None) -> Tensor:
+        if self.recompute and torch.is_grad_enabled():
+            return checkpoint(block, x, *more, use_reentrant=False)
+        return block(x, *more)
+
+    def exits(self, x: Tensor, kept: Tensor | None = None) -> Iterator[Tensor]:
+        """Inputs [B, T, D] -> after each block what `forward` would return if it were the last one, float32 [B, T, D].
+
+        A block leaves rows as they are that bool `kept` [layers, B] denies it (layer dropout).
+        """
+        cos, sin = self._cos[: x.shape[1]], self._sin[: x.shape[1]]
+        for index, block in enumerate(self.layers):
+            if kept is None or bool(kept[index].all()):
+                x = self._through(block, x, cos, sin, None, index)
+            elif bool(kept[index].any()):
+                rows = kept[index].nonzero()[:, 0]
+                x = x.index_copy(0, rows, self._through(block, x[rows], cos, sin, None, index).to(x.dtype))
+            yield self.norm(x).float()
+
+    def branches(self, x: Tensor, positions: Tensor, recorded: RecordedKeys, mask: Tensor) -> Tensor:
+        """Inputs [B, Q, D] at `positions` [B, Q] beside a sequence [B, T, D] that is recorded: float32 [B, Q, D].
+
+        Bool `mask` [B, Q, T + Q] says which of the recorded positions, and of these, each may see. Recorded with
+        gradients, this is one pass over T + Q packed positions.
+        """
+        cos, sin = self._cos[positions], self._sin[positions]
+        for index, block in enumerate(self.layers):
+            x = self._through(block, x, cos, sin, _Branches(recorded), index, mask[:, None])
         return self.norm(x).float()

@@ -158,6 +158,59 @@ class FlowStudent(Training):
 
 
 @dataclass(frozen=True)
+class Continued(Training):
+    """A finished language model that is trained further, on the first `max_frames` frames of songs.
+
+    Songs are ones that the kit renders, none longer than `max_seconds`, or codes files with their requests.
+    """
+
+    codes: str = "music"  # else codes files, as a pattern of paths
+    max_seconds: float = 24.0
+    max_frames: int = 300
+    drop_text: float = 0.1
+    depth_frames: int = 256  # frames a step for which the depth decoder is trained
+    codebook_decay: float = 0.75  # each codebook weighs so much of the one before
+    guidance: float = 1.5  # this and the next two as songs are drawn; validation has figures for each temperature
+    topk: int = 50
+    temperatures: tuple[float, ...] = (1.0,)
+    match_frames: int = 256  # of each song, whose matches are validated
+    frozen: tuple[str, ...] = ()  # parts that stay as they are, as the beginnings of their parameters' names
+    recompute: bool = False  # activations are computed again in the backward pass, which takes a third more time
+
+
+@dataclass(frozen=True)
+class EarlyExit(Continued):
+    """LayerSkip (arXiv 2404.16710): layer dropout, and every layer of the backbone learns to be the last one.
+
+    The weight of the exit behind l of L layers is exit_scale * (1 + ... + l), that of the whole model
+    L + exit_scale * (1 + ... + L - 1), their sum 1. `exits_every` N trains every N-th exit at a step, in rotation;
+    with `gradual` exits come in one after the other, from the last to the first, over half of the training.
+    """
+
+    layer_dropout: float = 0.1  # of the last layer; the l-th one's is (2^((l - 1) / (L - 1)) - 1) of it
+    dropout_ramp: float = 0.0  # part of the training over which it rises, exponentially
+    exit_scale: float = 0.2
+    exits_every: int = 1
+    gradual: bool = False
+    exit_depth: float = 0.3  # weight of the depth decoder behind one exit, drawn at each step, beside the whole model's
+    noisy_songs: float = 0.0  # as of the language model
+    noise: float = 0.3
+
+
+@dataclass(frozen=True)
+class JacobiForcing(Continued):
+    """Jacobi forcing (arXiv 2512.14681) on frames: codes behind wrong frames become what they are behind right ones.
+
+    In each song `blocks` blocks of 1 + `riders` frames, as drawn at `temperature` with the noise that makes the song.
+    """
+
+    riders: int = 3
+    blocks: int = 8
+    temperature: float = 1.0
+    consistency: float = 0.2  # weight beside the next frame's loss
+
+
+@dataclass(frozen=True)
 class Music:
     """What every training is about."""
 
@@ -167,10 +220,57 @@ class Music:
 
 
 @dataclass(frozen=True)
+class Drafting(Training):
+    """A drafter: `batch` crops of `crop_frames` frames a step; KL, and in the last `tv_part` the total variation."""
+
+    crop_frames: int = 32
+    tv_part: float = 0.3
+
+
+@dataclass(frozen=True)
+class FrameDrafting(Drafting):
+    """Up to `ahead` frames are drafted, those after the first on the drafter's own estimates, from `cuts` places."""
+
+    regression: float = 1.0  # weight of the error of h (smooth L1)
+    ahead: int = 2
+    cuts: int = 4
+    candidates: int = 16  # of which one must be right, in validation
+    candidate_frames: int = 256  # that this is asked of at each temperature, about
+
+
+@dataclass(frozen=True)
+class MedusaHeading(Drafting):
+    """Heads for the frames at offsets 1 to `heads`."""
+
+    heads: int = 3
+    regression: float = 1.0
+
+
+@dataclass(frozen=True)
+class DrafterConfig:
+    """Everything a drafter's run depends on, beside the language model and its dumps; a stage may be left out."""
+
+    seed: int
+    depth: TransformerConfig
+    micro_depth: Drafting
+    frame: TransformerConfig | None = None
+    frame_drafter: FrameDrafting | None = None
+    medusa: MedusaHeading | None = None
+    multi_token: MedusaHeading | None = None
+
+
+@dataclass(frozen=True)
 class StudentConfig(Music):
     """Everything a student's run depends on, beside its teacher."""
 
     flow_student: FlowStudent
+
+
+@dataclass(frozen=True)
+class ContinuedConfig(Music):
+    """Everything that training a language model further depends on, beside its checkpoint."""
+
+    continued: EarlyExit | JacobiForcing
 
 
 @dataclass(frozen=True)
@@ -220,6 +320,28 @@ def read_config(path: Path) -> Config:
         raise ValueError(f"{path}: {error}") from error
 
 
+def read_drafter_config(path: Path) -> DrafterConfig:
+    """Reads a TOML file of a drafter: sizes in [depth] and [frame], and a table a stage."""
+    content = tomllib.loads(path.read_text(encoding="utf-8"))
+    tables = {
+        "depth": TransformerConfig,
+        "micro_depth": Drafting,
+        "frame": TransformerConfig,
+        "frame_drafter": FrameDrafting,
+        "medusa": MedusaHeading,
+        "multi_token": MedusaHeading,
+    }
+    try:
+        if unknown := content.keys() - tables.keys() - {"seed"}:
+            raise ValueError(f"no drafter has {', '.join(sorted(unknown))}")
+        parts = {name: _build(tables[name], table, name) for name, table in content.items() if name in tables}
+        return DrafterConfig(seed=content["seed"], **parts)
+    except KeyError as error:
+        raise ValueError(f"{path}: {error} is missing") from error
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{path}: {error}") from error
+
+
 def read_student_config(path: Path, sizes: CodecConfig) -> StudentConfig:
     """Reads a TOML file of a student, whose teacher's sizes are `sizes`; other stages' tables are left alone."""
     content = tomllib.loads(path.read_text(encoding="utf-8"))
@@ -237,6 +359,22 @@ def read_student_config(path: Path, sizes: CodecConfig) -> StudentConfig:
             codec=replace(sizes, student_steps=table.get("student_steps", FlowStudent.student_steps)),
             flow_student=_build(FlowStudent, table, "flow_student"),
         )
+    except KeyError as error:
+        raise ValueError(f"{path}: {error} is missing") from error
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{path}: {error}") from error
+
+
+CONTINUED: dict[str, type[EarlyExit] | type[JacobiForcing]] = {"early_exit": EarlyExit, "jacobi_forcing": JacobiForcing}
+
+
+def read_continued_config(path: Path, stage: str, codec: CodecConfig) -> ContinuedConfig:
+    """Reads a TOML file with a table of `stage`, one of CONTINUED; other stages' tables are left alone."""
+    content = tomllib.loads(path.read_text(encoding="utf-8"))
+    try:
+        table = {name: tuple(v) if isinstance(v, list) else v for name, v in content[stage].items()}
+        songs = _build(Songs, content.get("songs", {}), "songs")
+        return ContinuedConfig(content["seed"], songs, codec, _build(CONTINUED[stage], table, stage))
     except KeyError as error:
         raise ValueError(f"{path}: {error} is missing") from error
     except (TypeError, ValueError) as error:

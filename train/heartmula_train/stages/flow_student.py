@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from safetensors.torch import load_file
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from heartmula_train.codec.distances import log_mel_distance_db, si_sdr_db
@@ -36,7 +36,7 @@ from heartmula_train.codec.wave_decoder import round_to_levels
 from heartmula_train.codec.windows import HOP_CODES, WINDOW_LATENTS
 from heartmula_train.song.checkpoint import write_file
 from heartmula_train.stages.config import FlowStudent, StudentConfig
-from heartmula_train.stages.loop import Task
+from heartmula_train.stages.loop import Task, freeze_parts
 from heartmula_train.stages.trajectories import (
     CROPS,
     WINDOWS,
@@ -66,16 +66,6 @@ def student_of(teacher: HeartCodec, steps: tuple[int, ...]) -> HeartCodec:
             embedder.linear_2.weight.zero_()
             embedder.linear_2.bias.zero_()
     return student
-
-
-def freeze(estimator: nn.Module, frozen: tuple[str, ...]) -> None:
-    """Parts, named by how their parameters' names begin, stay as they are."""
-    for part in frozen:
-        parameters = [p for name, p in estimator.named_parameters() if name.startswith(part)]
-        if not parameters:
-            raise ValueError(f"[flow_student] frozen: the velocity transformer has no {part}")
-        for parameter in parameters:
-            parameter.requires_grad_(False)
 
 
 def check_settings(settings: FlowStudent) -> None:
@@ -145,7 +135,7 @@ class FlowStudentTask(Task):
         self._folder = folder
         torch.manual_seed(config.seed)
         self.module = student_of(teacher, self.settings.student_steps).flow_matching.estimator
-        freeze(self.module, self.settings.frozen)
+        freeze_parts(self.module, self.settings.frozen, "[flow_student] frozen: the velocity transformer")
         self._fine: list[FineSong] = []
 
     def prepare(self) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -12,9 +13,10 @@ from torch import Tensor
 
 from heartmula_train.lm.config import CODEBOOKS
 from heartmula_train.lm.heartmula import HeartMuLa
-from heartmula_train.music.lyrics import SYLLABLES, WIDE_LEXICON
+from heartmula_train.music.lyrics import SYLLABLES, WIDE_LEXICON, WIDE_WORDS, WORDS
 from heartmula_train.music.plan import BEAT_CODES, EXTRAS, GENRES, INSTRUMENTS, MODES, SECTIONS, SongPlan
 from heartmula_train.music.render import render
+from heartmula_train.music.vocabulary import vocabulary
 from heartmula_train.stages.config import Config, GpuLanguageModel
 from heartmula_train.stages.loop import Task
 from heartmula_train.stages.rvq import FeatureQuantizer
@@ -35,12 +37,34 @@ def make_tokenizer(config: Config) -> Tokenizer:
     return train_tokenizer([text for plan in plans for text in (plan.tags, plan.lyrics)], config.lm.text_vocab_size)
 
 
+def make_vocabulary(config: Config) -> dict[str, Any]:
+    """What vocabulary.json says of a model that this configuration trains."""
+    settings = config.language_model
+    if isinstance(settings, GpuLanguageModel):
+        longest = max(settings.max_seconds, settings.longer_seconds if settings.longer > 0 else 0.0)
+        return vocabulary(WIDE_WORDS, config.songs.min_seconds, longest)
+    return vocabulary(WORDS, config.songs.min_seconds, settings.max_seconds)
+
+
 @dataclass(frozen=True)
 class Example:
     """A prompt and the codes [F, 8] that should follow it, the end frame included."""
 
     prompt: Prompt
     codes: Tensor
+
+
+def heard_past(codes: Tensor, rng: np.random.Generator, noisy_songs: float, noise: float) -> Tensor:
+    """What the model hears of its own song: in some songs, frames from elsewhere among its own.
+
+    Else it would trust the past alone, where every tempo shows, and not the tags.
+    """
+    past = codes[:-1]
+    if rng.random() >= noisy_songs:
+        return past
+    exchanged = rng.random(len(past)) < rng.uniform(0, noise)
+    others = past[torch.from_numpy(rng.permutation(len(past))).to(past.device)]
+    return torch.where(torch.from_numpy(exchanged).to(past.device)[:, None], others, past)
 
 
 class LanguageModelTask(Task):
@@ -79,18 +103,6 @@ class LanguageModelTask(Task):
         songs = pool[begin : begin + self.settings.batch]
         return self._losses(songs, rng, self.settings.drop_text, self.settings.depth_frames, self.settings.noisy_songs)
 
-    def _past(self, codes: Tensor, rng: np.random.Generator, noisy_songs: float) -> Tensor:
-        """What the model hears of its own song: in some songs, frames from elsewhere among its own.
-
-        Else it would trust the past alone, where every tempo shows, and not the tags.
-        """
-        past = codes[:-1]
-        if rng.random() >= noisy_songs:
-            return past
-        exchanged = rng.random(len(past)) < rng.uniform(0, self.settings.noise)
-        others = past[torch.from_numpy(rng.permutation(len(past))).to(past.device)]
-        return torch.where(torch.from_numpy(exchanged).to(past.device)[:, None], others, past)
-
     def _losses(
         self,
         examples: list[Example],
@@ -106,7 +118,8 @@ class LanguageModelTask(Task):
             conditional = bool(rng.random() >= drop_text)
             prompt = model.embed_prompt(text_ids, example.prompt.reference_index, conditional)
             codes = example.codes[: self.settings.max_frames].to(device)
-            rows.append(torch.cat((prompt, model.embed_frames(self._past(codes, rng, noisy_songs)))))
+            past = heard_past(codes, rng, noisy_songs, self.settings.noise)
+            rows.append(torch.cat((prompt, model.embed_frames(past))))
             lengths.append((len(text_ids), codes))
         hidden = model.backbone(torch.nn.utils.rnn.pad_sequence(rows, batch_first=True))  # [B, T, D]
         # The prompt's last position predicts the first frame.

@@ -6,6 +6,7 @@ import json
 import os
 import time
 from abc import ABC, abstractmethod
+from collections.abc import Iterable
 from pathlib import Path
 
 import torch
@@ -34,6 +35,16 @@ class Task(ABC):
     @abstractmethod
     def validate(self) -> dict[str, float]:
         """Figures on songs that are never trained on."""
+
+
+def freeze_parts(module: nn.Module, frozen: Iterable[str], who: str) -> None:
+    """Parts, named by how their parameters' names begin, stay as they are; `who` has them, for the error."""
+    for part in frozen:
+        parameters = [p for name, p in module.named_parameters() if name.startswith(part)]
+        if not parameters:
+            raise ValueError(f"{who} has no {part}")
+        for parameter in parameters:
+            parameter.requires_grad_(False)
 
 
 def learning_rate(settings: Training, step: int, progress: float) -> float:

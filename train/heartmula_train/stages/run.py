@@ -13,6 +13,7 @@ from torch import nn
 
 from heartmula_train.codec.heartcodec import FlowMatching, HeartCodec
 from heartmula_train.lm.heartmula import HeartMuLa
+from heartmula_train.music.vocabulary import VOCABULARY
 from heartmula_train.song.checkpoint import (
     CODEC_FOLDER,
     Checkpoint,
@@ -24,13 +25,14 @@ from heartmula_train.song.checkpoint import (
     save_codec,
     stored_tensors,
     write_file,
+    write_json,
 )
 from heartmula_train.stages.autoencoder import AutoencoderTask, WaveAutoencoder
 from heartmula_train.stages.config import Config, GpuLanguageModel, Music, read_config, read_student_config
 from heartmula_train.stages.flow import FlowTask
 from heartmula_train.stages.flow_student import FlowStudentTask, student_of
 from heartmula_train.stages.gpu.train import train_on_gpu
-from heartmula_train.stages.language_model import LanguageModelTask, make_tokenizer
+from heartmula_train.stages.language_model import LanguageModelTask, make_tokenizer, make_vocabulary
 from heartmula_train.stages.loop import FINAL, LAST, train
 from heartmula_train.stages.rvq import FeatureQuantizer, RvqTask
 from heartmula_train.stages.trajectories import codes_of_files, codes_of_music
@@ -195,8 +197,12 @@ def assemble(config: Config, run: Path) -> Checkpoint:
 
 
 def export(config: Config, run: Path, out: Path, dtype: torch.dtype = torch.bfloat16) -> None:
-    """Writes the official layout, and beside it the quantizer and, if the run has one, the wave encoder, in float32."""
+    """Writes the official layout, and beside it vocabulary, quantizer and, if the run has one, the wave encoder.
+
+    The latter two are in float32.
+    """
     save_checkpoint(assemble(config, run), out, dtype)
+    write_json(out / VOCABULARY, make_vocabulary(config))
     write_file(out / QUANTIZER, stored_tensors(load_quantizer(config, run), torch.float32))
     (out / ENCODER).unlink(missing_ok=True)  # of another run
     if (run / "autoencoder" / FINAL).exists():
