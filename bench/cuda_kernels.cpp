@@ -94,7 +94,7 @@ void language_model(int device, double read) {
     const std::vector<Matrix> w = bench.matrices(s.n, s.k, DType::kBF16, s.gated);
     const double bytes = static_cast<double>(s.n * s.k) * 2.0 * (s.gated ? 2 : 1);
     fmt::print("{:<12} floor {:6.1f} us:", s.name, bytes / read * 1e6);
-    for (const int64_t rows : {2, 8, 16, 32, 64}) {
+    for (const int64_t rows : {2, 8, 16, 32, 64, 200}) {
       const Tensor x = bench.random(DType::kF32, rows, s.k);
       const Tensor rounded = bench.random(DType::kBF16, rows, s.k);
       const Tensor gain = bench.random(DType::kF32, 1, s.k);
@@ -114,26 +114,55 @@ void language_model(int device, double read) {
     }
     fmt::print("\n");
   }
-  const KvShape shape{2, 3200, 8, 128, DType::kBF16};
-  const auto cache = ops.make_kv_cache(shape);
-  const Rope rope = make_rope(ops, rope_frequencies(128, 500000.0), 3200);
-  const Tensor qkv = bench.random(DType::kF32, 2, 5120);
-  const Tensor mixed = ops.allocate(DType::kBF16, 2, 3072);
-  for (const int32_t position : {300, 1500, 3000}) {
-    const auto rows = ops.make_rows(2);
-    ops.set_rows(*rows, std::vector<Row>{{0, position, 1}, {1, position, 1}});
-    fmt::print("attention at {}: {:.1f} us\n", position, bench.time([&](int) {
+  constexpr int64_t kCapacity = 3200;
+  const Rope rope = make_rope(ops, rope_frequencies(128, 500000.0), kCapacity);
+  for (const int64_t streams : {2, 8, 16, 64}) {
+    const KvShape shape{streams, kCapacity, 8, 128, DType::kBF16};
+    std::vector<std::unique_ptr<KvCache>> caches;  // as layers have, so that none is in the second cache
+    for (int i = 0; i < (streams < 16 ? 8 : 2); ++i) caches.push_back(ops.make_kv_cache(shape));
+    const Tensor qkv = bench.random(DType::kF32, streams, 5120);
+    const Tensor mixed = ops.allocate(DType::kBF16, streams, 3072);
+    fmt::print("attention of {:2} rows:", streams);
+    for (const int32_t position : {300, 1500, 3000}) {
+      const auto rows = ops.make_rows(streams);
+      std::vector<Row> values;
+      for (int32_t stream = 0; stream < streams; ++stream) values.push_back({stream, position, 1});
+      ops.set_rows(*rows, values);
+      const double us = bench.time([&](int i) {
+        ops.append_and_attend(mixed, qkv.slice_cols(0, 3072), qkv.slice_cols(3072, 1024), qkv.slice_cols(4096, 1024),
+                              rope, *caches[static_cast<size_t>(i) % caches.size()], *rows);
+      });
+      const double bytes = static_cast<double>(streams) * position * 4096;
+      fmt::print("  at {} {:.1f} us (floor {:.1f})", position, us, bytes / read * 1e6);
+    }
+    fmt::print("\n");
+  }
+  {
+    constexpr int64_t kPrompt = 200;
+    const auto cache = ops.make_kv_cache({2, kCapacity, 8, 128, DType::kBF16});
+    const Tensor qkv = bench.random(DType::kF32, kPrompt, 5120);
+    const Tensor mixed = ops.allocate(DType::kBF16, kPrompt, 3072);
+    const auto rows = ops.make_rows(kPrompt);
+    std::vector<Row> values;
+    for (int32_t position = 0; position < kPrompt; ++position) values.push_back({0, position, 1});
+    ops.set_rows(*rows, values);
+    fmt::print("attention of a prompt of {}: {:.1f} us\n", kPrompt, bench.time([&](int) {
       ops.append_and_attend(mixed, qkv.slice_cols(0, 3072), qkv.slice_cols(3072, 1024), qkv.slice_cols(4096, 1024),
                             rope, *cache, *rows);
     }));
   }
-  const Tensor logits = bench.random(DType::kF32, 2, 8197);
-  const Tensor codes = ops.allocate(DType::kI32, 2, 1);
-  const Tensor number = ops.allocate(DType::kI32, 1, 1);
   const PhiloxNoise noise(1);
-  const auto sampler = ops.make_sampler({}, noise);
-  const SongSample song{sampler.get(), logits, number, codes};
-  fmt::print("sample {:.1f} us\n", bench.time([&](int) { ops.sample({&song, 1}, 0); }));
+  const Tensor number = ops.allocate(DType::kI32, 1, 1);
+  fmt::print("sample");
+  for (const size_t count : {1, 8, 32}) {
+    const auto sampler = ops.make_sampler({}, noise);
+    const Tensor logits = bench.random(DType::kF32, 2, 8197);
+    const Tensor codes = ops.allocate(DType::kI32, 2, 1);
+    const std::vector<SongSample> songs(count, {sampler.get(), logits, number, codes});
+    fmt::print("  songs {} {:.1f} us", count, bench.time([&](int) { ops.sample(songs, 0); }));
+  }
+  fmt::print("\n");
+  const Tensor mixed = ops.allocate(DType::kBF16, 2, 3072);
   const Tensor x = bench.random(DType::kF32, 2, 3072);
   const Tensor gain = bench.random(DType::kF32, 1, 3072);
   fmt::print("norm {:.1f} us\n", bench.time([&](int) { ops.rms_norm(mixed, x, gain, 1e-5F); }));

@@ -346,10 +346,12 @@ class CudaOps final : public Ops {
     return sampler;
   }
   void sample(std::span<const SongSample> songs, uint32_t codebook) override {
+    std::vector<SongDraw> draws;
     for (const SongSample& song : songs) {
       const auto& s = static_cast<const CudaSampler&>(*song.sampler);
-      cuda::sample(state_.stream(), song.codes, song.logits, song.frame, s.rule, s.noise, codebook);
+      draws.push_back({song.logits, song.frame, song.codes, s.rule, s.noise});
     }
+    cuda::sample(state_.stream(), draws, codebook);
   }
   void increment(View counters) override { cuda::increment(state_.stream(), counters); }
   void clear(View out) override { cuda::clear(state_.stream(), out); }

@@ -4,6 +4,7 @@
 #include <fmt/format.h>
 #include <gtest/gtest.h>
 
+#include <deque>
 #include <random>
 
 #include "cpu/cpu_ops.h"
@@ -88,7 +89,7 @@ std::vector<std::vector<float>> products(Ops& ops, DType dtype, int64_t rows, in
 
 TEST_P(CudaOps, products_agree_with_the_cpu) {
   const float tolerance = GetParam() == DType::kF32 ? kTolerance : 0.02F;  // of bf16 outputs and inputs
-  for (const auto& [n, k] : {std::pair<int64_t, int64_t>{7, 10}, {64, 96}, {130, 264}, {72, 600}}) {
+  for (const auto& [n, k] : {std::pair<int64_t, int64_t>{7, 10}, {64, 96}, {130, 264}, {72, 600}, {400, 1060}}) {
     for (const int64_t rows : {1, 2, 9, 17, 33, 70}) {
       const auto expected = products(*cpu, GetParam(), rows, n, k);
       const auto actual = products(*gpu, GetParam(), rows, n, k);
@@ -297,6 +298,40 @@ TEST(CudaSampler, gives_the_code_that_the_cpu_gives) {
       }
     }
   }
+}
+
+TEST(CudaSampler, gives_each_of_many_songs_the_code_that_it_gets_alone) {
+  const std::unique_ptr<Ops> cpu = make_cpu_ops({.threads = 1});
+  const std::unique_ptr<Ops> gpu = make_cuda_ops({});
+  constexpr int64_t kVocabulary = 300;
+  std::vector<std::vector<int32_t>> codes;
+  for (Ops* ops : {cpu.get(), gpu.get()}) {
+    std::vector<Tensor> tensors;
+    std::deque<PhiloxNoise> noises;
+    std::vector<std::unique_ptr<CodeSampler>> samplers;
+    std::vector<SongSample> songs;
+    for (int song = 0; song < 35; ++song) {  // more than a launch takes
+      const float guidance = song % 3 == 0 ? 1.0F : 1.5F;
+      const SamplingRule rule{{.topk = 5 + song, .temperature = 0.7F, .guidance = guidance}};
+      samplers.push_back(ops->make_sampler(rule, noises.emplace_back(static_cast<uint64_t>(song))));
+      const Tensor logits = ops->allocate(DType::kF32, rule.settings.streams(), kVocabulary);
+      ops->upload(logits, random_values(static_cast<size_t>(logits.rows() * kVocabulary), static_cast<unsigned>(song)));
+      const Tensor number = ops->allocate(DType::kI32, 1, 1);
+      ops->upload(number, std::vector<int32_t>{song});
+      const Tensor code = ops->allocate(DType::kI32, rule.settings.streams(), 1);
+      songs.push_back({samplers.back().get(), logits, number, code});
+      tensors.insert(tensors.end(), {logits, number, code});
+    }
+    ops->sample(songs, 2);
+    std::vector<int32_t> all;
+    for (const SongSample& song : songs) {
+      std::vector<int32_t> rows(static_cast<size_t>(song.codes.rows));
+      ops->download(rows, song.codes);
+      all.insert(all.end(), rows.begin(), rows.end());
+    }
+    codes.push_back(all);
+  }
+  EXPECT_EQ(codes[1], codes[0]);
 }
 
 TEST(CudaSampler, says_that_logits_are_not_numbers) {

@@ -81,8 +81,8 @@ __global__ void __launch_bounds__(kThreads) attend_kernel(Attention a) {
   sync_block();
   sum_values<kBf16, kEven, kShared>(a, values, scores, fresh, parts, value_rows, count, thread);
   sync_block();
-  finish_chunk(a, row_index, block, chunk, chunks, totals, last_block, thread,
-               [&](int i) { return sum_of_parts(a, parts, i); });
+  finish_chunk<kThreads, 1>(a, row_index, block, chunk, chunks, totals, last_block, thread,
+                            [&](int i) { return sum_of_parts(a, parts, i); });
 }
 
 /// Query heads of one key head that a block takes.
@@ -129,7 +129,8 @@ Attention describe(const CacheView& cache, ConstView keys, ConstView values, con
 }  // namespace
 
 int64_t attention_workspace_floats(const KvShape& shape, int64_t rows, int64_t heads) {
-  return rows * heads * ((shape.capacity + kChunk - 1) / kChunk) * (shape.head_dim + 2);
+  const int64_t chunks = (shape.capacity + kMatrixChunk - 1) / kMatrixChunk;
+  return rows * heads * chunks * (shape.head_dim + 2 + kMostPad);
 }
 
 void append_kv(cudaStream_t stream, const CacheView& cache, ConstView keys, ConstView values, const Rope& rope,

@@ -11,8 +11,8 @@ namespace heartmula::cuda {
 constexpr int kThreads = 256;
 constexpr int kChunk = 256;   // positions
 constexpr int kKeyLanes = 8;  // of a score
-static_assert(kChunk == kKvBlock);
-constexpr int kAtOnce = 8;  // chunks that are joined at once
+constexpr int kBlock = static_cast<int>(kKvBlock);
+static_assert(kBlock % kChunk == 0);
 
 struct Attention {
   Out out;
@@ -63,8 +63,8 @@ __device__ inline float2 rotated(const Attention& a, const float* x, int pair, i
 /// First pair of a position's key or value; those of a chunk's other positions follow.
 __device__ inline int64_t pair_of(const Attention& a, int stream, int kv_head, int position) {
   if (a.places != nullptr) {
-    const int64_t place = a.places[static_cast<int64_t>(stream) * a.blocks_of_stream + position / kChunk];
-    return ((place * a.kv_heads + kv_head) * kChunk + position % kChunk) * (a.head_dim / 2);
+    const int64_t place = a.places[static_cast<int64_t>(stream) * a.blocks_of_stream + position / kBlock];
+    return ((place * a.kv_heads + kv_head) * kBlock + position % kBlock) * (a.head_dim / 2);
   }
   return ((static_cast<int64_t>(stream) * a.kv_heads + kv_head) * a.capacity + position) * (a.head_dim / 2);
 }
@@ -102,12 +102,6 @@ __host__ __device__ constexpr int parts_of(int head_dim) {
 // and value that the row brings [2][groups * 8].
 __host__ __device__ constexpr int shared_floats(int shared, int head_dim) {
   return shared * kChunk + (shared * (1 + parts_of(head_dim)) + 2) * groups_of(head_dim) * kGroup;
-}
-
-// A chunk's share in the workspace: for each query head, greatest score, sum of weights, weighted values.
-__device__ inline float* chunk_memory(const Attention& a, int row, int block, int chunk) {
-  return a.workspace +
-         ((static_cast<int64_t>(row) * a.blocks + block) * a.chunks + chunk) * a.shared * (a.head_dim + 2);
 }
 
 /// The key and value that the row brings along, [2][groups * 8] in shared memory, and where in the chunk they belong.

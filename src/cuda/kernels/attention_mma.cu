@@ -1,8 +1,9 @@
 // Causal attention of few rows by mma.m16n8k16, bf16: arithmetic by FMA took longer than the reads. Scores have keys as
 // the first operand, straight from the cache (16 bytes a lane, both operands permuted alike), and query heads as the
 // second; values come into shared memory meanwhile and are the second operand of weights, which are rounded to bf16.
-// A block for (row, key head, chunk of 256 positions), a warp for 32 of the positions; the warps' values are added in
-// ascending order.
+// A block for (row, key head, chunk of 64 positions), a warp for 16 of the positions; the warps' values are added in
+// ascending order. Blocks are small, so that the next kernel's find room beside them and have their weights by the time
+// that these are done.
 #include <algorithm>
 
 #include "cuda/kernels/attention_chunk.h"
@@ -12,16 +13,19 @@
 namespace heartmula::cuda {
 namespace {
 
-constexpr int kWarps = kThreads / kWarp;
-constexpr int kWarpKeys = kChunk / kWarps;  // 32
+constexpr int kWarps = 4;
+constexpr int kBlockThreads = kWarps * kWarp;
+constexpr int kWarpKeys = kMatrixChunk / kWarps;
+constexpr int kTiles = kWarpKeys / 16;
 constexpr int kMostHeads = 8;
+constexpr int kMostHeadDim = 512;
 constexpr int kStepDims = 32;  // of a lane's 16 bytes, four lanes a key
 constexpr int kStepsAtOnce = 4;
 constexpr int kRowPad = 8;  // values between rows of shared memory, so that they lie in different banks
-constexpr int kWeightPitch = kChunk + kRowPad;
+constexpr int kWeightPitch = kMatrixChunk + kRowPad;
 
 // Shared memory, in this order: values [rows][pitch] and queries [8][pitch], bf16; weights [8][kWeightPitch], bf16;
-// scores [8][kChunk]; the key that the row brings [pitch], bf16; sums [warps][shared][head_dim].
+// scores [8][kMatrixChunk]; the key that the row brings [pitch], bf16; sums [warps][shared][head_dim].
 struct Shared {
   uint16_t* values;
   uint16_t* queries;
@@ -36,11 +40,11 @@ __host__ __device__ constexpr int pitch_of(int head_dim) {
 }
 /// Rows of values: those of a chunk, or fewer where the cache has fewer.
 __host__ __device__ inline int value_rows(int64_t capacity) {
-  return capacity < kChunk ? (static_cast<int>(capacity) + 15) / 16 * 16 : kChunk;
+  return capacity < kMatrixChunk ? (static_cast<int>(capacity) + 15) / 16 * 16 : kMatrixChunk;
 }
 __host__ __device__ inline int shared_bytes(int head_dim, int shared, int64_t capacity) {
   return (value_rows(capacity) + kMostHeads + 1) * pitch_of(head_dim) * 2 + kMostHeads * kWeightPitch * 2 +
-         kMostHeads * kChunk * 4 + kWarps * shared * head_dim * 4;
+         kMostHeads * kMatrixChunk * 4 + kWarps * shared * head_dim * 4;
 }
 __device__ inline Shared shared_of(const Attention& a) {
   Shared s = {};
@@ -50,20 +54,20 @@ __device__ inline Shared shared_of(const Attention& a) {
   s.key = s.queries + kMostHeads * pitch;
   s.weights = s.key + pitch;
   s.scores = reinterpret_cast<float*>(s.weights + kMostHeads * kWeightPitch);
-  s.parts = s.scores + kMostHeads * kChunk;
+  s.parts = s.scores + kMostHeads * kMatrixChunk;
   return s;
 }
 
-// The keys of a warp's two tiles of 16, kStepsAtOnce steps from `first_step` on.
+// The keys of a warp's tiles of 16, kStepsAtOnce steps from `first_step` on.
 struct Keys {
-  uint4 words[kStepsAtOnce][2][2];
+  uint4 words[kStepsAtOnce][kTiles][2];
 
   __device__ void load(const uint16_t* rows, int head_dim, int first_key, int first_step, int count, int fresh,
                        int lane) {
     HEARTMULA_UNROLL
     for (int step = 0; step < kStepsAtOnce; ++step) {
       HEARTMULA_UNROLL
-      for (int i = 0; i < 4; ++i) {
+      for (int i = 0; i < 2 * kTiles; ++i) {
         const int key = first_key + i * 8 + lane / 4;
         const int dim = (first_step + step) * kStepDims + lane % 4 * 8;
         uint4 word = {0, 0, 0, 0};
@@ -79,7 +83,7 @@ struct Keys {
     HEARTMULA_UNROLL
     for (int step = 0; step < kStepsAtOnce; ++step) {
       HEARTMULA_UNROLL
-      for (int i = 0; i < 4; ++i) {
+      for (int i = 0; i < 2 * kTiles; ++i) {
         const int dim = (first_step + step) * kStepDims + lane % 4 * 8;
         if (first_key + i * 8 + lane / 4 == fresh && dim < head_dim) {
           words[step][i / 2][i % 2] = *reinterpret_cast<const uint4*>(fresh_key + dim);
@@ -87,14 +91,14 @@ struct Keys {
       }
     }
   }
-  __device__ void multiply(float (&sums)[2][4], const uint16_t* queries, int head_dim, int first_step, int lane) const {
+  __device__ void multiply(float (&sums)[kTiles][4], const uint16_t* queries, int head_dim, int first_step, int lane) const {
     HEARTMULA_UNROLL
     for (int step = 0; step < kStepsAtOnce; ++step) {
       if ((first_step + step) * kStepDims >= head_dim) break;
       const uint4 q = *reinterpret_cast<const uint4*>(queries + lane / 4 * pitch_of(head_dim) +
                                                       (first_step + step) * kStepDims + lane % 4 * 8);
       HEARTMULA_UNROLL
-      for (int tile = 0; tile < 2; ++tile) {
+      for (int tile = 0; tile < kTiles; ++tile) {
         const uint4& top = words[step][tile][0];
         const uint4& low = words[step][tile][1];
         mma_bf16(sums[tile], {top.x, low.x, top.y, low.y}, {q.x, q.y});
@@ -104,17 +108,15 @@ struct Keys {
   }
 };
 
-// Scores to weights, rounded; a warp a head, and warps without one go along (weigh_scores says why).
-__device__ inline void weigh(const Attention& a, const Shared& s, float* totals, int thread) {
-  constexpr int kEach = kChunk / kWarp;
-  const int lane = thread % kWarp;
-  const int h = thread / kWarp;
+// Scores to weights, rounded, of one head; those without scores get zeros.
+__device__ inline void weigh(const Attention& a, const Shared& s, float* totals, int h, int lane) {
+  constexpr int kEach = kMatrixChunk / kWarp;
   const bool mine = h < a.shared;
   float values[kEach];
   float greatest = -INFINITY;
   HEARTMULA_UNROLL
   for (int i = 0; i < kEach; ++i) {
-    values[i] = s.scores[(mine ? h : 0) * kChunk + lane + i * kWarp];
+    values[i] = s.scores[(mine ? h : 0) * kMatrixChunk + lane + i * kWarp];
     greatest = fmaxf(greatest, values[i]);
   }
   for (int mask = kWarp / 2; mask > 0; mask /= 2) greatest = fmaxf(greatest, shuffle_xor(greatest, mask));
@@ -166,7 +168,7 @@ __device__ inline void sum_values(const Attention& a, const Shared& s, int warp,
   }
 }
 
-__global__ void __launch_bounds__(kThreads) matrix_kernel(Attention a) {
+__global__ void __launch_bounds__(kBlockThreads) matrix_kernel(Attention a) {
   __shared__ bool last_block;
   __shared__ float totals[2 * kMostHeads];  // greatest scores, sums of weights
   start_next();
@@ -179,13 +181,13 @@ __global__ void __launch_bounds__(kThreads) matrix_kernel(Attention a) {
   const int warp = thread / kWarp;
   const int lane = thread % kWarp;
   const Row row = a.rows[row_index];
-  const int chunks = row.position / kChunk + 1;
+  const int chunks = row.position / kMatrixChunk + 1;
   if (chunk >= chunks) return;
 
   const Shared s = shared_of(a);
   const int pitch = pitch_of(a.head_dim);
-  const int first = chunk * kChunk;
-  const int count = row.position + 1 - first < kChunk ? row.position + 1 - first : kChunk;
+  const int first = chunk * kMatrixChunk;
+  const int count = row.position + 1 - first < kMatrixChunk ? row.position + 1 - first : kMatrixChunk;
   const bool brings = a.keys != nullptr && chunk + 1 == chunks;
   const int fresh = brings ? count - 1 : -1;  // comes from the row, not from the cache
   const int64_t first_element = 2 * pair_of(a, row.stream, kv_head, first);
@@ -196,7 +198,7 @@ __global__ void __launch_bounds__(kThreads) matrix_kernel(Attention a) {
   keys.load(cached_keys, a.head_dim, warp * kWarpKeys, 0, count, fresh, lane);
   // Threads share out dimensions first: no divisions in the loops.
   const int groups = a.head_dim / 8;
-  const int keys_at_once = kThreads / groups;
+  const int keys_at_once = kBlockThreads / groups;
   const int dim = thread % groups * 8;
   HEARTMULA_KEEP_LOOP
   for (int key = thread / groups; key < value_rows(a.capacity) && thread < keys_at_once * groups; key += keys_at_once) {
@@ -208,10 +210,10 @@ __global__ void __launch_bounds__(kThreads) matrix_kernel(Attention a) {
 
   const float* query = a.queries + row_index * a.query_stride + static_cast<int64_t>(block) * a.shared * a.head_dim;
   const int pairs = a.head_dim / 2;
-  const int heads_at_once = kThreads / pairs;
   HEARTMULA_KEEP_LOOP
-  for (int h = thread / pairs; h < kMostHeads && thread < heads_at_once * pairs; h += heads_at_once) {
-    const int pair = thread % pairs;
+  for (int i = thread; i < kMostHeads * pairs; i += kBlockThreads) {
+    const int h = i / pairs;
+    const int pair = i % pairs;
     uint32_t word = 0;
     if (h < a.shared) {
       const float2 q = rotated(a, query + h * a.head_dim, pair, row.position);
@@ -224,7 +226,7 @@ __global__ void __launch_bounds__(kThreads) matrix_kernel(Attention a) {
     const float* value = a.values + row_index * a.kv_stride + kv_head * a.head_dim;
     const int64_t place = pair_of(a, row.stream, kv_head, row.position);
     HEARTMULA_KEEP_LOOP
-    for (int pair = thread; pair < a.head_dim / 2; pair += kThreads) {
+    for (int pair = thread; pair < a.head_dim / 2; pair += kBlockThreads) {
       const float2 k = rotated(a, key, pair, row.position);
       const uint32_t key_word = to_bf16_pair(k.x, k.y);
       const uint32_t value_word = to_bf16_pair(value[2 * pair], value[2 * pair + 1]);
@@ -236,7 +238,7 @@ __global__ void __launch_bounds__(kThreads) matrix_kernel(Attention a) {
   }
   sync_block();
 
-  float sums[2][4] = {};
+  float sums[kTiles][4] = {};
   HEARTMULA_KEEP_LOOP
   for (int step = 0; step * kStepDims < a.head_dim; step += kStepsAtOnce) {
     if (step > 0) keys.load(cached_keys, a.head_dim, warp * kWarpKeys, step, count, fresh, lane);
@@ -245,18 +247,19 @@ __global__ void __launch_bounds__(kThreads) matrix_kernel(Attention a) {
   }
   const float scale = 1.0f / sqrtf(static_cast<float>(a.head_dim));
   HEARTMULA_UNROLL
-  for (int i = 0; i < 8; ++i) {
+  for (int i = 0; i < 4 * kTiles; ++i) {
     const int key = warp * kWarpKeys + i / 4 * 16 + i % 4 / 2 * 8 + lane / 4;
     const int h = lane % 4 * 2 + i % 2;
-    s.scores[h * kChunk + key] = key < count ? sums[i / 4][i % 4] * scale : -INFINITY;
+    s.scores[h * kMatrixChunk + key] = key < count ? sums[i / 4][i % 4] * scale : -INFINITY;
   }
   wait_copies<0>();
   sync_block();
-  weigh(a, s, totals, thread);
+  HEARTMULA_UNROLL
+  for (int h = 0; h < kMostHeads; h += kWarps) weigh(a, s, totals, h + warp, lane);
   sync_block();
   sum_values(a, s, warp, lane);
   sync_block();
-  finish_chunk(a, row_index, block, chunk, chunks, totals, last_block, thread, [&](int i) {
+  finish_chunk<kBlockThreads, 4>(a, row_index, block, chunk, chunks, totals, last_block, thread, [&](int i) {
     float sum = s.parts[i];
     for (int part = 1; part < kWarps; ++part) sum += s.parts[part * a.shared * a.head_dim + i];
     return sum;
@@ -268,11 +271,12 @@ __global__ void __launch_bounds__(kThreads) matrix_kernel(Attention a) {
 bool attend_by_matrices(cudaStream_t stream, Attention a, int heads, int64_t rows, int most_shared) {
   a.shared = heads / a.kv_heads;
   a.blocks = a.kv_heads;
-  if (!a.bf16 || a.head_dim % kStepDims != 0 || a.head_dim > 2 * kThreads || a.shared > kMostHeads) return false;
+  a.chunks = static_cast<int>((a.capacity + kMatrixChunk - 1) / kMatrixChunk);
+  if (!a.bf16 || a.head_dim % kStepDims != 0 || a.head_dim > kMostHeadDim || a.shared > kMostHeads) return false;
   const int shared = shared_bytes(a.head_dim, a.shared, a.capacity);
   if (shared > most_shared) return false;
   const dim3 blocks(static_cast<unsigned>(rows), static_cast<unsigned>(a.blocks), static_cast<unsigned>(a.chunks));
-  launch(stream, {blocks, dim3(kThreads), static_cast<size_t>(shared)}, matrix_kernel, a);
+  launch(stream, {blocks, dim3(kBlockThreads), static_cast<size_t>(shared)}, matrix_kernel, a);
   return true;
 }
 

@@ -154,6 +154,9 @@ __device__ inline void copy_bulk(void* shared, const void* global, int bytes, Mb
 __device__ inline float load_fresh(const float* pointer) {
   return __ldcg(pointer);
 }
+__device__ inline float4 load_fresh(const float4* pointer) {
+  return __ldcg(pointer);
+}
 __device__ inline int32_t add_and_get(int32_t* counter, int32_t value) {
   return atomicAdd(counter, value);
 }

@@ -1,4 +1,4 @@
-// One block. A search through the upper bits of order-preserving keys among the threads' own maxima, each bit one
+// A block a song. A search through the upper bits of order-preserving keys among the threads' own maxima, each bit one
 // counting barrier, gives a lower bound for the k-th largest value; the few values that reach it are ranked one by one,
 // a thread each. Where they are too many (large k, ties), a search among all values. Compiled, like everything here,
 // without contraction: the arithmetic is the host's.
@@ -35,6 +35,13 @@ struct Sampling {
   uint32_t codebook;
   DeviceNoise noise;
 };
+
+constexpr int kSongsAtOnce = 32;
+template <int kMost>
+struct Songs {
+  Sampling songs[kMost];
+};
+static_assert(sizeof(Songs<kSongsAtOnce>) <= 4096);  // what a launch may carry along
 
 /// Keys in the order of the values; not for NaN. Of -0 and 0 the order is the key's, but they are equal as values, so
 /// zeros get one key.
@@ -84,9 +91,19 @@ __device__ inline Best better(Best a, Best b) {
   return a.token < b.token ? a : b;
 }
 
-__global__ void __launch_bounds__(kThreads) sample_kernel(Sampling p) {
+__device__ inline Best best_of_lanes(Best best) {
+  for (int mask = kWarp / 2; mask > 0; mask /= 2) {
+    best = better(best, {shuffle_xor(best.score, mask), shuffle_xor(best.token, mask)});
+  }
+  return best;
+}
+
+template <int kMost>
+__global__ void __launch_bounds__(kThreads) sample_kernel(const __grid_constant__ Songs<kMost> songs) {
+  const Sampling& p = songs.songs[blockIdx.x];
   auto* scaled = reinterpret_cast<float*>(dynamic_shared());  // [vocabulary]
   __shared__ int32_t candidates[kMostCandidates];             // tokens
+  __shared__ float candidate_values[kMostCandidates];
   __shared__ int32_t candidate_count;
   __shared__ Best best_of_warp[kWarps];
   start_next();
@@ -137,7 +154,9 @@ __global__ void __launch_bounds__(kThreads) sample_kernel(Sampling p) {
     const uint32_t key = token_key(i);
     if (key < threshold || key == 0) continue;
     const int place = add_and_get(&candidate_count, 1);
-    if (place < kMostCandidates) candidates[place] = thread + i * kThreads;
+    if (place >= kMostCandidates) continue;
+    candidates[place] = thread + i * kThreads;
+    candidate_values[place] = scaled[thread + i * kThreads];
   }
   sync_block();
   const int count = candidate_count;
@@ -152,7 +171,7 @@ __global__ void __launch_bounds__(kThreads) sample_kernel(Sampling p) {
     if (thread < count) {
       const int token = candidates[thread];
       int greater = 0;
-      for (int i = 0; i < count; ++i) greater += scaled[candidates[i]] > scaled[token] ? 1 : 0;
+      for (int i = 0; i < count; ++i) greater += candidate_values[i] > candidate_values[thread] ? 1 : 0;
       if (greater < keep) consider(token);
     }
   } else {
@@ -163,39 +182,54 @@ __global__ void __launch_bounds__(kThreads) sample_kernel(Sampling p) {
       if (key >= threshold && key > 0) consider(thread + i * kThreads);
     }
   }
-  for (int mask = kWarp / 2; mask > 0; mask /= 2) {
-    best = better(best, {shuffle_xor(best.score, mask), shuffle_xor(best.token, mask)});
-  }
+  best = best_of_lanes(best);
   if (thread % kWarp == 0) best_of_warp[thread / kWarp] = best;
   sync_block();
-  if (thread == 0) {
-    for (int warp = 1; warp < kWarps; ++warp) best = better(best, best_of_warp[warp]);
-    best_of_warp[0] = best;
+  if (thread >= kWarp) return;
+  best = best_of_lanes(thread < kWarps ? best_of_warp[thread] : Best{0.0, -1});
+  HEARTMULA_KEEP_LOOP
+  for (int row = thread; row < p.code_rows; row += kWarp) p.codes[row * p.code_stride] = best.token;
+}
+
+Sampling describe(const SongDraw& song, uint32_t codebook) {
+  const SamplingSettings& settings = song.rule.settings;
+  Sampling p = {};
+  p.logits = floats_of(song.logits);
+  p.stride = song.logits.stride;
+  p.vocabulary = static_cast<int>(song.logits.cols);
+  p.frame = static_cast<const int32_t*>(song.frame.data);
+  p.codes = static_cast<int32_t*>(song.codes.data);
+  p.code_stride = song.codes.stride;
+  p.code_rows = static_cast<int>(song.codes.rows);
+  p.guidance = settings.guidance > 1.0f ? settings.guidance : 0.0f;
+  p.temperature = settings.temperature;
+  p.topk = static_cast<int>(std::min<int64_t>(settings.topk, song.logits.cols));
+  p.min_frames = song.rule.min_frames;
+  p.end_code = song.rule.end_code;
+  p.codebook = codebook;
+  p.noise = song.noise;
+  return p;
+}
+
+template <int kMost>
+void sample_songs(cudaStream_t stream, std::span<const SongDraw> songs, uint32_t codebook) {
+  Songs<kMost> work = {};
+  int64_t vocabulary = 0;
+  for (size_t i = 0; i < songs.size(); ++i) {
+    work.songs[i] = describe(songs[i], codebook);
+    vocabulary = std::max(vocabulary, songs[i].logits.cols);
   }
-  sync_block();
-  if (thread < p.code_rows) p.codes[thread * p.code_stride] = best_of_warp[0].token;
+  const dim3 blocks(static_cast<unsigned>(songs.size()));
+  launch(stream, {blocks, dim3(kThreads), static_cast<size_t>(vocabulary) * sizeof(float)}, sample_kernel<kMost>, work);
 }
 
 }  // namespace
 
-void sample(cudaStream_t stream, View codes, ConstView logits, ConstView frame, const SamplingRule& rule,
-            const DeviceNoise& noise, uint32_t codebook) {
-  Sampling p = {};
-  p.logits = floats_of(logits);
-  p.stride = logits.stride;
-  p.vocabulary = static_cast<int>(logits.cols);
-  p.frame = static_cast<const int32_t*>(frame.data);
-  p.codes = static_cast<int32_t*>(codes.data);
-  p.code_stride = codes.stride;
-  p.code_rows = static_cast<int>(codes.rows);
-  p.guidance = rule.settings.guidance > 1.0f ? rule.settings.guidance : 0.0f;
-  p.temperature = rule.settings.temperature;
-  p.topk = static_cast<int>(std::min<int64_t>(rule.settings.topk, logits.cols));
-  p.min_frames = rule.min_frames;
-  p.end_code = rule.end_code;
-  p.codebook = codebook;
-  p.noise = noise;
-  launch(stream, {dim3(1), dim3(kThreads), static_cast<size_t>(p.vocabulary) * sizeof(float)}, sample_kernel, p);
+void sample(cudaStream_t stream, std::span<const SongDraw> songs, uint32_t codebook) {
+  if (songs.size() == 1) return sample_songs<1>(stream, songs, codebook);
+  for (; !songs.empty(); songs = songs.subspan(std::min<size_t>(songs.size(), kSongsAtOnce))) {
+    sample_songs<kSongsAtOnce>(stream, songs.first(std::min<size_t>(songs.size(), kSongsAtOnce)), codebook);
+  }
 }
 
 }  // namespace heartmula::cuda

@@ -3,6 +3,8 @@
 
 #include <cuda_runtime.h>
 
+#include <span>
+
 #include "sampling/sampler.h"
 #include "tensor/tensor.h"
 
@@ -16,9 +18,17 @@ struct DeviceNoise {
   int64_t codebooks = 0;
 };
 
-/// logits [rule.settings.streams(), V], codes [rows, 1] and frame [1, 1] I32: the code into each row of codes, -1 if
-/// logits are not numbers or the tape ends.
-void sample(cudaStream_t stream, View codes, ConstView logits, ConstView frame, const SamplingRule& rule,
-            const DeviceNoise& noise, uint32_t codebook);
+/// One song's draw: logits [rule.settings.streams(), V], frame [1, 1] and codes [rows, 1] I32; the code goes into each
+/// row of codes, -1 if logits are not numbers or the tape ends.
+struct SongDraw {
+  ConstView logits;
+  ConstView frame;
+  View codes;
+  SamplingRule rule;
+  DeviceNoise noise;
+};
+
+/// A block a song, side by side.
+void sample(cudaStream_t stream, std::span<const SongDraw> songs, uint32_t codebook);
 
 }  // namespace heartmula::cuda

@@ -95,6 +95,9 @@ inline void copy_bulk(void* shared, const void* global, int bytes, Mbarrier* bar
 inline float load_fresh(const float* pointer) {
   return *pointer;
 }
+inline float4 load_fresh(const float4* pointer) {
+  return *pointer;
+}
 /// The value before, as atomicAdd gives it.
 inline int32_t add_and_get(int32_t* counter, int32_t value) {
   return std::atomic_ref<int32_t>(*counter).fetch_add(value);
