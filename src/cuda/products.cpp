@@ -8,6 +8,9 @@
 namespace heartmula::cuda {
 namespace {
 
+/// Rows that a product of few rows norms on their way: every block does it again, so more are normed once before.
+constexpr int kMostNormedRows = 4;
+
 const DeviceMatrix& storage_of(const Matrix& weight) {
   return static_cast<const DeviceMatrix&>(weight.storage());
 }
@@ -73,7 +76,7 @@ void Products::run_few(View out, ConstView x, const Normed* normed, const Matrix
   p.add = epilogue.add;
   p.gate = epilogue.gate;
   const bool few = p.dtype == DType::kF32 || few_fits(p, resources_);
-  if (normed != nullptr && few) {
+  if (normed != nullptr && few && (p.dtype == DType::kF32 || p.rows <= kMostNormedRows)) {
     p.norm_gain = floats_of(normed->gain);
     p.norm_eps = normed->eps;
   } else if (normed != nullptr) {

@@ -5,8 +5,8 @@
 
 namespace heartmula::cuda {
 
-constexpr int kMatrixChunk = 64;  // positions of a block of attend_by_matrices
-constexpr int kMostPad = 3;       // floats behind a chunk's share, of each query head at most
+constexpr int kMatrixChunk = 128;  // positions of a block of attend_by_matrices
+constexpr int kMostPad = 3;        // floats behind a chunk's share, of each query head at most
 static_assert(kMatrixChunk <= kChunk && kBlock % kMatrixChunk == 0);
 
 /// Floats of a chunk's share in the workspace: for each query head its weighted values; then the greatest score of each
@@ -75,7 +75,8 @@ __device__ inline void join_chunks(const Attention& a, int row, int block, int c
       }
     }
     HEARTMULA_UNROLL
-    for (int e = 0; e < kTogether; ++e) a.out.store(row, static_cast<int64_t>(block) * values + i + e, sums[e] / weight);
+    for (int e = 0; e < kTogether; ++e)
+      a.out.store(row, static_cast<int64_t>(block) * values + i + e, sums[e] / weight);
   }
 }
 

@@ -1,9 +1,8 @@
 // Causal attention of few rows by mma.m16n8k16, bf16: arithmetic by FMA took longer than the reads. Scores have keys as
 // the first operand, straight from the cache (16 bytes a lane, both operands permuted alike), and query heads as the
 // second; values come into shared memory meanwhile and are the second operand of weights, which are rounded to bf16.
-// A block for (row, key head, chunk of 64 positions), a warp for 16 of the positions; the warps' values are added in
-// ascending order. Blocks are small, so that the next kernel's find room beside them and have their weights by the time
-// that these are done.
+// A block for (row, key head, chunk of 128 positions), a warp for 16 of the positions; the warps' values are added in
+// ascending order.
 #include <algorithm>
 
 #include "cuda/kernels/attention_chunk.h"
@@ -13,12 +12,13 @@
 namespace heartmula::cuda {
 namespace {
 
-constexpr int kWarps = 4;
+constexpr int kWarps = 8;
 constexpr int kBlockThreads = kWarps * kWarp;
 constexpr int kWarpKeys = kMatrixChunk / kWarps;
 constexpr int kTiles = kWarpKeys / 16;
 constexpr int kMostHeads = 8;
 constexpr int kMostHeadDim = 512;
+constexpr int kFewRows = 4;
 constexpr int kStepDims = 32;  // of a lane's 16 bytes, four lanes a key
 constexpr int kStepsAtOnce = 4;
 constexpr int kRowPad = 8;  // values between rows of shared memory, so that they lie in different banks
@@ -91,7 +91,8 @@ struct Keys {
       }
     }
   }
-  __device__ void multiply(float (&sums)[kTiles][4], const uint16_t* queries, int head_dim, int first_step, int lane) const {
+  __device__ void multiply(float (&sums)[kTiles][4], const uint16_t* queries, int head_dim, int first_step,
+                           int lane) const {
     HEARTMULA_UNROLL
     for (int step = 0; step < kStepsAtOnce; ++step) {
       if ((first_step + step) * kStepDims >= head_dim) break;
@@ -168,7 +169,9 @@ __device__ inline void sum_values(const Attention& a, const Shared& s, int warp,
   }
 }
 
-__global__ void __launch_bounds__(kBlockThreads) matrix_kernel(Attention a) {
+/// kBlocks on a multiprocessor: few rows are faster with more registers, many with more blocks.
+template <int kBlocks>
+__global__ void __launch_bounds__(kBlockThreads, kBlocks) matrix_kernel(Attention a) {
   __shared__ bool last_block;
   __shared__ float totals[2 * kMostHeads];  // greatest scores, sums of weights
   start_next();
@@ -276,7 +279,8 @@ bool attend_by_matrices(cudaStream_t stream, Attention a, int heads, int64_t row
   const int shared = shared_bytes(a.head_dim, a.shared, a.capacity);
   if (shared > most_shared) return false;
   const dim3 blocks(static_cast<unsigned>(rows), static_cast<unsigned>(a.blocks), static_cast<unsigned>(a.chunks));
-  launch(stream, {blocks, dim3(kBlockThreads), static_cast<size_t>(shared)}, matrix_kernel, a);
+  launch(stream, {blocks, dim3(kBlockThreads), static_cast<size_t>(shared)},
+         rows > kFewRows ? matrix_kernel<3> : matrix_kernel<2>, a);
   return true;
 }
 

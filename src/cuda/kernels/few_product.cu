@@ -56,7 +56,7 @@ int shared_bytes(const FewProduct& p, int ring) {
          2 * kMostStages * static_cast<int>(sizeof(Mbarrier));
 }
 
-__device__ inline int stages_of(int slice) {
+__host__ __device__ inline int stages_of(int slice) {
   return (slice + kStage - 1) / kStage;
 }
 __device__ inline int steps_of(int slice, int stage) {
@@ -370,9 +370,12 @@ void few_product_bf16(cudaStream_t stream, const FewProduct& p, const FewResourc
            few_kernel<false>, p, 0);
     return;
   }
-  int ring = kMostStages;
-  while (shared_bytes(p, ring) > resources.shared_bytes) --ring;
   const int blocks = std::min(p.units, resources.multiprocessors);
+  // No more than half of what a block streams: what a short matrix leaves of the shared memory is room for the blocks
+  // of attention before and after it, so that each of them is there when its turn comes.
+  const int stages = (p.units * stages_of(p.slice) + blocks - 1) / blocks;
+  int ring = std::min(kMostStages, std::max(2, (stages + 1) / 2));
+  while (shared_bytes(p, ring) > resources.shared_bytes) --ring;
   launch(stream,
          {dim3(static_cast<unsigned>(blocks)), dim3(kThreads + kWarp), static_cast<size_t>(shared_bytes(p, ring))},
          few_kernel<true>, p, ring);
