@@ -9,7 +9,8 @@ namespace {
 
 /// Below this a kernel's start costs more than its sums.
 constexpr int64_t kLeastWidth = 256;
-constexpr int64_t kFloats = 4;  // of 16 bytes
+/// Rows of scratch begin at multiples of so many bytes.
+constexpr int64_t kAlignment = 16;
 
 }  // namespace
 
@@ -18,21 +19,24 @@ void ManyProducts::multiply(cudaStream_t stream, View out, const GemmInput& inpu
   if (!by_library(stream, out, input, weight, epilogue)) gemm(stream, out, input, weight, epilogue, limits_);
 }
 
-// The library has no epilogue for a gate or for a gain of each output: its sums, which the second cache holds in part,
-// are finished after it.
+// The library has no epilogue for a gate, and not on every card one for a gain of each output: then its sums, which the
+// second cache holds in part, are finished after it. Those of a gate are rounded as its product will be.
 bool ManyProducts::by_library(cudaStream_t stream, View out, const GemmInput& input, const GemmWeight& weight,
                               const GemmEpilogue& e) {
   if (library_ == nullptr || out.rows == 0 || weight.dtype != DType::kBF16 || input.taps != 1) return false;
   if (weight.n < kLeastWidth || weight.k < kLeastWidth) return false;
   if (e.has_prelu || e.copy.data != nullptr) return false;
-  if (!e.gate && !e.add && e.gain == nullptr) return library_->multiply(stream, out, input.x, weight, e.bias);
-  if (e.bias != nullptr) return false;
-  if (!e.gate && (!e.add || out.dtype != DType::kF32)) return false;
-  const int64_t together = e.gate && out.dtype == DType::kBF16 ? 2 : kFloats;
-  if (out.stride % together != 0 || reinterpret_cast<uintptr_t>(out.data) % 16 != 0) return false;
-
-  const View sums = scratch_for(out.rows, weight.n);
-  if (!library_->multiply(stream, sums, input.x, weight)) return false;
+  if (!e.gate) {
+    if (e.add && out.dtype != DType::kF32) return false;
+    if (library_->multiply(stream, out, input.x, weight, {e.bias, e.gain, e.add})) return true;
+    if (!e.add || e.bias != nullptr) return false;
+  }
+  if (out.stride * static_cast<int64_t>(dtype_size(out.dtype)) % kAlignment != 0 ||
+      reinterpret_cast<uintptr_t>(out.data) % kAlignment != 0) {
+    return false;
+  }
+  const View sums = scratch_for(e.gate ? out.dtype : DType::kF32, out.rows, weight.n);
+  if (!library_->multiply(stream, sums, input.x, weight, {})) return false;
   if (e.gate) {
     gate(stream, out, sums);
   } else {
@@ -41,15 +45,17 @@ bool ManyProducts::by_library(cudaStream_t stream, View out, const GemmInput& in
   return true;
 }
 
-View ManyProducts::scratch_for(int64_t rows, int64_t cols) {
-  const int64_t stride = (cols + kFloats - 1) / kFloats * kFloats;
-  const int64_t bytes = rows * stride * static_cast<int64_t>(sizeof(float));
+View ManyProducts::scratch_for(DType dtype, int64_t rows, int64_t cols) {
+  const auto size = static_cast<int64_t>(dtype_size(dtype));
+  const int64_t together = kAlignment / size;
+  const int64_t stride = (cols + together - 1) / together * together;
+  const int64_t bytes = rows * stride * size;
   if (bytes > scratch_bytes_) {
     scratch_ = nullptr;
     scratch_ = allocate_device(static_cast<size_t>(bytes));
     scratch_bytes_ = bytes;
   }
-  return {scratch_.get(), DType::kF32, rows, cols, stride};
+  return {scratch_.get(), dtype, rows, cols, stride};
 }
 
 }  // namespace heartmula::cuda

@@ -29,7 +29,7 @@ class ManyProducts {
  private:
   bool by_library(cudaStream_t stream, View out, const GemmInput& input, const GemmWeight& weight,
                   const GemmEpilogue& epilogue);
-  View scratch_for(int64_t rows, int64_t cols);
+  View scratch_for(DType dtype, int64_t rows, int64_t cols);
 
   std::unique_ptr<CublasLt> library_;  // or null
   GpuLimits limits_ = gpu_limits();

@@ -68,8 +68,8 @@ TEST(ManyProducts, are_the_librarys_where_it_has_an_algorithm_and_gemms_elsewher
   const FakeLibrary fake;
   ManyProducts products = products_with(HEARTMULA_FAKE_CUBLASLT);
   EXPECT_EQ(products.description(), "cuBLASLt 13.2.5");
-  // It has none for 264 outputs; 32 are too few.
-  for (const auto& [n, by_library] : {std::pair<int64_t, int>{256, 4}, {264, 0}, {300, 4}, {32, 0}}) {
+  // It has none for 264 outputs, and none with a gain of each of 272; 32 are too few.
+  for (const auto& [n, by_library] : {std::pair<int64_t, int>{256, 4}, {264, 0}, {272, 4}, {304, 4}, {32, 0}}) {
     SCOPED_TRACE(testing::Message() << n << " outputs");
     const int before = fake.products();
     const Operands o(n);
@@ -90,7 +90,7 @@ TEST(ManyProducts, are_the_librarys_where_it_has_an_algorithm_and_gemms_elsewher
         gate_bound.at(r, i) = (1 + o.bound.at(r, 2 * i)) * (1 + o.bound.at(r, 2 * i + 1));
       }
     }
-    expect_near(gated.read(), want, gate_bound, 0x1p-8, 1e-4);
+    expect_near(gated.read(), want, gate_bound, 3 * 0x1p-8, 1e-4);  // two sums and their product are rounded
     EXPECT_EQ(fake.products() - before, by_library / 4 * 5);
   }
 }

@@ -196,7 +196,7 @@ __device__ void weigh_scores(float* scores, float* totals, int thread) {
   float greatest = -INFINITY;
   HEARTMULA_UNROLL
   for (int i = 0; i < kEach; ++i) {
-    values[i] = scores[h * kChunk + lane + i * kWarp];
+    values[i] = mine ? scores[h * kChunk + lane + i * kWarp] : 0.0f;
     greatest = fmaxf(greatest, values[i]);
   }
   for (int mask = kWarp / 2; mask > 0; mask /= 2) greatest = fmaxf(greatest, shuffle_xor(greatest, mask));

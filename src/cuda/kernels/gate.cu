@@ -1,4 +1,4 @@
-// Two outputs a thread: 16 bytes in, a word or two out.
+// Four outputs a thread: 16 or 32 bytes in, 8 or 16 bytes out.
 #include "cuda/kernels/device.h"
 #include "cuda/kernels/elements.h"
 #include "cuda/kernels/gate.h"
@@ -9,35 +9,56 @@ namespace heartmula::cuda {
 namespace {
 
 constexpr int kThreads = 256;
+constexpr int kOutputs = 4;
 
-__global__ void __launch_bounds__(kThreads) gate_kernel(Out out, const float* x, int64_t stride, int64_t columns) {
+__device__ inline void load_pairs(float (&to)[2 * kOutputs], const uint16_t* from) {
+  const uint4 v = *reinterpret_cast<const uint4*>(from);
+  to[0] = low_bf16(v.x), to[1] = high_bf16(v.x), to[2] = low_bf16(v.y), to[3] = high_bf16(v.y);
+  to[4] = low_bf16(v.z), to[5] = high_bf16(v.z), to[6] = low_bf16(v.w), to[7] = high_bf16(v.w);
+}
+__device__ inline void load_pairs(float (&to)[2 * kOutputs], const float* from) {
+  load_floats(to, from);
+}
+
+__device__ inline float float_of(uint16_t bits) {
+  return from_bf16(bits);
+}
+__device__ inline float float_of(float value) {
+  return value;
+}
+
+template <typename Value>
+__global__ void __launch_bounds__(kThreads) gate_kernel(Out out, const Value* x, int64_t stride, int columns) {
   start_next();
   wait_for_previous();
   const int64_t row = blockIdx.x;
-  const int64_t column = 2 * (static_cast<int64_t>(blockIdx.y) * kThreads + threadIdx.x);
-  const float* pairs = x + row * stride + 2 * column;
-  if (column + 1 < columns) {
-    const float4 v = *reinterpret_cast<const float4*>(pairs);
-    const float first = silu_of(v.x) * v.y;
-    const float second = silu_of(v.z) * v.w;
-    if (out.bf16 && out.stride % 2 == 0) {
-      static_cast<uint32_t*>(out.data)[(row * out.stride + column) / 2] = to_bf16_pair(first, second);
-    } else {
-      out.store(row, column, first);
-      out.store(row, column + 1, second);
-    }
-  } else if (column < columns) {
-    out.store(row, column, silu_of(pairs[0]) * pairs[1]);
+  const int column = static_cast<int>(blockIdx.y * kThreads + threadIdx.x) * kOutputs;
+  if (column >= columns) return;
+  const Value* pairs = x + row * stride + 2 * column;
+  if (column + kOutputs <= columns) {
+    float v[2 * kOutputs];
+    load_pairs(v, pairs);
+    const float gated[kOutputs] = {silu_of(v[0]) * v[1], silu_of(v[2]) * v[3], silu_of(v[4]) * v[5],
+                                   silu_of(v[6]) * v[7]};
+    out.store(row, column, gated);
+    return;
   }
+  for (int i = 0; column + i < columns; ++i) {
+    out.store(row, column + i, silu_of(float_of(pairs[2 * i])) * float_of(pairs[2 * i + 1]));
+  }
+}
+
+template <typename Value>
+void launch_gate(cudaStream_t stream, View out, ConstView x) {
+  const int64_t blocks_of_row = (out.cols + kThreads * kOutputs - 1) / (kThreads * kOutputs);
+  launch(stream, {dim3(static_cast<unsigned>(out.rows), static_cast<unsigned>(blocks_of_row)), dim3(kThreads)},
+         gate_kernel<Value>, Out(out), static_cast<const Value*>(x.data), x.stride, static_cast<int>(out.cols));
 }
 
 }  // namespace
 
 void gate(cudaStream_t stream, View out, ConstView x) {
-  const dim3 blocks(static_cast<unsigned>(out.rows),
-                    static_cast<unsigned>((out.cols + 2 * kThreads - 1) / (2 * kThreads)));
-  launch(stream, {blocks, dim3(kThreads)}, gate_kernel, Out(out), static_cast<const float*>(x.data), x.stride,
-         out.cols);
+  out.dtype == DType::kBF16 ? launch_gate<uint16_t>(stream, out, x) : launch_gate<float>(stream, out, x);
 }
 
 }  // namespace heartmula::cuda

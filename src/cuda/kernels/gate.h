@@ -7,7 +7,8 @@
 
 namespace heartmula::cuda {
 
-/// out [rows, n] = silu(x[2 i]) * x[2 i + 1], of x [rows, 2 n], f32, without gaps beyond its stride, which is even.
+/// out [rows, n] = silu(x[2 i]) * x[2 i + 1], of x [rows, 2 n] in the same dtype, f32 or bf16. Rows of both begin at
+/// multiples of 16 bytes.
 void gate(cudaStream_t stream, View out, ConstView x);
 
 }  // namespace heartmula::cuda

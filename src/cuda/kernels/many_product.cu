@@ -136,26 +136,28 @@ __global__ void __launch_bounds__(kThreads) many_kernel(FewProduct p, float* wor
     if (step < steps_of(p.slice, stage)) {
       const uint16_t* step_x = lane_x + stage % kStages * stage_values(kRowTiles) + step * static_cast<int>(kStep);
       uint4 w[kTiles][2];
-      uint4 v[kRowTiles];
       HEARTMULA_UNROLL
       for (int j = 0; j < kMine; ++j) w[j / 2][j % 2] = ring[(slot * kMine + j) * kThreads + thread];
+      // Half of the rows at a time, and a sum's two products far apart: the second waits for the first.
+      constexpr int kHalf = kRowTiles / 2;
       HEARTMULA_UNROLL
-      for (int rows = 0; rows < kRowTiles; ++rows) {
-        v[rows] = *reinterpret_cast<const uint4*>(step_x + rows * 8 * kPitch);
-      }
-      // A sum's two products far apart: the second waits for the first.
-      HEARTMULA_UNROLL
-      for (int rows = 0; rows < kRowTiles; ++rows) {
+      for (int first = 0; first < kRowTiles; first += kHalf) {
+        uint4 v[kHalf];
         HEARTMULA_UNROLL
-        for (int tile = 0; tile < kTiles; ++tile) {
-          mma_bf16(sums[tile][rows], {w[tile][0].x, w[tile][1].x, w[tile][0].y, w[tile][1].y}, {v[rows].x, v[rows].y});
+        for (int j = 0; j < kHalf; ++j) v[j] = *reinterpret_cast<const uint4*>(step_x + (first + j) * 8 * kPitch);
+        HEARTMULA_UNROLL
+        for (int j = 0; j < kHalf; ++j) {
+          HEARTMULA_UNROLL
+          for (int tile = 0; tile < kTiles; ++tile) {
+            mma_bf16(sums[tile][first + j], {w[tile][0].x, w[tile][1].x, w[tile][0].y, w[tile][1].y}, {v[j].x, v[j].y});
+          }
         }
-      }
-      HEARTMULA_UNROLL
-      for (int rows = 0; rows < kRowTiles; ++rows) {
         HEARTMULA_UNROLL
-        for (int tile = 0; tile < kTiles; ++tile) {
-          mma_bf16(sums[tile][rows], {w[tile][0].z, w[tile][1].z, w[tile][0].w, w[tile][1].w}, {v[rows].z, v[rows].w});
+        for (int j = 0; j < kHalf; ++j) {
+          HEARTMULA_UNROLL
+          for (int tile = 0; tile < kTiles; ++tile) {
+            mma_bf16(sums[tile][first + j], {w[tile][0].z, w[tile][1].z, w[tile][0].w, w[tile][1].w}, {v[j].z, v[j].w});
+          }
         }
       }
     }
