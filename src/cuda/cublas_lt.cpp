@@ -29,13 +29,11 @@ constexpr int kComputeF32 = 68;
 constexpr int kTypeF32 = 0;
 constexpr int kTypeBF16 = 14;
 constexpr int32_t kTransposed = 1;
-constexpr int kPointerMode = 2;  // attributes of a product
-constexpr int kTransA = 3;
+constexpr int kTransA = 3;  // attributes of a product
 constexpr int kEpilogue = 7;
 constexpr int kBiasPointer = 8;
 constexpr uint32_t kEpilogueBias = 4;
-constexpr int32_t kAlphaOfEachRow = 4;  // in device memory, a row of its columns being an output of ours; beta is not
-constexpr int kWorkspaceLimit = 1;      // attributes of a preference
+constexpr int kWorkspaceLimit = 1;  // attributes of a preference
 constexpr int kReductionSchemes = 3;
 
 struct Algorithm {
@@ -120,7 +118,6 @@ class CublasLt::Plans {
     int64_t w_stride;
     DType out;
     bool bias;
-    bool gain;
     auto operator<=>(const Kind&) const = default;
   };
   using Owned = std::unique_ptr<void, Status (*)(Descriptor)>;
@@ -153,9 +150,6 @@ class CublasLt::Plans {
     Plan plan = {Owned(made, library_.product_destroy), matrix(kTypeBF16, kind.k, kind.n, kind.w_stride), {}};
     if (library_.product_set(made, kTransA, &kTransposed, sizeof kTransposed) != kSuccess) return {};
     if (kind.bias && library_.product_set(made, kEpilogue, &kEpilogueBias, sizeof kEpilogueBias) != kSuccess) return {};
-    if (kind.gain && library_.product_set(made, kPointerMode, &kAlphaOfEachRow, sizeof kAlphaOfEachRow) != kSuccess) {
-      return {};
-    }
 
     Descriptor preference = nullptr;
     if (library_.preference_create(&preference) != kSuccess) return {};
@@ -218,24 +212,20 @@ std::string CublasLt::description() const {
   return fmt::format("cuBLASLt {}.{}.{}", version / 10000, version / 100 % 100, version % 100);
 }
 
-bool CublasLt::multiply(cudaStream_t stream, View out, ConstView x, const GemmWeight& weight,
-                        const Epilogue& epilogue) {
-  const float* bias = epilogue.bias;
+bool CublasLt::multiply(cudaStream_t stream, View out, ConstView x, const GemmWeight& weight, const float* bias) {
   const bool fits = is_aligned(out.data, out.stride, out.dtype) && is_aligned(x.data, x.stride, x.dtype) &&
                     weight.dtype == DType::kBF16 && (bias == nullptr || out.dtype == DType::kF32);
   if (!fits) return false;
-  const Plans::Plan* plan =
-      plans_->of({weight.n, weight.k, weight.stride, out.dtype, bias != nullptr, epilogue.gain != nullptr});
+  const Plans::Plan* plan = plans_->of({weight.n, weight.k, weight.stride, out.dtype, bias != nullptr});
   if (plan == nullptr) return false;
   if (bias != nullptr)
     library_->product_set(plan->product.get(), kBiasPointer, static_cast<const void*>(&bias), sizeof bias);
   const Plans::Owned x_layout = plans_->matrix(kTypeBF16, weight.k, x.rows, x.stride);
   const Plans::Owned out_layout = plans_->matrix(type_of(out.dtype), weight.n, out.rows, out.stride);
   const float one = 1.0F;
-  const float* alpha = epilogue.gain != nullptr ? epilogue.gain : &one;
-  const float beta = epilogue.add ? 1.0F : 0.0F;
-  return library_->multiply(library_->handle, plan->product.get(), alpha, weight.data, plan->weight.get(), x.data,
-                            x_layout.get(), &beta, out.data, out_layout.get(), out.data, out_layout.get(),
+  const float zero = 0.0F;
+  return library_->multiply(library_->handle, plan->product.get(), &one, weight.data, plan->weight.get(), x.data,
+                            x_layout.get(), &zero, out.data, out_layout.get(), out.data, out_layout.get(),
                             &plan->algorithm, workspace_.get(), kWorkspaceBytes, stream) == kSuccess;
 }
 

@@ -14,8 +14,8 @@ namespace heartmula::cuda {
 
 /// Products of bf16 by cuBLASLt on the current device, from one thread.
 ///
-/// A weight's shape, the dtype of the output and what follows the sums choose the algorithm, once, never the number of
-/// rows; sums are not split over k. So a row's bits do not depend on the other rows; another card or version may
+/// A weight's shape, the dtype of the output and whether there is a bias choose the algorithm, once, never the number
+/// of rows; sums are not split over k. So a row's bits do not depend on the other rows; another card or version may
 /// give others.
 class CublasLt {
  public:
@@ -29,17 +29,10 @@ class CublasLt {
   /// "cuBLASLt 13.0.2"
   std::string description() const;
 
-  /// What the library does with the sums on their way out.
-  struct Epilogue {
-    const float* bias = nullptr;  // [n], of an f32 output, or none
-    const float* gain = nullptr;  // [n], or none
-    bool add = false;             // to what is in `out`
-  };
-
-  /// out = gain * x W^T + bias (+ out); x and W bf16, out f32 or bf16. False, with nothing done, where the library has
-  /// no algorithm or its conditions are not met: always or never for a weight and tensors made alike. Safe in a
-  /// captured graph once the same product has been run before.
-  bool multiply(cudaStream_t stream, View out, ConstView x, const GemmWeight& weight, const Epilogue& epilogue);
+  /// out = x W^T (+ bias [n], f32); x and W bf16, out f32 or bf16. False, with nothing done, where the library has no
+  /// algorithm or its conditions are not met: always or never for a weight and tensors made alike. Safe in a captured
+  /// graph once the same product has been run before.
+  bool multiply(cudaStream_t stream, View out, ConstView x, const GemmWeight& weight, const float* bias = nullptr);
 
  private:
   struct Library;

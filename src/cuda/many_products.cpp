@@ -19,24 +19,22 @@ void ManyProducts::multiply(cudaStream_t stream, View out, const GemmInput& inpu
   if (!by_library(stream, out, input, weight, epilogue)) gemm(stream, out, input, weight, epilogue, limits_);
 }
 
-// The library has no epilogue for a gate, and not on every card one for a gain of each output: then its sums, which the
-// second cache holds in part, are finished after it. Those of a gate are rounded as its product will be.
+// The library has no epilogue for a gate, and none of f32 (tried on an H200) for a gain of each output: its sums, which
+// the second cache holds in part, are finished after it. Those of a gate are rounded as its product will be.
 bool ManyProducts::by_library(cudaStream_t stream, View out, const GemmInput& input, const GemmWeight& weight,
                               const GemmEpilogue& e) {
   if (library_ == nullptr || out.rows == 0 || weight.dtype != DType::kBF16 || input.taps != 1) return false;
   if (weight.n < kLeastWidth || weight.k < kLeastWidth) return false;
   if (e.has_prelu || e.copy.data != nullptr) return false;
-  if (!e.gate) {
-    if (e.add && out.dtype != DType::kF32) return false;
-    if (library_->multiply(stream, out, input.x, weight, {e.bias, e.gain, e.add})) return true;
-    if (!e.add || e.bias != nullptr) return false;
-  }
+  if (!e.gate && !e.add && e.gain == nullptr) return library_->multiply(stream, out, input.x, weight, e.bias);
+  if (e.bias != nullptr) return false;
+  if (!e.gate && (!e.add || out.dtype != DType::kF32)) return false;
   if (out.stride * static_cast<int64_t>(dtype_size(out.dtype)) % kAlignment != 0 ||
       reinterpret_cast<uintptr_t>(out.data) % kAlignment != 0) {
     return false;
   }
   const View sums = scratch_for(e.gate ? out.dtype : DType::kF32, out.rows, weight.n);
-  if (!library_->multiply(stream, sums, input.x, weight, {})) return false;
+  if (!library_->multiply(stream, sums, input.x, weight)) return false;
   if (e.gate) {
     gate(stream, out, sums);
   } else {

@@ -99,33 +99,29 @@ int cublasLtMatmulPreferenceSetAttribute(void* preference, int attribute, const 
   return set(static_cast<Preference*>(preference)->attributes, attribute, value, bytes);
 }
 
-int cublasLtMatmulAlgoGetHeuristic(void*, void* product, void*, void*, void*, void* out, void* preference, int most,
+int cublasLtMatmulAlgoGetHeuristic(void*, void*, void*, void*, void*, void* out, void* preference, int most,
                                    Choice* choice, int* found) {
-  // Sums are not split, there is nothing for 264 outputs, and no gain of each of 272.
+  // Sums are not split, and there is nothing for 264 outputs.
   const bool split = static_cast<Preference*>(preference)->attributes.at(3) != 0;
-  const int64_t outputs = static_cast<Layout*>(out)->rows;
-  const bool gain = static_cast<Product*>(product)->attributes[2] != 0;
-  *found = most >= 1 && !split && outputs != 264 && !(gain && outputs == 272) ? 1 : 0;
+  *found = most >= 1 && !split && static_cast<Layout*>(out)->rows != 264 ? 1 : 0;
   choice->algorithm[0] = kAlgorithm;
   choice->state = 0;
   return 0;
 }
 
-// d [m, n] = alpha a^T b + beta c (+ bias [m]), by columns; alpha may be one for each row of d.
+// d [m, n] = alpha a^T b + beta c (+ bias [m]), by columns.
 int cublasLtMatmul(void*, void* product, const void* alpha, const void* a, void* a_layout, const void* b,
-                   void* b_layout, const void* beta, const void* c, void*, void* d, void* d_layout,
+                   void* b_layout, const void* beta, const void*, void*, void* d, void* d_layout,
                    const uint64_t* algorithm, void* workspace, size_t, cudaStream_t stream) {
   auto& attributes = static_cast<Product*>(product)->attributes;
   const auto& left = *static_cast<Layout*>(a_layout);
   const auto& right = *static_cast<Layout*>(b_layout);
   const auto& out = *static_cast<Layout*>(d_layout);
   if (attributes[3] != 1 || *algorithm != kAlgorithm || workspace == nullptr || left.rows != right.rows ||
-      out.rows != left.cols || out.cols != right.cols || (attributes[2] != 0 && attributes[2] != 4) || c != d) {
+      out.rows != left.cols || out.cols != right.cols || *static_cast<const float*>(alpha) != 1.0F ||
+      *static_cast<const float*>(beta) != 0.0F) {
     return kUnsupported;
   }
-  const auto* alphas = static_cast<const float*>(alpha);
-  const bool of_each_row = attributes[2] == 4;
-  const float old = *static_cast<const float*>(beta);
   const auto* bias = attributes[7] == 4 ? reinterpret_cast<const float*>(attributes.at(8)) : nullptr;
   if (fake_cublas_lt_wait(stream) != cudaSuccess) return kUnsupported;
   ++fake_cublas_lt_products;
@@ -135,10 +131,8 @@ int cublasLtMatmul(void*, void* product, const void* alpha, const void* a, void*
       for (int64_t k = 0; k < left.rows; ++k) {
         sum += load(a, left.dtype, row * left.stride + k) * load(b, right.dtype, col * right.stride + k);
       }
-      const int64_t at = col * out.stride + row;
-      sum *= alphas[of_each_row ? row : 0];
-      if (old != 0) sum += old * load(d, out.dtype, at);
       if (bias != nullptr) sum += bias[row];
+      const int64_t at = col * out.stride + row;
       if (out.dtype == DType::kF32) {
         static_cast<float*>(d)[at] = sum;
       } else {
