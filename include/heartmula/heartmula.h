@@ -64,7 +64,11 @@ struct SongRequest {
   int64_t max_audio_length_ms = 240000;
   int64_t topk = 50;
   double temperature = 1.0;
-  double cfg_scale = 1.5;        ///< guidance; 1 and below: off
+  double cfg_scale = 1.5;  ///< guidance; 1 and below: off
+  /// How a song goes on where the model's context ends, of which the reference knows nothing: "none" refuses it,
+  /// "slide" keeps the prompt and forgets the oldest frames, "chapters" gives each part of the lyrics its share of the
+  /// song.
+  std::string long_song = "none";
   std::optional<uint64_t> seed;  ///< random if not given
   std::vector<Frame> begin;      ///< what the song begins with: frames of an earlier one
   CodecRequest codec;

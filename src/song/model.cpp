@@ -65,6 +65,7 @@ struct SongInCall {
     request.song.topk = song.topk;
     request.song.temperature = song.temperature;
     request.song.cfg_scale = song.cfg_scale;
+    request.song.long_song = kLongSongs.parse("SongRequest::long_song", song.long_song);
     request.codec = codec_settings(song.codec);
     validate(request);
     request.song.seed = song.seed ? *song.seed : random_seed();

@@ -373,6 +373,37 @@ TEST(SongsPlan, counts_the_songs_that_are_made_at_once) {
   EXPECT_EQ(plan_songs(*models, std::vector<SongSize>(20, small), {}).memory.songs, kSongsAtOnce);
 }
 
+TEST(Library, makes_songs_longer_than_the_context) {
+  const TemporaryFolder folder;
+  const std::filesystem::path endless = endless_checkpoint();
+  for (const char* part : {"HeartCodec-oss", "tokenizer.json", "gen_config.json"}) {
+    std::filesystem::create_symlink(endless / part, folder / part);
+  }
+  const std::filesystem::path lm = endless / "HeartMuLa-oss-3B";
+  std::filesystem::create_directory(folder / "HeartMuLa-oss-3B");
+  std::filesystem::create_symlink(lm / "model.safetensors", folder / "HeartMuLa-oss-3B/model.safetensors");
+  std::ifstream file(lm / "config.json");
+  nlohmann::json config = nlohmann::json::parse(file);
+  config["backbone"]["max_seq_len"] = 60;
+  folder.write("HeartMuLa-oss-3B/config.json", config.dump());
+
+  Model model({.model_path = folder.path().string(), .threads = 2});
+  SongRequest song;
+  song.lyrics = "la la";
+  song.tags = "piano";
+  song.max_audio_length_ms = 99 * kFrameMs;
+  song.seed = 1;
+  song.codec.steps = 1;
+  EXPECT_THAT(error_of(ErrorKind::kUser, [&] { model.generate(song, {}); }), HasSubstr("context of 60"));
+  song.long_song = "glide";
+  EXPECT_THAT(error_of(ErrorKind::kUser, [&] { model.generate(song, {}); }), HasSubstr("slide or chapters"));
+  song.long_song = "slide";
+  const std::vector<Frame> frames = model.generate(song, {}).frames;
+  EXPECT_EQ(frames.size(), 100U);
+  song.begin.assign(frames.begin(), frames.begin() + 70);
+  EXPECT_EQ(model.generate(song, {}).frames, frames);
+}
+
 TEST(Library, makes_many_songs_with_one_model) {
   Model model({.model_path = endless_checkpoint(), .threads = 2});
   const auto request = [](uint64_t seed, int64_t frames) {

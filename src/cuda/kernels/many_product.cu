@@ -37,8 +37,8 @@ static_assert(kAhead <= kSteps * (kStages - 1));
 constexpr int stage_values(int row_tiles) {
   return row_tiles * 8 * kPitch;
 }
-constexpr size_t shared_bytes(int row_tiles) {
-  return static_cast<size_t>(kAhead * kMine * kThreads * 16 + kStages * stage_values(row_tiles) * 2);
+constexpr int shared_bytes(int row_tiles) {
+  return kAhead * kMine * kThreads * 16 + kStages * stage_values(row_tiles) * 2;
 }
 
 /// Steps of a stage of a slice.
@@ -217,7 +217,7 @@ template <int kRowTiles>
 void multiply(cudaStream_t stream, const FewProduct& p, float* workspace) {
   const dim3 blocks(static_cast<unsigned>((p.units + kBlockUnits - 1) / kBlockUnits), kSliceCount);
   const bool wide = p.k % 8 == 0 && p.x_stride % 8 == 0 && reinterpret_cast<uintptr_t>(p.x) % 16 == 0;
-  launch(stream, {blocks, dim3(kThreads), shared_bytes(kRowTiles)},
+  launch(stream, {blocks, dim3(kThreads), static_cast<size_t>(shared_bytes(kRowTiles))},
          wide ? many_kernel<kRowTiles, true> : many_kernel<kRowTiles, false>, p, workspace);
   constexpr int kFinishOutputs = kFinishThreads * kTogether;
   const dim3 finish_blocks(static_cast<unsigned>((p.n + kFinishOutputs - 1) / kFinishOutputs),
