@@ -87,7 +87,10 @@ def test_vocabulary_is_that_of_the_songs(name: str) -> None:
 
 def test_students_are_of_the_sizes_that_their_configurations_count_on() -> None:
     """The demo's changes fit beside the demo into 30 MB; the released student has the numbers that the page counts."""
-    demo = read_student_config(CONFIGS / "demo_student.toml", read_config(CONFIGS / "demo.toml").codec)
+    sizes = read_config(CONFIGS / "demo.toml").codec
+    demo = read_student_config(CONFIGS / "demo_student.toml", sizes)
+    on_gpu = read_student_config(CONFIGS / "demo_student_gpu.toml", sizes)
+    assert on_gpu.flow_student.frozen == demo.flow_student.frozen
     with torch.device("meta"):
         estimator = VelocityTransformer(demo.codec)
         freeze_parts(estimator, demo.flow_student.frozen, "the demo")
@@ -96,7 +99,7 @@ def test_students_are_of_the_sizes_that_their_configurations_count_on() -> None:
     changed = sum(p.numel() for p in estimator.parameters() if p.requires_grad)
     assert changed * BF16_BYTES <= 5.7e6
     assert numbers == 1_501_085_184
-    for config in (demo, released):
+    for config in (demo, on_gpu, released):
         check_settings(config.flow_student)
 
 

@@ -24,7 +24,7 @@ from safetensors import safe_open
 from heartmula_train.evaluation.curves import draw_curves, read_curves
 from heartmula_train.evaluation.record import checkpoint_hash, command_parser, commit, write_compact
 from heartmula_train.evaluation.report import STUDENT as STUDENT_FOLDER
-from heartmula_train.evaluation.report import read_results, report, table
+from heartmula_train.evaluation.report import has_table, read_results, report, table
 from heartmula_train.song.checkpoint import read_json
 from heartmula_train.stages.loop import FIGURES
 from heartmula_train.stages.run import CODEC, STAGES, START, STUDENT
@@ -32,6 +32,7 @@ from heartmula_train.stages.run import CODEC, STAGES, START, STUDENT
 CONFIGS = Path(__file__).parents[2] / "configs"
 TRAINING, CURVES, README, RESULTS = "training.json", "training.svg", "README.md", "evaluation"
 NEXT = "What to do next"
+DRAFTER = "drafter.safetensors"
 
 Record = dict[str, Any]  # of a run
 
@@ -165,8 +166,23 @@ HeartCodec-oss, which must stay beside it.
 """
 
 
-def readme(folder: Path, runs: list[Record], results: str, next_steps: str) -> str:
-    """The whole text."""
+def drafter_text(folder: Path) -> str:
+    """What a drafter beside the checkpoint is for, if there is one."""
+    path = folder / DRAFTER
+    if not path.exists():
+        return ""
+    with safe_open(path, "pt") as file:
+        numbers = sum(torch.Size(file.get_slice(name).get_shape()).numel() for name in file.keys())  # noqa: SIM118
+    return f"""`{DRAFTER}` ({numbers / 1e6:.1f} M numbers, {path.stat().st_size / 1e6:.1f} MB) guesses the language
+model's next codes and changes no song; the program finds it by itself
+([docs/decoding.md](../docs/decoding.md#drafters-that-learn), [demo_drafter.toml](../train/configs/demo_drafter.toml)).
+
+"""
+
+
+def readme(folder: Path, runs: list[Record], results: str, studies: list[str], next_steps: str) -> str:
+    """The whole text; `studies` are results without a table here."""
+    told = f"\nThe other studies there ({', '.join(studies)}) are told of in [docs/](../docs).\n" if studies else ""
     made = "\n".join(run_text(run) for run in runs)
     return f"""# A small HeartMuLa, trained on synthetic songs
 
@@ -182,14 +198,14 @@ build/release/heartmula generate --model_path demo --tags_text fast,happy,rock,g
 
 {sizes(folder)}
 
-{student_text(folder)}SHA-256 of the checkpoint, over all that a song depends on: `{checkpoint_hash(folder)}`.
+{student_text(folder)}{drafter_text(folder)}SHA-256 of the checkpoint, over all that a song depends on: `{checkpoint_hash(folder)}`.
 
 ## What it reaches
 
 {results}
 The rows behind the totals are in [{RESULTS}/]({RESULTS}). The kit's analyzer judges, no person does; how often it is
 right is in [analyzer_accuracy.json](../train/heartmula_train/music/analyzer_accuracy.json).
-
+{told}
 ## How it was made
 
 {made}
@@ -225,11 +241,14 @@ def main(arguments: list[str] | None = None) -> int:
             before = read_json(options.to / TRAINING)["runs"] if (options.to / TRAINING).exists() else []
             write_compact(options.to / TRAINING, {"runs": merged(before, record)})
         runs = read_json(options.to / TRAINING)["runs"]
-        results = report(read_results(sorted((options.to / RESULTS).glob("*.json"))), checkpoint_hash(options.to))
+        found = sorted((options.to / RESULTS).glob("*.json"))
+        tables = [path for path in found if has_table(path)]
+        results = report(read_results(tables), checkpoint_hash(options.to))
+        studies = [path.stem for path in found if path not in tables]
         curves = {stage: curve for run in runs for stage, curve in run["curves"].items()}
         (options.to / CURVES).write_text(draw_curves(curves), encoding="utf-8")
         before = (options.to / README).read_text(encoding="utf-8") if (options.to / README).exists() else ""
-        text = readme(options.to, runs, results, kept_section(before, NEXT))
+        text = readme(options.to, runs, results, studies, kept_section(before, NEXT))
         (options.to / README).write_text(text, encoding="utf-8")
     except (ValueError, OSError) as error:
         print(f"provenance: {error}", file=sys.stderr)
