@@ -184,6 +184,7 @@ def readme(folder: Path, runs: list[Record], results: str, studies: list[str], n
     """The whole text; `studies` are results without a table here."""
     told = f"\nThe other studies there ({', '.join(studies)}) are told of in [docs/](../docs).\n" if studies else ""
     made = "\n".join(run_text(run) for run in runs)
+    beside = student_text(folder) + drafter_text(folder)
     return f"""# A small HeartMuLa, trained on synthetic songs
 
 The official architecture and file layout at a small size, trained from nothing by [the kit](../train/README.md) on
@@ -198,7 +199,7 @@ build/release/heartmula generate --model_path demo --tags_text fast,happy,rock,g
 
 {sizes(folder)}
 
-{student_text(folder)}{drafter_text(folder)}SHA-256 of the checkpoint, over all that a song depends on: `{checkpoint_hash(folder)}`.
+{beside}SHA-256 of the checkpoint, over all that a song depends on: `{checkpoint_hash(folder)}`.
 
 ## What it reaches
 
