@@ -19,8 +19,8 @@ void ManyProducts::multiply(cudaStream_t stream, View out, const GemmInput& inpu
   if (!by_library(stream, out, input, weight, epilogue)) gemm(stream, out, input, weight, epilogue, limits_);
 }
 
-// The library has no epilogue for a gate, and none of f32 (tried on an H200) for a gain of each output: its sums, which
-// the second cache holds in part, are finished after it. Those of a gate are rounded as its product will be.
+// The library has no epilogue for a gate, nor (tried on an H200) for a gain of each output of bf16: its sums, which the
+// second cache holds in part, are finished after it. Those of a gate are rounded as its product will be.
 bool ManyProducts::by_library(cudaStream_t stream, View out, const GemmInput& input, const GemmWeight& weight,
                               const GemmEpilogue& e) {
   if (library_ == nullptr || out.rows == 0 || weight.dtype != DType::kBF16 || input.taps != 1) return false;

@@ -75,9 +75,7 @@ __device__ inline void load_rows(const FewProduct& p, uint16_t* to, int slice, i
   }
 }
 
-using Sums = float[4];
-
-// The loop is short, for one that does not fit into the instruction cache takes ten times as long: nothing in it is
+// The loop is short, for one that does not fit into the instruction cache takes twice as long: nothing in it is
 // unrolled but a step's products.
 template <int kRowTiles, bool kWide>
 __global__ void __launch_bounds__(kThreads) many_kernel(FewProduct p, float* workspace) {
