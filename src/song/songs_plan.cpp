@@ -74,9 +74,9 @@ MemoryPlan plan_pages(Models& models, SongSize size) {
   if (size.songs == 1 || size.context == 0 || fits(best, available)) return best;
   for (int64_t least = 1, most = best.pages; least < most;) {
     size.pages = (least + most) / 2;
-    MemoryPlan plan = plan_memory(models, size);
+    const MemoryPlan plan = plan_memory(models, size);
     if (fits(plan, available)) {
-      best = std::move(plan);
+      best = plan;
       least = size.pages + 1;
     } else {
       most = size.pages;
