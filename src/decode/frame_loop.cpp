@@ -249,8 +249,8 @@ int64_t FrameLoop::frames_left(const Song& song) {
   return (is_last ? song.work.settings.max_frames() : passages[song.passage + 1].begin) - song.number;
 }
 
-// Room for what the song has so far and a page of frames more, or it would rest again at once, beside a page for each
-// stream of the songs that are made and go on growing.
+// Room for what the song has so far, beside a page for each stream of the songs that are made and go on growing. One
+// that rests comes back for a page of frames, or it would rest again at once.
 bool FrameLoop::admit(const Song& song) {
   int64_t kept = 0;
   for (const auto& other : songs_) {
@@ -259,8 +259,8 @@ bool FrameLoop::admit(const Song& song) {
     kept += std::min(batch_.size().streams, batch_.missing_pages(other->place, longest));
   }
   const int64_t positions = std::ssize(song.work.prompt->text_ids) + std::ssize(song.frames) - past_of(song);
-  const int64_t soon = positions + std::min(frames_left(song), kKvBlock);
-  return batch_.missing_pages(song.place, soon) + kept <= batch_.pages().free();
+  const int64_t soon = song.rests ? std::min(frames_left(song), kKvBlock) : 0;
+  return batch_.missing_pages(song.place, positions + soon) + kept <= batch_.pages().free();
 }
 
 // Songs that rest, the oldest first.
