@@ -9,14 +9,8 @@ import pytest
 import torch
 from conftest import TINY
 
-from heartmula_train.evaluation.activation_sparsity import (
-    KitSongs,
-    LayerCounts,
-    counted,
-    pruned,
-    song_nats,
-    two_of_four,
-)
+from heartmula_train.evaluation.activation_sparsity import LayerCounts, counted, pruned, two_of_four
+from heartmula_train.evaluation.kit_songs import KitSongs, song_nats
 from heartmula_train.evaluation.program import Sampling, read_codes
 from heartmula_train.lm.config import CODEBOOKS
 from heartmula_train.song.checkpoint import lm_folder, load_checkpoint, load_lm

@@ -6,7 +6,6 @@ import pytest
 import torch
 from conftest import TINY
 
-from heartmula_train.evaluation.activation_sparsity import song_inputs
 from heartmula_train.evaluation.cache_eviction import (
     PAGE,
     Evicting,
@@ -18,6 +17,7 @@ from heartmula_train.evaluation.cache_eviction import (
     song_loss,
     survivors,
 )
+from heartmula_train.evaluation.kit_songs import song_inputs
 from heartmula_train.lm.config import CODEBOOKS
 from heartmula_train.lm.heartmula import HeartMuLa, LmSession
 from heartmula_train.song.checkpoint import lm_folder, load_lm

@@ -14,18 +14,18 @@ from __future__ import annotations
 
 import sys
 import tempfile
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
-from heartmula_train.evaluation.plans import EVALUATION_SEED, MAX_SECONDS, evaluation_plan
-from heartmula_train.evaluation.program import Program, ProgramError, Sampling, write_codes
+from heartmula_train.evaluation.kit_songs import KitSongs, examples_of, song_inputs, song_nats
+from heartmula_train.evaluation.plans import EVALUATION_SEED, MAX_SECONDS
+from heartmula_train.evaluation.program import ProgramError, Sampling
 from heartmula_train.evaluation.prompt_following import OUTCOMES, measure_song, totals
 from heartmula_train.evaluation.record import (
     add_program,
@@ -37,15 +37,11 @@ from heartmula_train.evaluation.record import (
     write_result,
 )
 from heartmula_train.lm.heartmula import HeartMuLa
-from heartmula_train.music.render import render
-from heartmula_train.sampling.sampler import SamplingSettings, seeded_noise
-from heartmula_train.song.checkpoint import Checkpoint, load_checkpoint
-from heartmula_train.song.frame_loop import FRAME_MS, generate_frames
+from heartmula_train.song.checkpoint import load_checkpoint
 from heartmula_train.stages.config import read_config
 from heartmula_train.stages.continued import Prompting
 from heartmula_train.stages.language_model import Example
 from heartmula_train.stages.run import exported_quantizer
-from heartmula_train.stages.rvq import FeatureQuantizer
 
 SMALL = (0.01, 0.1)
 PARTS = ("backbone", "decoder")
@@ -148,26 +144,6 @@ def unread(model: HeartMuLa, example: Example) -> dict[str, float]:
     return {"columns": float((~needed).float().mean()), "pairs": float((~pairs).float().mean())}
 
 
-def examples_of(numbers: Iterable[int], prompting: Prompting, quantizer: FeatureQuantizer) -> list[Example]:
-    """What the language model would have learned from these evaluation songs, as the kit renders them."""
-    plans = [evaluation_plan(number) for number in numbers]
-    return [prompting.example(plan.tags, plan.lyrics, quantizer.encode(render(plan))) for plan in plans]
-
-
-def song_inputs(model: HeartMuLa, example: Example, conditional: bool = True) -> Tensor:
-    """What the backbone gets of a song, [T, D]."""
-    text_ids = torch.tensor(example.prompt.text_ids)
-    prompt = model.embed_prompt(text_ids, example.prompt.reference_index, conditional)
-    return torch.cat((prompt, model.embed_frames(example.codes[:-1])))
-
-
-def song_nats(model: HeartMuLa, example: Example) -> Tensor:
-    """Nats of each codebook of a song, [8]."""
-    hidden = model.backbone(song_inputs(model, example)[None])[0, len(example.prompt.text_ids) - 1 :]  # [F, D]
-    logits = torch.cat((model.first_logits(hidden)[:, None], model.depth_logits(hidden, example.codes)), 1)  # [F, 8, V]
-    return F.cross_entropy(logits.transpose(1, 2), example.codes, reduction="none").mean(0)
-
-
 def losses(model: HeartMuLa, examples: Sequence[Example]) -> dict[str, dict[str, float]]:
     """Nats a code over the songs, by what is pruned."""
     found = {}
@@ -176,37 +152,6 @@ def losses(model: HeartMuLa, examples: Sequence[Example]) -> dict[str, dict[str,
             nats = torch.stack([song_nats(model, example) for example in examples]).mean(0)
         found[name] = {"codebook0": round(float(nats[0]), 4), "all": round(float(nats.mean()), 4)}
     return found
-
-
-@dataclass(frozen=True)
-class KitSongs(Program):
-    """The program, but for codes, which the kit's modules make."""
-
-    checkpoint: Checkpoint | None = None
-
-    def generate(
-        self,
-        model_path: Path,
-        prompt: tuple[str, str],
-        save_path: Path,
-        seed: int,
-        max_audio_length_ms: int,
-        sampling: Sampling,
-        save_codes: Path | None = None,
-    ) -> dict[str, Any]:
-        """As Program.generate; noise is not the program's, so the same seed is another song."""
-        checkpoint, codes_path = self.checkpoint, save_codes or save_path.with_suffix(".codes.safetensors")
-        example = Prompting(checkpoint.tokenizer, checkpoint.gen_config).example(*prompt, torch.empty(0, 8).long())
-        settings = SamplingSettings(sampling.topk, sampling.temperature, sampling.cfg_scale)
-        noise = seeded_noise(seed, checkpoint.lm.config.audio_vocab_size)
-        frames = generate_frames(
-            checkpoint.lm, checkpoint.gen_config, example.prompt, max_audio_length_ms, settings, noise
-        )
-        write_codes(frames.numpy(), codes_path)
-        song = self.decode(model_path, codes_path, save_path, seed)
-        ended = len(frames) <= max_audio_length_ms // FRAME_MS
-        song["result"] |= {"frames": len(frames), "stop_reason": "eos" if ended else "max_length"}
-        return song
 
 
 def main(arguments: list[str] | None = None) -> int:

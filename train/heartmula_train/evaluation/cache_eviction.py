@@ -32,8 +32,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from heartmula_train.evaluation.activation_sparsity import KitSongs, examples_of, song_inputs, song_nats
 from heartmula_train.evaluation.frechet import Gaussian, frechet_distance, song_vectors
+from heartmula_train.evaluation.kit_songs import KitSongs, examples_of, song_inputs, song_nats
 from heartmula_train.evaluation.plans import EVALUATION_SEED, MAX_SECONDS, evaluation_plan
 from heartmula_train.evaluation.program import ProgramError, Sampling, read_wav
 from heartmula_train.evaluation.prompt_following import measure_song, totals
