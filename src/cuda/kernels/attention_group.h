@@ -2,6 +2,7 @@
 #pragma once
 
 #include "cuda/kernels/device.h"
+#include "cuda/kernels/elements.h"
 
 namespace heartmula::cuda {
 
@@ -58,9 +59,7 @@ struct Group {
   }
   __device__ void get(float (&v)[kGroup]) const {
     if (kBf16) {
-      const uint4& w = words[0];
-      v[0] = low_bf16(w.x), v[1] = high_bf16(w.x), v[2] = low_bf16(w.y), v[3] = high_bf16(w.y);
-      v[4] = low_bf16(w.z), v[5] = high_bf16(w.z), v[6] = low_bf16(w.w), v[7] = high_bf16(w.w);
+      unpack_bf16(v, words[0]);
     } else {
       const uint4& a = words[0];
       const uint4& b = words[kBf16 ? 0 : 1];

@@ -26,6 +26,12 @@ __device__ inline void load_floats(float (&to)[kCount], const float* from) {
   }
 }
 
+/// The eight bf16 of 16 bytes.
+__device__ inline void unpack_bf16(float (&to)[8], const uint4& words) {
+  to[0] = low_bf16(words.x), to[1] = high_bf16(words.x), to[2] = low_bf16(words.y), to[3] = high_bf16(words.y);
+  to[4] = low_bf16(words.z), to[5] = high_bf16(words.z), to[6] = low_bf16(words.w), to[7] = high_bf16(words.w);
+}
+
 /// [rows, cols] in device memory, to be read.
 struct In {
   const void* data = nullptr;

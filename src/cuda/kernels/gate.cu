@@ -12,9 +12,7 @@ constexpr int kThreads = 256;
 constexpr int kOutputs = 4;
 
 __device__ inline void load_pairs(float (&to)[2 * kOutputs], const uint16_t* from) {
-  const uint4 v = *reinterpret_cast<const uint4*>(from);
-  to[0] = low_bf16(v.x), to[1] = high_bf16(v.x), to[2] = low_bf16(v.y), to[3] = high_bf16(v.y);
-  to[4] = low_bf16(v.z), to[5] = high_bf16(v.z), to[6] = low_bf16(v.w), to[7] = high_bf16(v.w);
+  unpack_bf16(to, *reinterpret_cast<const uint4*>(from));
 }
 __device__ inline void load_pairs(float (&to)[2 * kOutputs], const float* from) {
   load_floats(to, from);
