@@ -186,7 +186,8 @@ __global__ void __launch_bounds__(kThreads) sample_kernel(const __grid_constant_
   if (thread % kWarp == 0) best_of_warp[thread / kWarp] = best;
   sync_block();
   if (thread >= kWarp) return;
-  best = best_of_lanes(thread < kWarps ? best_of_warp[thread] : Best{0.0, -1});
+  static_assert(kWarps == kWarp);  // a lane for each
+  best = best_of_lanes(best_of_warp[thread]);
   HEARTMULA_KEEP_LOOP
   for (int row = thread; row < p.code_rows; row += kWarp) p.codes[row * p.code_stride] = best.token;
 }
