@@ -25,6 +25,9 @@ endif()
 set(cxx_flags -ffp-contract=off)
 list(APPEND cxx_flags -Wall -Wextra -Wpedantic -Wshadow -Wnon-virtual-dtor -Wold-style-cast -Wcast-align -Wunused
                       -Woverloaded-virtual -Wimplicit-fallthrough)
+if(CMAKE_UNITY_BUILD AND CMAKE_CXX_COMPILER_ID STREQUAL "GNU")
+  list(APPEND cxx_flags -Wno-subobject-linkage)  # takes a source that is included for a header
+endif()
 if(HEARTMULA_WERROR)
   list(APPEND cxx_flags -Werror)
 endif()

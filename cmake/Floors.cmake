@@ -39,6 +39,15 @@ function(heartmula_test_settings name)
   endif()
 endfunction()
 
+# The same for everything that shares precompiled headers.
+function(heartmula_test_flags name)
+  # Compiling tests takes longer than running them: what they measure and what takes long is in the floors.
+  if(CMAKE_BUILD_TYPE STREQUAL "Release")
+    target_compile_options(${name} PRIVATE -O1)
+  endif()
+  target_link_libraries(${name} PRIVATE hm_base GTest::gtest GTest::gmock)
+endfunction()
+
 # One test program, one ctest entry of the same name. Further arguments are the floors and libraries it uses; SLOW
 # labels a test that is left out under the sanitizers and under emulation. Its source is NAME.cpp where none is given.
 #
@@ -49,6 +58,7 @@ function(heartmula_test name)
     set(ARG_SOURCES ${name}.cpp)
   endif()
   add_executable(${name} ${ARG_SOURCES})
+  set_target_properties(${name} PROPERTIES UNITY_BUILD OFF)
   foreach(dependency ${ARG_UNPARSED_ARGUMENTS})
     if(TARGET hm_${dependency})
       target_link_libraries(${name} PRIVATE hm_${dependency})
@@ -57,12 +67,10 @@ function(heartmula_test name)
     endif()
   endforeach()
   target_include_directories(${name} PRIVATE ${PROJECT_SOURCE_DIR}/tests)
-  # Compiling tests takes longer than running them: what they measure and what takes long is in the floors.
-  if(CMAKE_BUILD_TYPE STREQUAL "Release")
-    target_compile_options(${name} PRIVATE -O1)
-  endif()
+  heartmula_test_flags(${name})
+  target_precompile_headers(${name} REUSE_FROM test_headers)
   target_compile_definitions(${name} PRIVATE HEARTMULA_TEST_DATA="${PROJECT_SOURCE_DIR}/tests/golden/data")
-  target_link_libraries(${name} PRIVATE GTest::gtest_main GTest::gmock)
+  target_link_libraries(${name} PRIVATE GTest::gtest_main)
   add_test(NAME ${name} COMMAND ${name})
   if(ARG_SLOW)
     heartmula_test_settings(${name} SLOW)

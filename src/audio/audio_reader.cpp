@@ -22,7 +22,7 @@
 namespace heartmula {
 namespace {
 
-constexpr sf_count_t kFramesPerCall = 1 << 14;
+constexpr sf_count_t kFramesPerRead = 1 << 14;
 
 struct CloseDecoder {
   void operator()(SNDFILE* file) const { sf_close(file); }
@@ -104,9 +104,9 @@ Audio decode(const InputBytes& input, bool* is_cut) {
   audio.rate_hz = info.samplerate;
   const auto channels = static_cast<size_t>(info.channels);
   audio.channels.resize(channels);
-  std::vector<float> block(static_cast<size_t>(kFramesPerCall) * channels);
+  std::vector<float> block(static_cast<size_t>(kFramesPerRead) * channels);
   // The length in a header may be wrong, and a stream has none: what can be read counts.
-  for (sf_count_t got = 0; (got = sf_readf_float(file.get(), block.data(), kFramesPerCall)) > 0;) {
+  for (sf_count_t got = 0; (got = sf_readf_float(file.get(), block.data(), kFramesPerRead)) > 0;) {
     for (size_t i = 0; i < static_cast<size_t>(got) * channels; ++i) {
       if (!std::isfinite(block[i])) {
         throw user_error("{}: sample {} is not a finite number", input.name(), audio.frames() + i / channels);

@@ -17,21 +17,21 @@ constexpr size_t kFlags = 5;
 constexpr size_t kSerial = 14;
 constexpr size_t kChecksum = 22;
 constexpr size_t kSegments = 26;
-constexpr size_t kHeaderBytes = 27;
+constexpr size_t kPageHeaderBytes = 27;
 constexpr std::byte kLastPage{4};
 
 bool is_page(std::span<const std::byte> bytes) {
-  return bytes.size() >= kHeaderBytes && std::memcmp(bytes.data(), "OggS", 4) == 0;
+  return bytes.size() >= kPageHeaderBytes && std::memcmp(bytes.data(), "OggS", 4) == 0;
 }
 
 /// Of the header and the lengths behind it.
 size_t head_bytes(std::span<const std::byte> page) {
-  return kHeaderBytes + std::to_integer<size_t>(page[kSegments]);
+  return kPageHeaderBytes + std::to_integer<size_t>(page[kSegments]);
 }
 
 size_t body_bytes(std::span<const std::byte> head) {
   size_t count = 0;
-  for (const std::byte length : head.subspan(kHeaderBytes)) count += std::to_integer<size_t>(length);
+  for (const std::byte length : head.subspan(kPageHeaderBytes)) count += std::to_integer<size_t>(length);
   return count;
 }
 
@@ -59,13 +59,13 @@ void set_number(std::span<std::byte> page, size_t at, uint32_t number) {
 
 /// The page at the position, which moves behind it.
 std::optional<std::vector<std::byte>> read_page(OutputStream& file) {
-  std::vector<std::byte> page(kHeaderBytes);
+  std::vector<std::byte> page(kPageHeaderBytes);
   const auto append = [&](size_t count) {
     const size_t before = page.size();
     page.resize(before + count);
     return file.read(page.data() + before, count) == count;
   };
-  if (file.read(page.data(), kHeaderBytes) != kHeaderBytes || !is_page(page)) return std::nullopt;
+  if (file.read(page.data(), kPageHeaderBytes) != kPageHeaderBytes || !is_page(page)) return std::nullopt;
   if (!append(std::to_integer<size_t>(page[kSegments])) || !append(body_bytes(page))) return std::nullopt;
   return page;
 }

@@ -3,6 +3,7 @@
 
 #include <fmt/format.h>
 
+#include <cstdint>
 #include <string>
 #include <string_view>
 #include <type_traits>
@@ -26,6 +27,11 @@ std::string shell_word(const std::string& text);
 template <typename Number>
 std::string range_text(Number min, Number max) {
   return min == max ? fmt::format("{}", min) : fmt::format("from {} to {}", min, max);
+}
+
+/// 10^9 bytes.
+inline double gigabytes(int64_t bytes) {
+  return static_cast<double>(bytes) * 1e-9;
 }
 
 namespace detail {

@@ -11,7 +11,6 @@
 namespace heartmula::bench {
 namespace {
 
-constexpr int64_t kStreams = 2;      // guidance
 constexpr int64_t kMadeFrames = 24;  // of each measurement, at least
 
 LmBatchSize size_of(const LmConfig& config, int64_t context, int64_t most_drafts) {
@@ -20,7 +19,7 @@ LmBatchSize size_of(const LmConfig& config, int64_t context, int64_t most_drafts
     throw user_error("--context {} with {} drafts takes {} positions, but the model has {}", context, most_drafts,
                      positions, config.backbone.max_seq_len);
   }
-  return {.streams = kStreams, .positions = positions, .frames = std::max<int64_t>(2, 1 + most_drafts), .piece = 1};
+  return {.streams = kRowsOfSong, .positions = positions, .frames = std::max<int64_t>(2, 1 + most_drafts), .piece = 1};
 }
 
 /// Right by chance, after another drafter has computed.
@@ -62,7 +61,7 @@ DraftedFrames::DraftedFrames(Ops& ops, WorkMeter& meter, const HeartMula& model,
 // At least `frames` frames of the song.
 DraftedFrames::Made DraftedFrames::make(Drafter* drafter, int64_t drafts, int64_t frames) {
   Made made;
-  batch_.enter(0, kStreams, batch_.ops().make_sampler(rule_, noise_));
+  batch_.enter(0, kRowsOfSong, batch_.ops().make_sampler(rule_, noise_));
   batch_.jump_to(0, context_);
   std::vector<FedFrame> fed;
   std::vector<Frame> drafted;

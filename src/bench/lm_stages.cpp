@@ -34,7 +34,6 @@ void settle(Ops& ops, ConstView x) {
 
 namespace {
 
-constexpr int64_t kRowsOfSong = 2;  // guidance
 constexpr int64_t kWarmUpFrames = 1;
 
 // Songs side by side, each after as many positions.

@@ -24,7 +24,6 @@ namespace fs = std::filesystem;
 namespace {
 
 constexpr int64_t kPrompt = 50;
-constexpr int64_t kStreams = 2;  // guidance
 
 /// The same for all processes.
 double steady_seconds() {
@@ -100,7 +99,7 @@ nlohmann::json run_first_logits(const FirstLogits& work) {
   const std::unique_ptr<Ops> ops = make_metered_ops(
       make_cpu_ops({.threads = work.threads, .cpus = work.cpus, .measure_streams = true, .isa = {}}), meter);
   const HeartMula model = HeartMula::load(*ops, store, config, work.dtype);
-  LmSession session(*ops, model, kStreams, kPrompt + 1);
+  LmSession session(*ops, model, kRowsOfSong, kPrompt + 1);
   const Clock::time_point begin = Clock::now();
   session.prefill(std::vector<int32_t>(kPrompt, 1), kPrompt / 2, {});
   session.first_logits();

@@ -39,10 +39,9 @@ SongSeconds song_seconds(const SongShape& song, const StageSeconds& stages, doub
 }
 
 double position_bytes(const LmConfig& config, DType dtype) {
-  constexpr int64_t kRows = 2;  // guidance
   constexpr int64_t kKeysAndValues = 2;
   const TransformerConfig& c = config.backbone;
-  return static_cast<double>(kRows * kKeysAndValues * c.num_layers * c.kv_dim()) *
+  return static_cast<double>(kRowsOfSong * kKeysAndValues * c.num_layers * c.kv_dim()) *
          static_cast<double>(dtype_size(dtype));
 }
 

@@ -12,6 +12,8 @@
 
 namespace heartmula::bench {
 
+constexpr int64_t kRowsOfSong = 2;  // guidance
+
 /// Collects what the operations of one device did.
 class WorkMeter final : public OpListener {
  public:

@@ -7,6 +7,7 @@
 #include "base/clock.h"
 #include "base/error.h"
 #include "base/file.h"
+#include "base/message.h"
 #include "base/output_lock.h"
 #include "checkpoint/packed_writer.h"
 #include "text/vocabulary.h"
@@ -14,10 +15,6 @@
 namespace heartmula {
 namespace fs = std::filesystem;
 namespace {
-
-double gigabytes(int64_t bytes) {
-  return static_cast<double>(bytes) * 1e-9;
-}
 
 /// What the model was trained on, if the checkpoint says it; checked, as everything that is copied has been.
 std::optional<std::string> vocabulary_beside(const fs::path& gen_config) {

@@ -7,13 +7,10 @@
 #include <optional>
 
 #include "base/error.h"
+#include "base/message.h"
 
 namespace heartmula {
 namespace {
-
-double gigabytes(int64_t bytes) {
-  return static_cast<double>(bytes) * 1e-9;
-}
 
 // A problem, and the way out that always works, unless it names that itself.
 std::string with_way_out(const std::string& problem, const std::string& flag) {

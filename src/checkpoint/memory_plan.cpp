@@ -5,6 +5,7 @@
 
 #include "base/cpu_info.h"
 #include "base/error.h"
+#include "base/message.h"
 #include "checkpoint/counting_ops.h"
 #include "cuda/packed.h"
 
@@ -23,10 +24,6 @@ constexpr int64_t kCardBytes = 250'000'000;
 constexpr int64_t kScratchBytes = 50'000'000;        // partial sums of products and attention
 constexpr int64_t kCodecScratchBytes = 150'000'000;  // and of the codec, for windows of rows
 constexpr int64_t kSongTexts = 4096;                 // positions of a prompt
-
-double gigabytes(int64_t bytes) {
-  return static_cast<double>(bytes) * 1e-9;
-}
 
 // What `rows` random rows of an embedding table take.
 int64_t touched_bytes(const Table& table, int64_t rows) {

@@ -15,7 +15,7 @@
 namespace heartmula {
 namespace {
 
-struct Options {
+struct BenchFlags {
   StageOptions stage;
   bench::Options run;
   bool json = false;
@@ -26,7 +26,7 @@ struct Options {
 
 void add_bench(CLI::App& app, Run& run) {
   Command command(app, "bench", "Measure each stage beside the limits of this machine");
-  auto options = std::make_shared<Options>();
+  auto options = std::make_shared<BenchFlags>();
   bench::Options& o = options->run;
   options->stage.add_to(command);
   command.option("--stage", o.stages,

@@ -1,7 +1,12 @@
 #include "cli/command.h"
 
 #include <CLI/CLI.hpp>
+#include <cerrno>
+#include <cstdio>
+#include <system_error>
 #include <utility>
+
+#include "base/error.h"
 
 namespace heartmula {
 namespace {
@@ -58,6 +63,21 @@ void Command::words(const std::string& name, std::vector<std::string>& values, c
 void add_parsed(CLI::App& command, const std::string& name, const std::function<void(const std::string&)>& parse,
                 const std::string& help) {
   command.add_option_function<std::string>(name, parse, help);
+}
+
+std::string both_spellings(const std::string& flags) {
+  std::string dashed = flags;
+  for (size_t i = 2; i < dashed.size(); ++i) {
+    if (dashed[i] == '_') dashed[i] = '-';
+  }
+  return dashed == flags ? flags : flags + "," + dashed;
+}
+
+void print_out(const std::string& text) {
+  const bool written = std::fwrite(text.data(), 1, text.size(), stdout) == text.size();
+  if (!written || std::fflush(stdout) != 0) {
+    throw failure("standard output: {}", std::generic_category().message(errno));
+  }
 }
 
 template CommandOption Command::option(const std::string&, std::string&, const std::string&);

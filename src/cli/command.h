@@ -60,6 +60,12 @@ class Command {
 void add_parsed(CLI::App& command, const std::string& name, const std::function<void(const std::string&)>& parse,
                 const std::string& help);
 
+/// "--save_path" as "--save_path,--save-path": both spellings of every flag work.
+std::string both_spellings(const std::string& flags);
+
+/// Writes to the standard output. Throws Error(kFailure) if it is full or closed.
+void print_out(const std::string& text);
+
 extern template CommandOption Command::option(const std::string&, std::string&, const std::string&);
 extern template CommandOption Command::option(const std::string&, std::optional<std::string>&, const std::string&);
 extern template CommandOption Command::option(const std::string&, std::filesystem::path&, const std::string&);

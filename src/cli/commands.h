@@ -1,9 +1,6 @@
 // The subcommands: each adds its options to the program and sets what is to be run.
 #pragma once
 
-#include <memory>
-#include <string>
-
 #include "checkpoint/settings.h"
 #include "cli/command.h"
 
@@ -36,11 +33,5 @@ constexpr const char* kCpusHelp = "Pin the threads: 0-3,8 puts thread i on the i
 
 /// "--device" of a command whose settings are not in the table.
 void add_device(CLI::App& command, DeviceWish& device);
-
-/// "--save_path" as "--save_path,--save-path": both spellings of every flag work.
-std::string both_spellings(const std::string& flags);
-
-/// Writes to the standard output. Throws Error(kFailure) if it is full or closed.
-void print_out(const std::string& text);
 
 }  // namespace heartmula

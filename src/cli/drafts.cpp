@@ -11,7 +11,7 @@
 namespace heartmula {
 namespace {
 
-struct Options {
+struct DraftsFlags {
   DraftStatisticsOptions drafts;
   SettingFlags flags;
   std::string drafter = {};
@@ -22,7 +22,7 @@ struct Options {
 
 void add_drafts(CLI::App& app, Run& run) {
   Command command(app, "drafts", "Measure how guessable songs are, and how often each drafter would be right");
-  auto options = std::make_shared<Options>();
+  auto options = std::make_shared<DraftsFlags>();
   DraftStatisticsOptions& drafts = options->drafts;
   command.words("codes", drafts.codes, "Codes files of songs, as from --save_codes");
   options->flags.add_to(command.app(), kDrafts);

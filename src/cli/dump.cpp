@@ -10,7 +10,7 @@
 namespace heartmula {
 namespace {
 
-struct Options {
+struct DumpFlags {
   DraftDumpOptions dump;
   SettingFlags flags;
 };
@@ -19,7 +19,7 @@ struct Options {
 
 void add_dump(CLI::App& app, Run& run) {
   Command command(app, "dump", "Write what drafters learn from: hidden states and likely codes of songs");
-  auto options = std::make_shared<Options>();
+  auto options = std::make_shared<DumpFlags>();
   command.words("codes", options->dump.codes, "Codes files of songs, as from --save_codes");
   options->flags.add_to(command.app(), kDrafts);
   command.option("--out", options->dump.folder, "Folder for a file of each song; what is there already stays");

@@ -6,7 +6,6 @@
 
 #include <CLI/CLI.hpp>
 #include <algorithm>
-#include <cerrno>
 #include <cstdio>
 #include <filesystem>
 #include <iostream>
@@ -147,21 +146,6 @@ int run_program(int argc, char** argv) {
 }
 
 }  // namespace
-
-std::string both_spellings(const std::string& flags) {
-  std::string dashed = flags;
-  for (size_t i = 2; i < dashed.size(); ++i) {
-    if (dashed[i] == '_') dashed[i] = '-';
-  }
-  return dashed == flags ? flags : flags + "," + dashed;
-}
-
-void print_out(const std::string& text) {
-  const bool written = std::fwrite(text.data(), 1, text.size(), stdout) == text.size();
-  if (!written || std::fflush(stdout) != 0) {
-    throw failure("standard output: {}", std::generic_category().message(errno));
-  }
-}
 
 }  // namespace heartmula
 

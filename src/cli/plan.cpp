@@ -13,7 +13,7 @@
 namespace heartmula {
 namespace {
 
-struct Options {
+struct PlanFlags {
   StageOptions stage;
   std::string machine;
   int64_t max_audio_length_ms = 180'000;
@@ -34,7 +34,7 @@ std::filesystem::path machine_file(const std::string& machine) {
 
 void add_plan(CLI::App& app, Run& run) {
   Command command(app, "plan", "Predict time and memory of a song on a machine that you describe");
-  auto options = std::make_shared<Options>();
+  auto options = std::make_shared<PlanFlags>();
   command
       .option("--machine", options->machine, "Its description, machines/NAME.json: a file, or the NAME of one of those")
       .required();

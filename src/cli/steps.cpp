@@ -13,7 +13,7 @@
 namespace heartmula {
 namespace {
 
-struct Options {
+struct StepsFlags {
   StepsOptions steps;
   SettingFlags flags;
   std::string picture;
@@ -24,7 +24,7 @@ struct Options {
 
 void add_steps(CLI::App& app, Run& run) {
   Command command(app, "steps", "Measure how near ways of solving the codec's flow come to a fine solution");
-  auto options = std::make_shared<Options>();
+  auto options = std::make_shared<StepsFlags>();
   StepsOptions& steps = options->steps;
   command.words("codes", steps.codes, "Codes files of songs, as from --save_codes");
   options->flags.add_to(command.app(), kSteps);

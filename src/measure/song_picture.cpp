@@ -99,8 +99,8 @@ void SongPicture::add_hops() {
     std::fill(power_.begin(), power_.end(), 0.0f);
     for (const std::vector<float>& samples : waiting_) {
       spectrum_.magnitudes(std::span(samples).subspan(done, kWindow), kWindow / 2, magnitudes_);
-      constexpr float kScale = 0.5f * 16 / kWindow;  // mean of two channels; a sine of amplitude 1 has power 1
-      for (size_t k = 0; k < power_.size(); ++k) power_[k] += kScale * magnitudes_[k] * magnitudes_[k];
+      constexpr float kPower = 0.5f * 16 / kWindow;  // mean of two channels; a sine of amplitude 1 has power 1
+      for (size_t k = 0; k < power_.size(); ++k) power_[k] += kPower * magnitudes_[k] * magnitudes_[k];
     }
     Powers powers = {.sum = std::vector<float>(rows_.size()), .count = 1};
     for (size_t i = 0; i < rows_.size(); ++i) {

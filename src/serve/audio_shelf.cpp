@@ -18,8 +18,8 @@ namespace fs = std::filesystem;
 namespace {
 
 constexpr const char* kFormat = "flac";
-constexpr size_t kMostConversions = 100;  // that are kept
-constexpr size_t kPiece = 48000;          // samples
+constexpr size_t kMostConversions = 100;    // that are kept
+constexpr size_t kSamplesPerPiece = 48000;  // samples
 
 std::optional<std::shared_ptr<const MappedFile>> opened(const fs::path& path) {
   std::error_code ignored;
@@ -31,8 +31,8 @@ template <typename Sink>
 void in_pieces(const Audio& audio, const Sink& sink) {
   const std::span<const float> left = audio.channels.front();
   const std::span<const float> right = audio.channels.back();
-  for (size_t at = 0; at < left.size(); at += kPiece) {
-    const size_t count = std::min(kPiece, left.size() - at);
+  for (size_t at = 0; at < left.size(); at += kSamplesPerPiece) {
+    const size_t count = std::min(kSamplesPerPiece, left.size() - at);
     sink(left.subspan(at, count), right.subspan(at, count));
   }
 }

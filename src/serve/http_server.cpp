@@ -26,7 +26,7 @@ namespace {
 constexpr size_t kLongestPath = 1024;
 constexpr size_t kMostHeaders = 100;
 constexpr int kBacklog = 512;  // connections that the system holds ready
-constexpr size_t kPiece = size_t{64} << 10;
+constexpr size_t kBytesPerPiece = size_t{64} << 10;
 constexpr const char* kContentPolicy =
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; media-src 'self' blob:; "
     "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
@@ -261,7 +261,7 @@ struct HttpServer::State {
     response.set_header("Accept-Ranges", "bytes");
     response.set_content_provider(
         range.size, answer.type, [file = answer.file, range](size_t offset, size_t length, httplib::DataSink& sink) {
-          const auto part = file->bytes().subspan(range.begin + offset, std::min(length, kPiece));
+          const auto part = file->bytes().subspan(range.begin + offset, std::min(length, kBytesPerPiece));
           return sink.write(reinterpret_cast<const char*>(part.data()), part.size());
         });
   }

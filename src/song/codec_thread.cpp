@@ -1,6 +1,5 @@
 #include "song/codec_thread.h"
 
-#include <chrono>
 #include <system_error>
 #include <utility>
 
@@ -8,8 +7,6 @@
 
 namespace heartmula {
 namespace {
-
-constexpr std::chrono::milliseconds kPatience{50};
 
 Error cancelled_error() {
   return Error(ErrorKind::kCancelled, "cancelled");
@@ -117,7 +114,7 @@ void CodecThread::join() {
   closed_ = true;
   changed_.notify_all();
   while (!done_) {
-    changed_.wait_for(lock, kPatience);
+    changed_.wait_for(lock, kCancelInterval);
     pass_on_cancel();
   }
   lock.unlock();

@@ -12,7 +12,6 @@ namespace {
 constexpr size_t kFrames = 7;         // of a measurement, after the first two
 constexpr size_t kSettling = 2;       // frames in which caches and threads find their new places
 constexpr double kWorthwhile = 1.03;  // less may be noise
-constexpr std::chrono::milliseconds kPatience{50};
 using Clock = std::chrono::steady_clock;
 
 double median(std::vector<double> values) {
@@ -120,7 +119,8 @@ double Overlap::frame_done(std::optional<double> seconds, const CancelToken* can
   if (seconds && share_threads_ && beside_ == works_) search_.add_frame(*seconds, works_);
   share();
   const Clock::time_point begin = Clock::now();
-  while (works_ && takes_turns_ && (cancel == nullptr || !cancel->cancelled())) changed_.wait_for(lock, kPatience);
+  while (works_ && takes_turns_ && (cancel == nullptr || !cancel->cancelled()))
+    changed_.wait_for(lock, kCancelInterval);
   beside_ = works_;
   return seconds_since(begin);
 }
@@ -142,7 +142,7 @@ void Overlap::begin_piece(const CancelToken& cancel) {
   wants_ = true;
   share();
   while (!works_) {
-    changed_.wait_for(lock, kPatience);
+    changed_.wait_for(lock, kCancelInterval);
     if (cancel.cancelled()) throw Error(ErrorKind::kCancelled, "cancelled");
   }
 }

@@ -4,6 +4,7 @@
 // Whether they do is measured: a frame alone, then a frame beside the codec for every split that is tried.
 #pragma once
 
+#include <chrono>
 #include <condition_variable>
 #include <cstdint>
 #include <mutex>
@@ -14,6 +15,9 @@
 #include "ops/ops.h"
 
 namespace heartmula {
+
+/// How often somebody who waits looks at the song's cancel token.
+constexpr std::chrono::milliseconds kCancelInterval{50};
 
 /// Finds how many of the threads the codec should have beside the frame loop; 0 means that it waits for the last frame.
 class OverlapSearch {

@@ -43,7 +43,7 @@ class Text : public Base<Field> {
 
 /// What is sung or told: nothing but text.
 template <typename Field>
-class SongText final : public Text<Field> {
+class SongFieldText final : public Text<Field> {
  public:
   using Text<Field>::Text;
   void check(const Request& request, const std::string& where, const std::string&) const override {
@@ -111,7 +111,7 @@ std::shared_ptr<const SettingType> text(Field field, std::string placeholder = "
 }
 template <typename Field>
 std::shared_ptr<const SettingType> song_text(Field field, std::string placeholder = "TEXT") {
-  return std::make_shared<SongText<Field>>(field, std::move(placeholder));
+  return std::make_shared<SongFieldText<Field>>(field, std::move(placeholder));
 }
 template <typename Field>
 std::shared_ptr<const SettingType> path(Field field, std::string placeholder = "FILE") {

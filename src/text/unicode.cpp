@@ -14,7 +14,7 @@
 namespace heartmula {
 namespace {
 
-constexpr size_t kMaxTextBytes = size_t{1} << 29;  // ICU counts in int32_t, and lower-casing may make a text longer
+constexpr size_t kMaxIcuBytes = size_t{1} << 29;  // ICU counts in int32_t, and lower-casing may make a text longer
 
 icu::UnicodeString wide(std::string_view text) {
   return icu::UnicodeString::fromUTF8(icu::StringPiece(text.data(), static_cast<int32_t>(text.size())));
@@ -27,7 +27,7 @@ UChar32 point(char32_t c) {
 }  // namespace
 
 void check_utf8(std::string_view what, std::string_view text) {
-  if (text.size() > kMaxTextBytes) throw user_error("{}: longer than {} MiB", what, kMaxTextBytes >> 20);
+  if (text.size() > kMaxIcuBytes) throw user_error("{}: longer than {} MiB", what, kMaxIcuBytes >> 20);
   const char* bytes = text.data();
   const int64_t size = static_cast<int64_t>(text.size());
   for (int64_t i = 0; i < size;) {

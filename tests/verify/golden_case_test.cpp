@@ -10,7 +10,7 @@ namespace heartmula {
 namespace {
 
 std::vector<std::string> golden_folders() {
-  std::vector<std::string> folders = {std::string(HEARTMULA_TEST_DATA) + "/tiny1"};
+  std::vector<std::string> folders(1, HEARTMULA_TEST_DATA "/tiny1");
   const char* more = std::getenv("HEARTMULA_GOLDEN");
   std::istringstream list(more == nullptr ? "" : more);
   for (std::string folder; std::getline(list, folder, ':');) {

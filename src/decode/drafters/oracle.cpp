@@ -4,7 +4,7 @@
 namespace heartmula {
 namespace {
 
-constexpr uint64_t kKey = 0x6f7261636c65;
+constexpr uint64_t kOracleKey = 0x6f7261636c65;
 
 class OracleDrafter final : public Drafter {
  public:
@@ -22,7 +22,8 @@ class OracleDrafter final : public Drafter {
     const auto vocabulary = static_cast<int32_t>(task.batch.model().config.audio_vocab_size);
     const Frame& truth = song_[static_cast<size_t>(number)];
     for (auto q = static_cast<size_t>(known); q < frame.size(); ++q) {
-      const auto words = philox4x32({static_cast<uint32_t>(q), static_cast<uint32_t>(number), 0, 0}, philox_key(kKey));
+      const auto words =
+          philox4x32({static_cast<uint32_t>(q), static_cast<uint32_t>(number), 0, 0}, philox_key(kOracleKey));
       frame[q] = open_uniform(words[0]) < right_ ? truth[q] : (truth[q] + 1) % vocabulary;
     }
   }

@@ -5,7 +5,7 @@
 namespace heartmula {
 namespace {
 
-constexpr uint64_t kKey = 0x72616e646f6d;
+constexpr uint64_t kRandomKey = 0x72616e646f6d;
 
 class RandomDrafter final : public Drafter {
  public:
@@ -15,7 +15,7 @@ class RandomDrafter final : public Drafter {
       Frame& draft = drafts.emplace_back();
       for (size_t q = 0; q < draft.size(); ++q) {
         const auto words =
-            philox4x32({static_cast<uint32_t>(q), static_cast<uint32_t>(number), 0, 0}, philox_key(kKey));
+            philox4x32({static_cast<uint32_t>(q), static_cast<uint32_t>(number), 0, 0}, philox_key(kRandomKey));
         draft[q] = static_cast<int32_t>(words[0] % vocabulary);
       }
     }

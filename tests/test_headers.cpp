@@ -1,0 +1,2 @@
+// A program for its precompiled headers, which all tests use.
+int main() {}
