@@ -18,8 +18,8 @@ namespace fs = std::filesystem;
 namespace {
 
 constexpr const char* kFormat = "flac";
-constexpr size_t kMostConversions = 100;    // that are kept
-constexpr size_t kSamplesPerPiece = 48000;  // samples
+constexpr size_t kMostConversions = 100;  // that are kept
+constexpr size_t kSamplesPerPiece = 48000;
 
 std::optional<std::shared_ptr<const MappedFile>> opened(const fs::path& path) {
   std::error_code ignored;
