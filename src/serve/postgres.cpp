@@ -135,7 +135,7 @@ class Postgres : public Database {
       in_transaction_ = false;
       return;
     }
-    if (PQstatus(connection_.get()) != CONNECTION_OK) {
+    if (lose_if_broken(result.get())) {
       throw failure("{}: the connection was lost while something was saved; whether it was is not known",
                     target_->name);
     }
@@ -144,15 +144,23 @@ class Postgres : public Database {
 
   void rollback() noexcept override {
     in_transaction_ = false;
-    if (PQtransactionStatus(connection_.get()) != PQTRANS_IDLE) {
+    if (!lost_ && PQtransactionStatus(connection_.get()) != PQTRANS_IDLE) {
       const Result result(PQexec(connection_.get(), "ROLLBACK"));
     }
   }
 
  private:
   void reconnect_if_lost() {
-    if (PQstatus(connection_.get()) == CONNECTION_OK) return;
+    if (!lost_) return;
     connection_ = target_->connect();
+    lost_ = false;
+  }
+
+  /// What failed without a code failed on the way to the server. PQstatus may still be good then: libpq tells of a
+  /// failed write as soon as it has read the server's last words, before the end that comes after them.
+  bool lose_if_broken(const PGresult* failed) {
+    lost_ = PQstatus(connection_.get()) != CONNECTION_OK || PQresultErrorField(failed, PG_DIAG_SQLSTATE) == nullptr;
+    return lost_;
   }
 
   Result execute(const std::string& sql, const SqlValues& values) {
@@ -228,11 +236,11 @@ class Postgres : public Database {
     }
   }
 
-  [[noreturn]] void fail(const PGresult* result) const {
-    const bool lost = PQstatus(connection_.get()) != CONNECTION_OK;
-    const char* code = result == nullptr ? nullptr : PQresultErrorField(result, PG_DIAG_SQLSTATE);
+  [[noreturn]] void fail(const PGresult* result) {
+    const bool lost = lose_if_broken(result);
+    const char* code = PQresultErrorField(result, PG_DIAG_SQLSTATE);
     const std::string_view state = code == nullptr ? "" : code;
-    const char* primary = result == nullptr ? nullptr : PQresultErrorField(result, PG_DIAG_MESSAGE_PRIMARY);
+    const char* primary = PQresultErrorField(result, PG_DIAG_MESSAGE_PRIMARY);
     const Error error = failure("{}: {}", target_->name,
                                 target_->line(primary == nullptr ? PQerrorMessage(connection_.get()) : primary));
     // Two transactions waited for each other, or the server shuts down.
@@ -245,6 +253,7 @@ class Postgres : public Database {
   std::shared_ptr<Target> target_;
   Connection connection_;
   bool in_transaction_ = false;
+  bool lost_ = false;
 };
 
 /// What poll() waits for beside a connection.

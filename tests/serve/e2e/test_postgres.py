@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from heartmula_server import LONG, OVER, SHORT, Api, Server, generate, until
+from heartmula_server import LONG, SHORT, Api, Server, generate, until
 from test_audio import WAV_HEADER_BYTES, samples_of
 
 CONNECTION = os.environ.get("HEARTMULA_TEST_POSTGRES")
@@ -172,14 +172,7 @@ def test_a_database_that_restarts_is_waited_for(database: str, tmp_path: Path) -
     until(lambda: server.api.song(song)["frames"] > 20)
     subprocess.run([RESTART], check=True)
     until(lambda: server.api.get("/v1/songs").status_code == 200, 20)
-
-    def state() -> str | None:
-        """Connections that broke are told of once each."""
-        answer = server.api.get(f"/v1/songs/{song}")
-        assert answer.status_code in (200, 500, 503)
-        return answer.json().get("state")
-
-    assert until(lambda: now if (now := state()) in OVER else None) == "done"
+    assert server.api.done(song), "no connection that broke is told of again"
     assert server.api.make()
     with server.api.events("/v1/events") as events:
         assert next(events)[0] == "hello"
