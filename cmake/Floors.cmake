@@ -5,7 +5,7 @@ set(heartmula_headers <algorithm> <chrono> <filesystem> <fstream> <functional> <
 
 # `name` uses those that `owner` has precompiled with the same flags; those of itself it precompiles, and `ARGN` too.
 function(heartmula_precompiled_headers name owner)
-  if(NOT CMAKE_UNITY_BUILD)
+  if(NOT CMAKE_UNITY_BUILD OR CMAKE_DISABLE_PRECOMPILE_HEADERS)
     return()
   elseif(name STREQUAL owner)
     target_precompile_headers(${name} PRIVATE ${ARGN} ${heartmula_headers})

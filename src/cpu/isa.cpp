@@ -13,7 +13,7 @@ namespace {
 
 /// From the plainest to the best.
 std::vector<Isa> runnable() {
-  const CpuFeatures& cpu = cpu_info().features;
+  [[maybe_unused]] const CpuFeatures& cpu = cpu_info().features;
   std::vector<Isa> isas;
 #if defined(HEARTMULA_HAS_BASELINE)
   isas.push_back({"baseline", &baseline::kernels()});
