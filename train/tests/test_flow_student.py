@@ -26,10 +26,12 @@ from heartmula_train.codec.flow_sampler import sample_latents
 from heartmula_train.codec.heartcodec import HeartCodec
 from heartmula_train.codec.trajectories import Passages, guided_velocity, solve
 from heartmula_train.codec.velocity_transformer import time_features
+from heartmula_train.evaluation import student_losses
 from heartmula_train.evaluation.program import write_codes
 from heartmula_train.song.checkpoint import (
     CODEC_FOLDER,
     load_codec,
+    read_json,
     read_tensors,
     save_codec,
     stored_tensors,
@@ -282,6 +284,20 @@ def test_whole_export_and_changes_are_one_student(checkpoint: Path, run: Path) -
     trained = torch.load(run / "flow_student" / "final.pt", weights_only=True)
     for name, tensor in ours.flow_matching.estimator.state_dict().items():
         assert torch.equal(tensor, trained[name].bfloat16().float()), name
+
+
+def test_losses_are_compared_from_one_beginning(checkpoint: Path, tmp_path: Path) -> None:
+    out = tmp_path / "losses.json"
+    arguments = ["--config", str(CONFIG), "--model_path", str(checkpoint), "--minutes", "0.002", "--shards", "1"]
+    assert student_losses.main([*arguments, "--songs", "1", "--keep", str(tmp_path), "--out", str(out)]) == 0
+    rows = read_json(out)["losses"]
+    assert {row["loss"] for row in rows} == set(LOSSES) - {"guidance"}
+    beginning = student_of(load_codec(checkpoint / CODEC_FOLDER), (4, 2, 1)).flow_matching.estimator.state_dict()
+    for row in rows:
+        assert row["steps"] > 0
+        assert row["4 steps"]["log_mel_db"] > 0.0
+        trained = torch.load(tmp_path / row["loss"] / "final.pt", weights_only=True)
+        assert any(not torch.equal(tensor, beginning[name]) for name, tensor in trained.items())
 
 
 def test_codes_of_files_are_enough(tmp_path: Path) -> None:
