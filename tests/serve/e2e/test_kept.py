@@ -183,8 +183,8 @@ def test_a_full_disk_loses_nothing(small_disk: Path) -> None:
     done = server.api.make(seed=1)
     before = server.api.bytes(f"/v1/songs/{done['id']}/audio")
     filler = small_disk / "filler"
-    song = server.api.order(seed=2, max_audio_length_ms=20_000)[0]["id"]
-    with filler.open("wb") as file:
+    with filler.open("wb") as file:  # before the song, which may take the last page itself
+        song = server.api.order(seed=2, max_audio_length_ms=20_000)[0]["id"]
         try:
             while True:
                 file.write(bytes(1 << 16))
