@@ -135,7 +135,8 @@ class Postgres : public Database {
       in_transaction_ = false;
       return;
     }
-    if (lose_if_broken(result.get())) {
+    if (broken(result.get())) {
+      connection_.reset();
       throw failure("{}: the connection was lost while something was saved; whether it was is not known",
                     target_->name);
     }
@@ -144,23 +145,21 @@ class Postgres : public Database {
 
   void rollback() noexcept override {
     in_transaction_ = false;
-    if (!lost_ && PQtransactionStatus(connection_.get()) != PQTRANS_IDLE) {
+    if (PQtransactionStatus(connection_.get()) != PQTRANS_IDLE) {
       const Result result(PQexec(connection_.get(), "ROLLBACK"));
     }
   }
 
  private:
   void reconnect_if_lost() {
-    if (!lost_) return;
+    if (PQstatus(connection_.get()) == CONNECTION_OK) return;  // none at all is not
     connection_ = target_->connect();
-    lost_ = false;
   }
 
   /// What failed without a code failed on the way to the server. PQstatus may still be good then: libpq tells of a
   /// failed write as soon as it has read the server's last words, before the end that comes after them.
-  bool lose_if_broken(const PGresult* failed) {
-    lost_ = PQstatus(connection_.get()) != CONNECTION_OK || PQresultErrorField(failed, PG_DIAG_SQLSTATE) == nullptr;
-    return lost_;
+  bool broken(const PGresult* failed) const {
+    return PQstatus(connection_.get()) != CONNECTION_OK || PQresultErrorField(failed, PG_DIAG_SQLSTATE) == nullptr;
   }
 
   Result execute(const std::string& sql, const SqlValues& values) {
@@ -237,12 +236,13 @@ class Postgres : public Database {
   }
 
   [[noreturn]] void fail(const PGresult* result) {
-    const bool lost = lose_if_broken(result);
+    const bool lost = broken(result);
     const char* code = PQresultErrorField(result, PG_DIAG_SQLSTATE);
     const std::string_view state = code == nullptr ? "" : code;
     const char* primary = PQresultErrorField(result, PG_DIAG_MESSAGE_PRIMARY);
     const Error error = failure("{}: {}", target_->name,
                                 target_->line(primary == nullptr ? PQerrorMessage(connection_.get()) : primary));
+    if (lost) connection_.reset();
     // Two transactions waited for each other, or the server shuts down.
     if (lost || state == "40001" || state == "40P01" || state.starts_with("57P")) {
       throw TransactionLost(error.kind(), error.what());
@@ -253,7 +253,6 @@ class Postgres : public Database {
   std::shared_ptr<Target> target_;
   Connection connection_;
   bool in_transaction_ = false;
-  bool lost_ = false;
 };
 
 /// What poll() waits for beside a connection.

@@ -18,12 +18,14 @@ from typing import Any
 
 import torch
 
+from heartmula_train.codec.heartcodec import HeartCodec
 from heartmula_train.evaluation.record import checkpoint_hash, command_parser, provenance, write_result
+from heartmula_train.song.checkpoint import CODEC_FOLDER, load_codec
 from heartmula_train.stages.config import StudentConfig, read_student_config
 from heartmula_train.stages.flow_student import LOSSES, FlowStudentTask
 from heartmula_train.stages.loop import train
-from heartmula_train.stages.run import exported_quantizer, load_teacher
-from heartmula_train.stages.trajectories import codes_of_music
+from heartmula_train.stages.run import exported_quantizer
+from heartmula_train.stages.trajectories import Codes, codes_of_music
 
 _GUIDANCE = 0.05
 _STEPS = 1_000_000  # time ends it
@@ -35,11 +37,10 @@ def compared() -> dict[str, tuple[tuple[str, float], ...]]:
     return {name: ((name, 1.0 - _GUIDANCE), ("guidance", _GUIDANCE)) for name in others}
 
 
-def trained(config: StudentConfig, model_path: Path, name: str, folder: Path) -> dict[str, Any]:
+def trained(config: StudentConfig, teacher: HeartCodec, codes: Codes, name: str, folder: Path) -> dict[str, Any]:
     """A student that learned with the loss `name`: steps, seconds a step, and distances."""
     config = replace(config, flow_student=replace(config.flow_student, losses=compared()[name]))
-    codes = codes_of_music(config, exported_quantizer(config, model_path))
-    task = FlowStudentTask(config, load_teacher(Path(), model_path), codes, folder / "solutions")
+    task = FlowStudentTask(config, teacher, codes, folder / "solutions")
     task.prepare()
     figures = train(task, config.flow_student, folder / name, config.seed, torch.device("cpu"))
     steps = int(figures["step"])
@@ -66,7 +67,8 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     try:
         result = provenance("student_losses", arguments)
-        config = read_student_config(options.config, load_teacher(Path(), options.model_path).config)
+        teacher = load_codec(options.model_path / CODEC_FOLDER)
+        config = read_student_config(options.config, teacher.config)
         settings = replace(
             config.flow_student,
             minutes=options.minutes,
@@ -77,9 +79,10 @@ def main(arguments: list[str] | None = None) -> int:
             validation_songs=options.songs,
         )
         config = replace(config, flow_student=settings)
+        codes = codes_of_music(config, exported_quantizer(config, options.model_path))
         with tempfile.TemporaryDirectory() as work:
             folder = options.keep or Path(work)
-            rows = [trained(config, options.model_path, name, folder) for name in compared()]
+            rows = [trained(config, teacher, codes, name, folder) for name in compared()]
     except (ValueError, OSError) as error:
         print(f"student_losses: {error}", file=sys.stderr)
         return 2
