@@ -52,7 +52,7 @@ function(heartmula_test_settings name)
   set_tests_properties(${name} PROPERTIES TIMEOUT 900 ENVIRONMENT
     "HEARTMULA_PROGRAM=${PROJECT_BINARY_DIR}/heartmula;HEARTMULA_EMULATOR=${emulator};HEARTMULA_SOURCE_DIR=${PROJECT_SOURCE_DIR};HEARTMULA_THREADS=1")
   if(ARG_SLOW)
-    set_tests_properties(${name} PROPERTIES LABELS slow)
+    set_tests_properties(${name} PROPERTIES LABELS slow COST 100)  # begun first
   endif()
 endfunction()
 
@@ -65,18 +65,9 @@ function(heartmula_test_flags name)
   target_link_libraries(${name} PRIVATE hm_base GTest::gtest GTest::gmock)
 endfunction()
 
-# One test program, one ctest entry of the same name. Further arguments are the floors and libraries it uses; SLOW
-# labels a test that is left out under the sanitizers and under emulation. Its source is NAME.cpp where none is given.
-#
-#   heartmula_test(tokenizer_test text [SLOW] [SOURCES FILE...])
-function(heartmula_test name)
-  cmake_parse_arguments(ARG "SLOW" "" "SOURCES" ${ARGN})
-  if(NOT ARG_SOURCES)
-    set(ARG_SOURCES ${name}.cpp)
-  endif()
-  add_executable(${name} ${ARG_SOURCES})
-  set_target_properties(${name} PROPERTIES UNITY_BUILD OFF)
-  foreach(dependency ${ARG_UNPARSED_ARGUMENTS})
+# What test programs share; further arguments are the floors and libraries that they use.
+function(heartmula_test_program name)
+  foreach(dependency ${ARGN})
     if(TARGET hm_${dependency})
       target_link_libraries(${name} PRIVATE hm_${dependency})
     else()
@@ -86,8 +77,49 @@ function(heartmula_test name)
   target_include_directories(${name} PRIVATE ${PROJECT_SOURCE_DIR}/tests)
   heartmula_test_flags(${name})
   heartmula_precompiled_headers(${name} test_headers)
-  target_compile_definitions(${name} PRIVATE HEARTMULA_TEST_DATA="${PROJECT_SOURCE_DIR}/tests/golden/data")
+  target_compile_definitions(${name} PRIVATE HEARTMULA_TEST_DATA="${PROJECT_SOURCE_DIR}/tests/golden/data"
+                             HEARTMULA_SOURCE_FOLDER="${PROJECT_SOURCE_DIR}")
   target_link_libraries(${name} PRIVATE GTest::gtest_main)
+endfunction()
+
+# The tests of a room, NAME.cpp each: one program, because that takes half the time to compile, and a ctest entry for
+# each source that runs the suites it defines. Those after SLOW are left out under the sanitizers and under emulation.
+#
+#   heartmula_tests(text_tests TESTS prompt_test tokenizer_test SLOW lint_test DEPENDS text)
+function(heartmula_tests program)
+  cmake_parse_arguments(ARG "" "" "TESTS;SLOW;DEPENDS" ${ARGN})
+  set(names ${ARG_TESTS} ${ARG_SLOW})
+  list(TRANSFORM names APPEND .cpp OUTPUT_VARIABLE sources)
+  add_executable(${program} ${sources})
+  heartmula_test_program(${program} ${ARG_DEPENDS})
+  set_property(DIRECTORY APPEND PROPERTY CMAKE_CONFIGURE_DEPENDS ${sources})  # suites come and go
+  foreach(name ${names})
+    file(STRINGS ${name}.cpp suites REGEX "^TEST(_[FP])?\\(")
+    list(TRANSFORM suites REPLACE "^TEST(_[FP])?\\(([A-Za-z0-9_]+).*" "\\2.*:*/\\2.*")
+    list(REMOVE_DUPLICATES suites)
+    list(JOIN suites ":" filter)
+    add_test(NAME ${name} COMMAND ${program} "--gtest_filter=${filter}")
+    set_tests_properties(${name} PROPERTIES FAIL_REGULAR_EXPRESSION "0 tests from 0 test suites ran")
+    if(name IN_LIST ARG_SLOW)
+      heartmula_test_settings(${name} SLOW)
+    else()
+      heartmula_test_settings(${name})
+    endif()
+  endforeach()
+endfunction()
+
+# A test with a program of its own: one that is built alone (.ci/run), or that replaces what others need. Its source is
+# NAME.cpp where none is given.
+#
+#   heartmula_test(frame_loop_test decode cpu [SLOW] [SOURCES FILE...])
+function(heartmula_test name)
+  cmake_parse_arguments(ARG "SLOW" "" "SOURCES" ${ARGN})
+  if(NOT ARG_SOURCES)
+    set(ARG_SOURCES ${name}.cpp)
+  endif()
+  add_executable(${name} ${ARG_SOURCES})
+  set_target_properties(${name} PROPERTIES UNITY_BUILD OFF)
+  heartmula_test_program(${name} ${ARG_UNPARSED_ARGUMENTS})
   add_test(NAME ${name} COMMAND ${name})
   if(ARG_SLOW)
     heartmula_test_settings(${name} SLOW)

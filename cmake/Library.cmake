@@ -95,6 +95,5 @@ if(EXISTS ${PROJECT_SOURCE_DIR}/src/cli/main.cpp)
   add_executable(heartmula_program ${PROJECT_SOURCE_DIR}/src/cli/main.cpp)
   set_target_properties(heartmula_program PROPERTIES OUTPUT_NAME heartmula
                         RUNTIME_OUTPUT_DIRECTORY ${PROJECT_BINARY_DIR})
-  target_compile_definitions(heartmula_program PRIVATE HEARTMULA_VERSION="${PROJECT_VERSION}")
   target_link_libraries(heartmula_program PRIVATE hm_cli)
 endif()

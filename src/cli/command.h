@@ -1,5 +1,5 @@
 // A command and its flags. CLI11, which reads them, takes longer to compile than everything else that a file of this
-// folder includes: only command.cpp, setting_flags.cpp and main.cpp see it.
+// folder includes: only command.cpp, setting_flags.cpp and program.cpp see it.
 #pragma once
 
 #include <cstdint>

@@ -18,9 +18,6 @@
 namespace heartmula {
 namespace {
 
-using std::chrono::milliseconds;
-using std::chrono::seconds;
-
 constexpr std::string_view kFramesStage = "frames";
 constexpr std::string_view kSongsStage = "songs";
 constexpr int kBarWidth = 10;
@@ -164,9 +161,9 @@ void ProgressReporter::write(const std::string& text) {
 bool ProgressReporter::due(const Stage& stage, bool first, Clock::time_point now) const {
   if (first || stage.over()) return true;
   const auto waited = now - stage.printed_at;
-  if (mode_ != ProgressMode::kLines) return waited >= milliseconds(100);
+  if (mode_ != ProgressMode::kLines) return waited >= std::chrono::milliseconds(100);
   const bool a_tenth = 10 * (stage.done - stage.printed_done) >= stage.total;
-  return waited >= seconds(60) || (waited >= seconds(5) && a_tenth);
+  return waited >= std::chrono::seconds(60) || (waited >= std::chrono::seconds(5) && a_tenth);
 }
 
 std::string ProgressReporter::text(const Stage& stage, bool with_bar) const {

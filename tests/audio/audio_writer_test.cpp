@@ -27,6 +27,7 @@
 #include "audio/mp3.h"
 #include "audio/ogg.h"
 #include "base/input.h"
+#include "base/testing.h"
 #include "heartmula/error.h"
 
 namespace heartmula {
@@ -79,22 +80,6 @@ Stereo read_song(const fs::path& path, int* format = nullptr) {
 
 std::optional<std::string> request_in(const fs::path& path) {
   return read_request_json(InputBytes(path).bytes(), path.string());
-}
-
-std::string bytes_of(const fs::path& path) {
-  std::ifstream file(path, std::ios::binary);
-  return {std::istreambuf_iterator<char>(file), {}};
-}
-
-template <typename Function>
-std::string user_error_of(const Function& function) {
-  try {
-    function();
-  } catch (const Error& error) {
-    EXPECT_EQ(error.kind(), ErrorKind::kUser);
-    return error.what();
-  }
-  return "";
 }
 
 double rms_of_difference(const std::vector<float>& a, const std::vector<float>& b, size_t offset = 0) {
@@ -430,7 +415,7 @@ TEST_P(AudioWriterTest, standard_output_that_is_a_file_gets_its_final_header) {
   ::dup2(saved, STDOUT_FILENO);
   ::close(saved);
   ::close(file);
-  const std::string bytes = bytes_of(out);
+  const std::string bytes = contents(out);
   ASSERT_EQ(bytes.substr(0, 7), "before:");
   ASSERT_EQ(bytes.substr(bytes.size() - 6), ":after");
   const std::string written = bytes.substr(7, bytes.size() - 13);
@@ -467,7 +452,7 @@ TEST_P(AudioWriterTest, the_same_song_is_the_same_file) {
     AudioWriter writer = make_writer(path());
     write_song(writer, make_song(seconds));
     writer.finish(make_tags());
-    return bytes_of(path());
+    return contents(path());
   };
   const std::string once = write_one(2);
   EXPECT_EQ(write_one(2), once);
@@ -484,18 +469,18 @@ TEST_P(AudioWriterTest, empty_tags_leave_nothing_but_music) {
   const TagLib::FileRef reference(path().c_str());
   ASSERT_FALSE(reference.isNull());
   EXPECT_TRUE(reference.file()->properties().isEmpty()) << reference.file()->properties().toString().to8Bit();
-  const std::string bytes = bytes_of(path());
+  const std::string bytes = contents(path());
   for (const char* word : {"heartmula", "HeartMuLa", "HEARTMULA", "ENCODER", "ISFT", "libsndfile"}) {
     EXPECT_THAT(bytes, Not(HasSubstr(word)));
   }
-  EXPECT_THAT(user_error_of([&] { request_in(path()); }), HasSubstr("holds no request"));
+  EXPECT_THAT(error_of(ErrorKind::kUser, [&] { request_in(path()); }), HasSubstr("holds no request"));
 }
 
 TEST_P(AudioWriterTest, a_file_that_was_cut_short_is_told) {
   AudioWriter writer = make_writer(path());
   write_song(writer, make_song(3));
   writer.finish({});
-  const std::string bytes = bytes_of(path());
+  const std::string bytes = contents(path());
   testing::internal::CaptureStdout();
   read_audio(path());
   EXPECT_EQ(testing::internal::GetCapturedStdout(), "");
@@ -518,7 +503,7 @@ TEST(Mp3Frames, a_file_that_ends_within_one_is_cut) {
     tags.title = "tagged";
     writer.finish(tags);
   }
-  const std::string bytes = bytes_of(path);
+  const std::string bytes = contents(path);
   fs::remove(path);
   const auto is_cut = [](std::string_view file) { return is_cut_mp3(std::as_bytes(std::span(file))); };
   EXPECT_FALSE(is_cut(bytes));
@@ -539,7 +524,7 @@ TEST(OggPages, a_file_that_ends_between_two_pages_is_cut) {
     write_song(writer, make_song(3));
     writer.finish({});
   }
-  const std::string bytes = bytes_of(path);
+  const std::string bytes = contents(path);
   fs::remove(path);
   const auto is_cut = [](std::string_view file) { return is_cut_ogg(std::as_bytes(std::span(file))); };
   EXPECT_FALSE(is_cut(bytes));
@@ -563,7 +548,7 @@ TEST(ReadRequestJson, of_something_that_is_no_audio) {
   }
   for (const char* text : {"fLaC", "ID3\x03", "RIFF\x10zzzWAVEfmt "}) {
     std::ofstream(path, std::ios::binary) << text;
-    EXPECT_THAT(user_error_of([&] { request_in(path); }), HasSubstr("holds no request")) << text;
+    EXPECT_THAT(error_of(ErrorKind::kUser, [&] { request_in(path); }), HasSubstr("holds no request")) << text;
   }
   fs::remove(path);
 }

@@ -13,6 +13,9 @@
 
 namespace heartmula {
 
+/// The checkpoint of the smallest golden case.
+inline const std::string kTinyCheckpoint = HEARTMULA_TEST_DATA "/tiny1";
+
 /// A new folder that vanishes with all that is in it.
 class TemporaryFolder {
  public:
@@ -46,6 +49,13 @@ class TemporaryFolder {
  private:
   std::filesystem::path path_;
 };
+
+/// The bytes of a file, which is there.
+inline std::string contents(const std::filesystem::path& path) {
+  std::ifstream file(path, std::ios::binary);
+  EXPECT_TRUE(file.good()) << path;
+  return {std::istreambuf_iterator<char>(file), {}};
+}
 
 /// Expects that `call` throws an Error of this kind whose message is one line; returns the message.
 template <typename Call>

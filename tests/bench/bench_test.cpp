@@ -4,6 +4,7 @@
 
 #include <nlohmann/json.hpp>
 
+#include "base/testing.h"
 #include "bench/report.h"
 #include "bench/stages.h"
 #include "cpu/cpu_ops.h"
@@ -15,12 +16,10 @@ namespace {
 using bench::Stage;
 using testing::HasSubstr;
 
-const std::string kCheckpoint = HEARTMULA_TEST_DATA "/tiny1";
-
 struct Measured {
   bench::WorkMeter meter;
   std::unique_ptr<Ops> ops = make_metered_ops(make_cpu_ops({.threads = 1, .isa = {}}), meter);
-  bench::ModelSource source{{.synthetic = kCheckpoint}};
+  bench::ModelSource source{{.synthetic = kTinyCheckpoint}};
 };
 
 // Multiply-adds of one row through every matrix of a transformer.
@@ -90,7 +89,7 @@ TEST(Bench, codec_stages_have_samples_and_work) {
 
 TEST(Bench, a_run_reports_every_stage_with_its_limit_and_compares_with_itself) {
   bench::Options options;
-  options.models.synthetic = kCheckpoint;
+  options.models.synthetic = kTinyCheckpoint;
   options.threads = 2;
   options.codec_dtypes = {DType::kF32, DType::kBF16};
   options.repeats = 1;
@@ -136,7 +135,7 @@ TEST(Bench, wrong_choices_are_told) {
   EXPECT_THAT(complaint(options), HasSubstr("--synthetic"));
   options.models.synthetic = "/no/such";
   EXPECT_THAT(complaint(options), HasSubstr("/no/such"));
-  options.models.synthetic = kCheckpoint;
+  options.models.synthetic = kTinyCheckpoint;
   options.stages = {"frames"};
   EXPECT_THAT(complaint(options), HasSubstr("there is no stage \"frames\""));
   EXPECT_THROW(bench::to_comparison({{"a", 1}}, {{"stages", nlohmann::json::array()}}, "x"), Error);

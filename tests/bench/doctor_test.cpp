@@ -20,8 +20,6 @@ using testing::AllOf;
 using testing::HasSubstr;
 using testing::Not;
 
-const std::string kCheckpoint = std::string(HEARTMULA_TEST_DATA) + "/tiny1";
-
 json examined(const CheckpointSettings& checkpoint) {
   return examine({.checkpoint = checkpoint, .measure_memory = false});
 }
@@ -29,7 +27,7 @@ json examined(const CheckpointSettings& checkpoint) {
 /// A copy of the checkpoint, to be broken.
 class Doctor : public testing::Test {
  protected:
-  Doctor() { fs::copy(kCheckpoint, folder_ / "ckpt", fs::copy_options::recursive); }
+  Doctor() { fs::copy(kTinyCheckpoint, folder_ / "ckpt", fs::copy_options::recursive); }
 
   json report() const { return examined({.model_path = folder_ / "ckpt"}); }
   /// The one problem.

@@ -7,6 +7,7 @@
 #include <fstream>
 #include <nlohmann/json.hpp>
 
+#include "base/testing.h"
 #include "bench/dry_ops.h"
 #include "bench/report.h"
 #include "bench/stages.h"
@@ -20,7 +21,6 @@ using bench::MachineDescription;
 using bench::Stage;
 using testing::HasSubstr;
 
-const std::string kCheckpoint = HEARTMULA_TEST_DATA "/tiny1";
 const std::string kMachines = HEARTMULA_TEST_DATA "/../../../machines/";
 
 nlohmann::json description() {
@@ -47,7 +47,7 @@ MachineDescription read(const nlohmann::json& json) {
 
 bench::PlanOptions short_plan() {
   bench::PlanOptions options;
-  options.models.synthetic = kCheckpoint;
+  options.models.synthetic = kTinyCheckpoint;
   options.songs = {1};
   options.context = 20;
   options.prompt = 20;
@@ -58,7 +58,7 @@ bench::PlanOptions short_plan() {
 std::vector<Stage> stages_on(std::unique_ptr<Ops> device, DType dtype) {
   bench::WorkMeter meter;
   const auto ops = make_metered_ops(std::move(device), meter);
-  bench::ModelSource source({.synthetic = kCheckpoint});
+  bench::ModelSource source({.synthetic = kTinyCheckpoint});
   const HeartMula lm = source.load_lm(*ops, dtype);
   const HeartCodec codec = source.load_codec(*ops, dtype);
   return {bench::measure_frame(*ops, meter, lm, 3, 40, 1), bench::measure_prefill(*ops, meter, lm, 30, 1),

@@ -27,8 +27,6 @@ using testing::AllOf;
 using testing::HasSubstr;
 using testing::IsEmpty;
 
-const std::string kStock = std::string(HEARTMULA_TEST_DATA) + "/tiny1";
-
 ModelOptions options(const std::string& folder, DType mula, DType codec) {
   return {.checkpoint = {.model_path = folder, .mula_dtype = mula, .codec_dtype = codec}, .machine = {.threads = 2}};
 }
@@ -60,18 +58,18 @@ std::vector<float> samples_of(Models& models) {
   return samples;
 }
 
-struct Music {
+struct FramesAndSamples {
   std::vector<Frame> frames;
   std::vector<float> samples;
-  bool operator==(const Music&) const = default;
+  bool operator==(const FramesAndSamples&) const = default;
 };
 
-Music music_of(const std::string& folder, DType mula, DType codec) {
+FramesAndSamples music_of(const std::string& folder, DType mula, DType codec) {
   Models models(options(folder, mula, codec), CheckpointParts::kAll, nullptr);
   return {frames_of(models), samples_of(models)};
 }
 
-std::string converted(const TemporaryFolder& folder, DType mula, DType codec, const std::string& from = kStock,
+std::string converted(const TemporaryFolder& folder, DType mula, DType codec, const std::string& from = kTinyCheckpoint,
                       const std::string& name = "packed") {
   convert_checkpoint(options(from, mula, codec), folder / name, {}, nullptr);
   return folder / name;
@@ -133,7 +131,7 @@ class OtherLayoutOps final : public LoadingOps {
 /// A packed checkpoint from a machine that is not this one.
 std::string foreign(const TemporaryFolder& folder, DType mula, DType codec, int64_t panel_width, int64_t k_per_group) {
   const std::string path = converted(folder, mula, codec);
-  Models models(options(kStock, mula, codec), CheckpointParts::kAll, nullptr);
+  Models models(options(kTinyCheckpoint, mula, codec), CheckpointParts::kAll, nullptr);
   OtherLayoutOps other(models.lm_ops(), panel_width, k_per_group);
   const auto write = [](const PackedWriter& writer, const fs::path& file) {
     writer.write(
@@ -153,7 +151,7 @@ TEST(Convert, keeps_the_fingerprint) {
   const std::string once = converted(folder, DType::kBF16, DType::kF32);
   const std::string twice = converted(folder, DType::kBF16, DType::kBF16, once, "twice");
   for (const char* model : {"HeartMuLa-oss-3B", "HeartCodec-oss"}) {
-    const std::string stock = model_fingerprint(fs::path(kStock) / model);
+    const std::string stock = model_fingerprint(fs::path(kTinyCheckpoint) / model);
     EXPECT_EQ(model_fingerprint(fs::path(once) / model), stock);
     EXPECT_EQ(model_fingerprint(fs::path(twice) / model), stock);
   }
@@ -205,8 +203,8 @@ INSTANTIATE_TEST_SUITE_P(Isas, Packed, testing::ValuesIn(available_isas()),
 TEST_P(Packed, the_music_is_that_of_the_stock_checkpoint) {
   for (const DType dtype : {DType::kF32, DType::kBF16}) {
     const Log log;
-    const std::string packed = converted(folder_, dtype, dtype, kStock, std::string(dtype_name(dtype)));
-    EXPECT_EQ(music_of(packed, dtype, dtype), music_of(kStock, dtype, dtype)) << dtype_name(dtype);
+    const std::string packed = converted(folder_, dtype, dtype, kTinyCheckpoint, std::string(dtype_name(dtype)));
+    EXPECT_EQ(music_of(packed, dtype, dtype), music_of(kTinyCheckpoint, dtype, dtype)) << dtype_name(dtype);
     EXPECT_EQ(log.text(), "") << "nothing had to be packed again";
   }
 }
@@ -216,7 +214,7 @@ TEST_P(Packed, what_another_machine_packed_is_packed_again_and_makes_the_same_mu
     const TemporaryFolder folder;
     const std::string packed = foreign(folder, DType::kBF16, DType::kF32, panel_width, k_per_group);
     const Log log;
-    EXPECT_EQ(music_of(packed, DType::kBF16, DType::kF32), music_of(kStock, DType::kBF16, DType::kF32));
+    EXPECT_EQ(music_of(packed, DType::kBF16, DType::kF32), music_of(kTinyCheckpoint, DType::kBF16, DType::kF32));
     EXPECT_EQ(log.lines(), 2) << "one for each model: " << log.text();
     EXPECT_THAT(log.text(), AllOf(HasSubstr(fmt::format("panels of {} by {}", panel_width, k_per_group)),
                                   HasSubstr("heartmula convert")));
@@ -226,7 +224,7 @@ TEST_P(Packed, what_another_machine_packed_is_packed_again_and_makes_the_same_mu
 TEST_P(Packed, bf16_comes_out_of_packed_f32_as_out_of_the_stock_checkpoint) {
   const std::string packed = converted(folder_, DType::kF32, DType::kF32);
   const Log log;
-  EXPECT_EQ(music_of(packed, DType::kBF16, DType::kBF16), music_of(kStock, DType::kBF16, DType::kBF16));
+  EXPECT_EQ(music_of(packed, DType::kBF16, DType::kBF16), music_of(kTinyCheckpoint, DType::kBF16, DType::kBF16));
   EXPECT_EQ(log.lines(), 2) << log.text();
   EXPECT_THAT(log.text(), AllOf(HasSubstr("packed as float32"), HasSubstr("heartmula convert")));
 }
@@ -235,32 +233,33 @@ TEST(Convert, f32_from_rounded_weights_is_computed_with_a_warning) {
   const TemporaryFolder folder;
   const std::string packed = converted(folder, DType::kBF16, DType::kBF16);
   const Log log;
-  const Music music = music_of(packed, DType::kF32, DType::kF32);
+  const FramesAndSamples music = music_of(packed, DType::kF32, DType::kF32);
   EXPECT_EQ(log.lines(), 2) << log.text();
   EXPECT_THAT(log.text(), AllOf(HasSubstr("rounded to bfloat16"), HasSubstr("heartmula convert")));
-  EXPECT_NE(music.samples, music_of(kStock, DType::kF32, DType::kF32).samples);
-  EXPECT_NE(music.samples, music_of(kStock, DType::kBF16, DType::kBF16).samples);
+  EXPECT_NE(music.samples, music_of(kTinyCheckpoint, DType::kF32, DType::kF32).samples);
+  EXPECT_NE(music.samples, music_of(kTinyCheckpoint, DType::kBF16, DType::kBF16).samples);
 }
 
 TEST(Convert, parts_from_anywhere_become_one_checkpoint) {
   const TemporaryFolder folder;
-  fs::copy(kStock + "/HeartMuLa-oss-3B", folder / "singer");
-  fs::copy(kStock + "/HeartCodec-oss", folder / "5f3a");
-  fs::copy(kStock + "/tokenizer.json", folder / "words.json");
-  fs::copy(kStock + "/gen_config.json", folder / "gen_config.json");
+  fs::copy(kTinyCheckpoint + "/HeartMuLa-oss-3B", folder / "singer");
+  fs::copy(kTinyCheckpoint + "/HeartCodec-oss", folder / "5f3a");
+  fs::copy(kTinyCheckpoint + "/tokenizer.json", folder / "words.json");
+  fs::copy(kTinyCheckpoint + "/gen_config.json", folder / "gen_config.json");
   ModelOptions apart = options("", DType::kBF16, DType::kF32);
   apart.checkpoint.mula_path = (folder / "singer").string() + "/";
   apart.checkpoint.codec_path = folder / "5f3a";
   apart.checkpoint.tokenizer = folder / "words.json";
   convert_checkpoint(apart, folder / "packed", {}, nullptr);
-  EXPECT_EQ(music_of(folder / "packed", DType::kBF16, DType::kF32), music_of(kStock, DType::kBF16, DType::kF32));
+  EXPECT_EQ(music_of(folder / "packed", DType::kBF16, DType::kF32),
+            music_of(kTinyCheckpoint, DType::kBF16, DType::kF32));
 }
 
 TEST(Convert, matrices_are_used_where_they_lie) {
   const TemporaryFolder folder;
   const std::string packed = converted(folder, DType::kBF16, DType::kF32);
   const MemoryPlan in_place = plan_of(packed, DType::kBF16, DType::kF32);
-  const MemoryPlan copied = plan_of(kStock, DType::kBF16, DType::kF32);
+  const MemoryPlan copied = plan_of(kTinyCheckpoint, DType::kBF16, DType::kF32);
   EXPECT_GT(in_place.lm->mapped, 0);
   EXPECT_GT(in_place.codec->mapped, 0);
   EXPECT_EQ(copied.lm->mapped, 0);
@@ -284,7 +283,7 @@ std::vector<std::string> data_of(const std::string& folder) {
 TEST(Convert, a_packed_checkpoint_can_be_packed_for_another_machine) {
   const TemporaryFolder folder;
   const std::string other = foreign(folder, DType::kF32, DType::kBF16, 6, 4);
-  const std::string direct = converted(folder, DType::kBF16, DType::kBF16, kStock, "direct");
+  const std::string direct = converted(folder, DType::kBF16, DType::kBF16, kTinyCheckpoint, "direct");
   EXPECT_EQ(data_of(converted(folder, DType::kBF16, DType::kBF16, other, "again")), data_of(direct));
   EXPECT_EQ(data_of(converted(folder, DType::kBF16, DType::kBF16, direct, "copy")), data_of(direct));
 }
@@ -300,16 +299,12 @@ TEST(Convert, rounded_weights_are_not_written_as_f32) {
 TEST(Convert, everything_else_is_copied) {
   const TemporaryFolder folder;
   const std::string packed = converted(folder, DType::kBF16, DType::kF32);
-  const auto contents = [](const fs::path& path) {
-    std::ifstream file(path, std::ios::binary);
-    return std::string(std::istreambuf_iterator<char>(file), {});
-  };
   size_t files = 0;
   for (const fs::directory_entry& entry : fs::recursive_directory_iterator(packed)) files += entry.is_regular_file();
   EXPECT_EQ(files, 6u);
   for (const char* name :
        {"tokenizer.json", "gen_config.json", "HeartMuLa-oss-3B/config.json", "HeartCodec-oss/config.json"}) {
-    EXPECT_EQ(contents(fs::path(packed) / name), contents(fs::path(kStock) / name)) << name;
+    EXPECT_EQ(contents(fs::path(packed) / name), contents(fs::path(kTinyCheckpoint) / name)) << name;
     EXPECT_NE(contents(fs::path(packed) / name), "");
   }
 }
@@ -318,7 +313,7 @@ TEST(Convert, progress_ends_with_all_bytes) {
   const TemporaryFolder folder;
   int64_t last = 0;
   const Converted result = convert_checkpoint(
-      options(kStock, DType::kBF16, DType::kF32), folder / "packed",
+      options(kTinyCheckpoint, DType::kBF16, DType::kF32), folder / "packed",
       [&](std::string_view stage, int64_t done, int64_t total, double) {
         EXPECT_EQ(stage, "convert");
         EXPECT_GT(done, last);
@@ -338,7 +333,7 @@ TEST(Convert, cancelled_anywhere_it_leaves_nothing) {
   const TemporaryFolder folder;
   int64_t calls = 0;
   const auto count = [&](std::string_view, int64_t, int64_t, double) { ++calls; };
-  convert_checkpoint(options(kStock, DType::kBF16, DType::kF32), folder / "whole", count, nullptr);
+  convert_checkpoint(options(kTinyCheckpoint, DType::kBF16, DType::kF32), folder / "whole", count, nullptr);
   fs::remove_all(folder / "whole");
   for (const int64_t stop : {int64_t{1}, calls / 3, calls / 2, calls - 1}) {
     CancelToken token;
@@ -347,7 +342,7 @@ TEST(Convert, cancelled_anywhere_it_leaves_nothing) {
       if (++call == stop) token.cancel();
     };
     error_of(ErrorKind::kCancelled, [&] {
-      convert_checkpoint(options(kStock, DType::kBF16, DType::kF32), folder / "packed", cancel, &token);
+      convert_checkpoint(options(kTinyCheckpoint, DType::kBF16, DType::kF32), folder / "packed", cancel, &token);
     });
     EXPECT_EQ(folder.file_count(), 0u) << "stopped at " << stop << " of " << calls;
   }
@@ -366,8 +361,9 @@ TEST(Convert, what_is_there_already_is_not_touched) {
 
 TEST(Convert, a_missing_folder_and_a_broken_checkpoint_are_refused) {
   const TemporaryFolder folder;
-  EXPECT_THAT(error_of(ErrorKind::kUser, [&] { converted(folder, DType::kBF16, DType::kF32, kStock, "no/packed"); }),
-              HasSubstr("there is no folder"));
+  EXPECT_THAT(
+      error_of(ErrorKind::kUser, [&] { converted(folder, DType::kBF16, DType::kF32, kTinyCheckpoint, "no/packed"); }),
+      HasSubstr("there is no folder"));
   EXPECT_THAT(error_of(ErrorKind::kUser, [&] { converted(folder, DType::kBF16, DType::kF32, folder / "no"); }),
               HasSubstr("no such folder"));
   EXPECT_EQ(folder.file_count(), 0u);

@@ -8,6 +8,7 @@
 #include <random>
 #include <set>
 
+#include "base/testing.h"
 #include "checkpoint/convert.h"
 #include "checkpoint/memory_plan.h"
 #include "decode/frame_loop.h"
@@ -22,7 +23,6 @@ using nlohmann::json;
 using testing::AllOf;
 using testing::HasSubstr;
 
-const std::string kStock = std::string(HEARTMULA_TEST_DATA) + "/tiny1";
 const std::string kLmFolder = "HeartMuLa-oss-3B";
 
 std::string file_of(const std::vector<TensorToWrite>& tensors) {
@@ -85,7 +85,7 @@ const std::vector<std::string> kModules = {"backbone.layers.0.attn.q_proj",
                                            "muq_linear"};
 
 WeightStore stock_store() {
-  return WeightStore::open(fs::path(kStock) / kLmFolder);
+  return WeightStore::open(fs::path(kTinyCheckpoint) / kLmFolder);
 }
 
 Adapter adapter_of(uint32_t seed, const std::vector<std::string>& modules = kModules) {
@@ -99,7 +99,7 @@ Adapter adapter_of(uint32_t seed, const std::vector<std::string>& modules = kMod
 std::string merged_on_disk(const TemporaryFolder& folder, const std::string& name,
                            const std::vector<std::pair<const Adapter*, double>>& adapters) {
   const fs::path copy = folder / name;
-  fs::copy(kStock, copy, fs::copy_options::recursive);
+  fs::copy(kTinyCheckpoint, copy, fs::copy_options::recursive);
   const WeightStore store = stock_store();
   std::map<std::string, std::vector<float>> values;
   std::vector<TensorToWrite> tensors;
@@ -159,7 +159,7 @@ Music music_of(const std::string& folder, DType dtype, const std::vector<std::st
 
 class Lora : public testing::Test {
  protected:
-  std::string complaint(Adapter& adapter, const std::string& checkpoint = kStock) {
+  std::string complaint(Adapter& adapter, const std::string& checkpoint = kTinyCheckpoint) {
     const std::string folder = adapter.write(folder_, "refused");
     return error_of(ErrorKind::kUser, [&] {
       Models models(options(checkpoint, DType::kF32, {folder}), CheckpointParts::kAll, nullptr);
@@ -175,8 +175,8 @@ TEST_F(Lora, a_merged_adapter_is_the_checkpoint_with_merged_weights) {
   const std::string merged = merged_on_disk(folder_, "merged", {{&adapter, 8.0 / 3}});
   for (const DType dtype : {DType::kF32, DType::kBF16}) {
     const Music want = music_of(merged, dtype);
-    EXPECT_EQ(music_of(kStock, dtype, {lora}), want) << dtype_name(dtype);
-    EXPECT_NE(music_of(kStock, dtype).first_logits, want.first_logits);
+    EXPECT_EQ(music_of(kTinyCheckpoint, dtype, {lora}), want) << dtype_name(dtype);
+    EXPECT_NE(music_of(kTinyCheckpoint, dtype).first_logits, want.first_logits);
   }
 }
 
@@ -196,8 +196,8 @@ TEST_F(Lora, several_adapters_add_up_in_any_order) {
   }
   const std::string merged = merged_on_disk(folder_, "merged", {{&one, 8.0 / 3}, {&padded, 8.0 / std::sqrt(3.0)}});
   const Music want = music_of(merged, DType::kF32);
-  EXPECT_EQ(music_of(kStock, DType::kF32, {first, second}), want);
-  EXPECT_EQ(music_of(kStock, DType::kF32, {second, first}), want);
+  EXPECT_EQ(music_of(kTinyCheckpoint, DType::kF32, {first, second}), want);
+  EXPECT_EQ(music_of(kTinyCheckpoint, DType::kF32, {second, first}), want);
 }
 
 TEST_F(Lora, patterns_give_a_module_its_own_rank_and_alpha) {
@@ -211,7 +211,7 @@ TEST_F(Lora, patterns_give_a_module_its_own_rank_and_alpha) {
     adapter.config["alpha_pattern"] = alphas;
     adapter.config["use_rslora"] = rslora;
     merge_lora(adapter.write(folder_, "patterns"), changed,
-               read_lm_config(fs::path(kStock) / kLmFolder / "config.json"));
+               read_lm_config(fs::path(kTinyCheckpoint) / kLmFolder / "config.json"));
     return changed.changes("backbone.layers.1.mlp.w2.weight").front().scale;
   };
   EXPECT_DOUBLE_EQ(changed_by(json::object(), false), 16.0 / 2);
@@ -234,7 +234,7 @@ TEST_F(Lora, an_adapter_in_bf16_and_with_its_own_name_is_read) {
       file_of({{"projection.lora_A.default.weight", DType::kBF16, {3, shape[1]}, std::as_bytes(std::span(a))},
                {"projection.lora_B.default.weight", DType::kBF16, {shape[0], 3}, std::as_bytes(std::span(b))}}));
   WeightStore changed = stock_store();
-  merge_lora(folder_ / "bf16", changed, read_lm_config(fs::path(kStock) / kLmFolder / "config.json"));
+  merge_lora(folder_ / "bf16", changed, read_lm_config(fs::path(kTinyCheckpoint) / kLmFolder / "config.json"));
   std::vector<float> row(static_cast<size_t>(shape[1]), 1.0F);
   RowChanges(changed.changes("projection.weight")).add_to(shape[0] - 1, row.data(), shape[1]);
   EXPECT_EQ(row, std::vector<float>(row.size(), 9.0F)) << "1 + 8/3 * 3 * 0.5 * 2";
@@ -244,8 +244,8 @@ TEST_F(Lora, a_packed_checkpoint_is_made_with_it_and_takes_no_other) {
   Adapter adapter = adapter_of(5);
   const std::string lora = adapter.write(folder_, "singer");
   const std::string packed = folder_ / "packed";
-  convert_checkpoint(options(kStock, DType::kBF16, {lora}), packed, {}, nullptr);
-  EXPECT_EQ(music_of(packed, DType::kBF16), music_of(kStock, DType::kBF16, {lora}));
+  convert_checkpoint(options(kTinyCheckpoint, DType::kBF16, {lora}), packed, {}, nullptr);
+  EXPECT_EQ(music_of(packed, DType::kBF16), music_of(kTinyCheckpoint, DType::kBF16, {lora}));
   EXPECT_THAT(complaint(adapter, packed), AllOf(HasSubstr("packed"), HasSubstr("heartmula convert --lora")));
 }
 
@@ -253,7 +253,7 @@ TEST_F(Lora, a_model_with_it_is_another_model) {
   Adapter one = adapter_of(1);
   Adapter other = adapter_of(2);
   const std::vector<std::string> both = {one.write(folder_, "one"), other.write(folder_, "other")};
-  const auto identity = [](const std::vector<std::string>& lora, const std::string& checkpoint = kStock) {
+  const auto identity = [](const std::vector<std::string>& lora, const std::string& checkpoint = kTinyCheckpoint) {
     return Models(options(checkpoint, DType::kBF16, lora), CheckpointParts::kAll, nullptr).lm_identity();
   };
   const ModelIdentity stock = identity({});
@@ -265,13 +265,13 @@ TEST_F(Lora, a_model_with_it_is_another_model) {
   const std::set<std::string> all = {stock.fingerprint, with_both.fingerprint, identity({both[0]}).fingerprint,
                                      identity({both[1]}).fingerprint};
   EXPECT_EQ(all.size(), 4u);
-  convert_checkpoint(options(kStock, DType::kBF16, both), folder_ / "packed", {}, nullptr);
+  convert_checkpoint(options(kTinyCheckpoint, DType::kBF16, both), folder_ / "packed", {}, nullptr);
   EXPECT_EQ(identity({}, folder_ / "packed").fingerprint, with_both.fingerprint);
 }
 
 TEST_F(Lora, its_memory_is_counted_while_it_is_merged) {
   const auto plan = [](const std::vector<std::string>& lora) {
-    Models models(options(kStock, DType::kBF16, lora), CheckpointParts::kAll, nullptr);
+    Models models(options(kTinyCheckpoint, DType::kBF16, lora), CheckpointParts::kAll, nullptr);
     return *plan_memory(models, {.context = 100}).lm;
   };
   Adapter adapter(6, 1000);
@@ -342,7 +342,7 @@ TEST_F(Lora, values_that_are_no_numbers_are_the_adapters_fault) {
     adapter.fill("base_model.model.projection.lora_B.weight", b);
     const std::string lora = adapter.write(folder_, "wild");
     return error_of(ErrorKind::kUser, [&] {
-      Models models(options(kStock, DType::kF32, {lora}), CheckpointParts::kAll, nullptr);
+      Models models(options(kTinyCheckpoint, DType::kF32, {lora}), CheckpointParts::kAll, nullptr);
       models.lm();
     });
   };
@@ -356,7 +356,7 @@ TEST_F(Lora, a_folder_without_an_adapter_is_refused) {
   const auto refused = [&](const std::string& folder) {
     return error_of(ErrorKind::kUser, [&] {
       WeightStore store = stock_store();
-      merge_lora(folder, store, read_lm_config(fs::path(kStock) / kLmFolder / "config.json"));
+      merge_lora(folder, store, read_lm_config(fs::path(kTinyCheckpoint) / kLmFolder / "config.json"));
     });
   };
   EXPECT_THAT(refused(folder_ / "nowhere"), AllOf(HasSubstr("--lora"), HasSubstr("no such folder")));

@@ -133,10 +133,10 @@ TEST(FindSaving, models_that_take_less_memory_plan_so) {
 TEST(MemoryPlan, json_and_text_name_both_models_and_the_peak) {
   const Request request = short_request(20);
   const MemoryPlan plan = plan_memory(*models_for(request), request.size(100));
-  const nlohmann::json json = to_json(plan);
-  EXPECT_EQ(json["peak_bytes"], plan.peak());
-  EXPECT_EQ(json["language_model"]["weights_bytes"], plan.lm->weights);
-  EXPECT_EQ(json["codec"]["activations_bytes"], plan.codec->activations);
+  const nlohmann::json printed = to_json(plan);
+  EXPECT_EQ(printed["peak_bytes"], plan.peak());
+  EXPECT_EQ(printed["language_model"]["weights_bytes"], plan.lm->weights);
+  EXPECT_EQ(printed["codec"]["activations_bytes"], plan.codec->activations);
   EXPECT_THAT(describe(plan, {.host = 1'234'000'000}), AllOf(HasSubstr("language model"), HasSubstr("codec"),
                                                              HasSubstr("peak"), HasSubstr("available 1.234 GB")));
   EXPECT_THAT(describe(plan, {}), HasSubstr("available unknown"));
@@ -221,9 +221,9 @@ TEST(CheckMemory, each_stage_counts_where_it_is) {
 
 TEST(MemoryPlan, a_card_stands_in_json_and_text) {
   const MemoryPlan plan = card_plan({}, false);
-  const nlohmann::json json = to_json(plan);
-  EXPECT_EQ(json["language_model"]["device"], "cuda:0");
-  EXPECT_EQ(json["cards"]["cuda:0"]["peak_bytes"], plan.card_peak({.is_cuda = true}));
+  const nlohmann::json printed = to_json(plan);
+  EXPECT_EQ(printed["language_model"]["device"], "cuda:0");
+  EXPECT_EQ(printed["cards"]["cuda:0"]["peak_bytes"], plan.card_peak({.is_cuda = true}));
   EXPECT_THAT(describe(plan, with_card(23'000'000'000)),
               AllOf(HasSubstr("on cuda:0"), HasSubstr("cuda:0 peak 15."), HasSubstr("available 23.000 GB"),
                     HasSubstr("beside them peak")));

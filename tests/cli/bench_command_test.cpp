@@ -11,9 +11,10 @@ TEST(BenchCommand, open_times_a_process_of_its_own_and_leaves_nothing) {
   if (emulated()) GTEST_SKIP() << "the emulator would have to start itself";
   const TemporaryFolder folder;
   const TemporaryFolder scratch;
-  const Finished finished = run_script("TMPDIR=" + scratch.path().string() + " heartmula bench --synthetic " +
-                                           kCheckpoint + " --stage open --context 20 --repeats 4 --threads 1 --json",
-                                       folder.path());
+  const Finished finished =
+      run_script("TMPDIR=" + scratch.path().string() + " heartmula bench --synthetic " + kTinyCheckpoint +
+                     " --stage open --context 20 --repeats 4 --threads 1 --json",
+                 folder.path());
   ASSERT_EQ(finished.exit_code, 0) << finished.err;
   const json stages = json::parse(finished.out)["stages"];
   ASSERT_EQ(stages.size(), 1u);
@@ -33,10 +34,10 @@ TEST(BenchCommand, open_times_a_process_of_its_own_and_leaves_nothing) {
 
 TEST(BenchCommand, open_says_where_it_cannot_write) {
   const Finished finished =
-      run_script("TMPDIR=/proc heartmula bench --synthetic " + kCheckpoint + " --stage open --threads 1");
+      run_script("TMPDIR=/proc heartmula bench --synthetic " + kTinyCheckpoint + " --stage open --threads 1");
   EXPECT_NE(finished.exit_code, 0);
   EXPECT_THAT(complaint(finished), HasSubstr("/proc/heartmula-bench"));
-  EXPECT_THAT(complaint(run_script("TMPDIR=/no/such heartmula bench --synthetic " + kCheckpoint + " --stage open")),
+  EXPECT_THAT(complaint(run_script("TMPDIR=/no/such heartmula bench --synthetic " + kTinyCheckpoint + " --stage open")),
               HasSubstr("TMPDIR is no folder"));
 }
 
@@ -57,7 +58,8 @@ TEST(BenchCommand, more_positions_than_the_model_has_are_refused) {
 TEST(PlanCommand, predicts_for_a_machine_and_compares_with_a_run) {
   const TemporaryFolder folder;
   const std::string machine = environment("HEARTMULA_SOURCE_DIR") + "/machines/zen3-2core.json";
-  const Arguments plan = {"plan", "--machine", machine, "--synthetic", kCheckpoint, "--max_audio_length_ms", "2000"};
+  const Arguments plan = {"plan", "--machine", machine, "--synthetic", kTinyCheckpoint, "--max_audio_length_ms",
+                          "2000"};
   EXPECT_THAT(succeeds(plan).out, AllOf(HasSubstr("predicted, not measured"), HasSubstr("a song of 2 s")));
   Arguments as_json = plan;
   as_json.emplace_back("--json");
@@ -73,7 +75,8 @@ TEST(PlanCommand, predicts_for_a_machine_and_compares_with_a_run) {
 
 TEST(PlanCommand, a_machine_that_is_no_description_is_refused) {
   EXPECT_THAT(refused({"plan", "--machine", "/no/such.json"}, 2), HasSubstr("/no/such.json"));
-  EXPECT_THAT(refused({"plan", "--machine", kCheckpoint + "/gen_config.json"}, 2), HasSubstr("gen_config.json: name"));
+  EXPECT_THAT(refused({"plan", "--machine", kTinyCheckpoint + "/gen_config.json"}, 2),
+              HasSubstr("gen_config.json: name"));
   EXPECT_THAT(refused({"plan"}, 2), HasSubstr("--machine"));
 }
 

@@ -12,7 +12,7 @@ using testing::IsEmpty;
 
 std::string converted(const TemporaryFolder& folder) {
   const std::string packed = folder / "packed";
-  succeeds({"convert", "--model_path", kCheckpoint, "--save_path", packed, "--progress", "none"});
+  succeeds({"convert", "--model_path", kTinyCheckpoint, "--save_path", packed, "--progress", "none"});
   return packed;
 }
 
@@ -31,22 +31,22 @@ TEST(Convert, the_packed_checkpoint_makes_the_same_song) {
   const TemporaryFolder folder;
   const std::string packed = samples_of(folder, converted(folder));
   EXPECT_GT(packed.size(), 48'000u);
-  EXPECT_TRUE(packed == samples_of(folder, kCheckpoint));
+  EXPECT_TRUE(packed == samples_of(folder, kTinyCheckpoint));
 }
 
 TEST(Convert, that_weights_were_rounded_stands_beside_the_song) {
   const TemporaryFolder folder;
   const std::string packed = folder / "packed";
-  succeeds({"convert", "--model_path", kCheckpoint, "--save_path", packed, "--codec_dtype", "bf16"});
+  succeeds({"convert", "--model_path", kTinyCheckpoint, "--save_path", packed, "--codec_dtype", "bf16"});
   samples_of(folder, packed);
   EXPECT_THAT(json_of(folder / "song.wav.json")["result"]["warnings"].dump(), HasSubstr("rounded to bfloat16"));
 }
 
 TEST(Convert, a_full_disk_is_named_and_leaves_nothing_behind) {
   const TemporaryFolder folder;
-  const Finished finished =
-      run_script("ulimit -f 100; heartmula convert --model_path " + kCheckpoint + " --save_path packed --progress none",
-                 folder.path());
+  const Finished finished = run_script(
+      "ulimit -f 100; heartmula convert --model_path " + kTinyCheckpoint + " --save_path packed --progress none",
+      folder.path());
   EXPECT_EQ(finished.exit_code, 1);
   EXPECT_THAT(finished.err, AllOf(HasSubstr("model.safetensors"), HasSubstr("File too large")));
   EXPECT_THAT(std::vector<fs::directory_entry>(fs::directory_iterator(folder.path()), {}), IsEmpty());

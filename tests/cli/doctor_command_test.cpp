@@ -9,15 +9,15 @@ using testing::HasSubstr;
 using testing::Not;
 
 TEST(Doctor, the_report_is_text_or_json) {
-  const Finished text = run_program({"doctor", "--model_path", kCheckpoint});
+  const Finished text = run_program({"doctor", "--model_path", kTinyCheckpoint});
   EXPECT_TRUE(text.exit_code == 0 || text.exit_code == 1) << text.err;  // this machine may have a problem
   EXPECT_EQ(text.err, "");
   for (const char* word : {"heartmula ", "cpu ", "memory ", "libsndfile", "TagLib", "ICU", "Highway", "fmt", "spdlog",
                            "checkpoint       complete", "problem"}) {
     EXPECT_THAT(text.out, HasSubstr(word));
   }
-  EXPECT_THAT(text.out, Not(HasSubstr(kCheckpoint))) << "no folders where nothing is wrong with them";
-  const json report = json::parse(run_program({"doctor", "--json", "--model-path", kCheckpoint}).out);
+  EXPECT_THAT(text.out, Not(HasSubstr(kTinyCheckpoint))) << "no folders where nothing is wrong with them";
+  const json report = json::parse(run_program({"doctor", "--json", "--model-path", kTinyCheckpoint}).out);
   EXPECT_TRUE(report["checkpoint"]["complete"].get<bool>());
   EXPECT_THAT(text.out, AllOf(HasSubstr(report["program"]["version"].get<std::string>()),
                               HasSubstr(report["program"]["build_type"].get<std::string>())));

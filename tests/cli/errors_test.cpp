@@ -145,7 +145,7 @@ TEST(BrokenCheckpoint, broken_json_is_told_with_its_file) {
 
 TEST(BrokenCheckpoint, a_tokenizer_of_another_kind_is_refused) {
   EXPECT_THAT(complaint_about([](const fs::path& ckpt) {
-                edit_json(ckpt / "tokenizer.json", [](nlohmann::json& json) { json["model"]["type"] = "Unigram"; });
+                edit_json(ckpt / "tokenizer.json", [](nlohmann::json& config) { config["model"]["type"] = "Unigram"; });
               }),
               AllOf(HasSubstr("tokenizer.json"), HasSubstr("Unigram")));
 }
@@ -153,7 +153,7 @@ TEST(BrokenCheckpoint, a_tokenizer_of_another_kind_is_refused) {
 TEST(BrokenCheckpoint, a_missing_field_is_named) {
   for (const std::string field : {"text_bos_id", "text_eos_id", "audio_eos_id", "empty_id"}) {
     EXPECT_THAT(complaint_about([&](const fs::path& ckpt) {
-                  edit_json(ckpt / "gen_config.json", [&](nlohmann::json& json) { json.erase(field); });
+                  edit_json(ckpt / "gen_config.json", [&](nlohmann::json& config) { config.erase(field); });
                 }),
                 AllOf(HasSubstr("gen_config.json"), HasSubstr(field)));
   }
@@ -162,7 +162,7 @@ TEST(BrokenCheckpoint, a_missing_field_is_named) {
 TEST(BrokenCheckpoint, ids_of_another_checkpoint_are_told) {
   for (const std::string field : {"text_bos_id", "text_eos_id", "audio_eos_id", "empty_id"}) {
     EXPECT_THAT(complaint_about([&](const fs::path& ckpt) {
-                  edit_json(ckpt / "gen_config.json", [&](nlohmann::json& json) { json[field] = 128001; });
+                  edit_json(ckpt / "gen_config.json", [&](nlohmann::json& config) { config[field] = 128001; });
                 }),
                 AllOf(HasSubstr("gen_config.json: " + field + " is 128001"), HasSubstr("config.json")));
   }
@@ -205,7 +205,7 @@ TEST(BrokenCheckpoint, data_of_zeros_and_no_numbers_are_told_with_file_and_tenso
 }
 
 TEST(BrokenCheckpoint, a_file_in_place_of_the_folder_is_told) {
-  const std::string file = kCheckpoint + "/tokenizer.json";
+  const std::string file = kTinyCheckpoint + "/tokenizer.json";
   const std::string is_file = ": is a file, not a folder";
   EXPECT_THAT(complaint_about_flags({"--model_path", file}), HasSubstr(file + is_file));
   EXPECT_THAT(complaint_about_flags({"--model_path", file + "/below"}),
@@ -215,7 +215,7 @@ TEST(BrokenCheckpoint, a_file_in_place_of_the_folder_is_told) {
   }
   for (const char* command : {"abx", "verify"}) EXPECT_EQ(refused({command, file}, 2), file + is_file);
   EXPECT_EQ(refused(generate(file + "/song.wav"), 2), file + "/song.wav: " + file + " is a file, not a folder");
-  EXPECT_EQ(refused({"convert", "--model_path", kCheckpoint, "--save_path", file + "/packed"}, 2),
+  EXPECT_EQ(refused({"convert", "--model_path", kTinyCheckpoint, "--save_path", file + "/packed"}, 2),
             file + "/packed: " + file + " is a file, not a folder");
 }
 
@@ -296,9 +296,10 @@ TEST(WrongFlags, missing_flags_are_named) {
   const TemporaryFolder folder;
   const std::string here = folder.path().string();
   EXPECT_THAT(refused({"generate", "--lyrics_text", "", "--tags_text", "x"}, 2, here), HasSubstr("--model_path"));
-  EXPECT_THAT(refused({"generate", "--model_path", kCheckpoint}, 2, here), HasSubstr("--lyrics"));
-  EXPECT_THAT(refused({"generate", "--model_path", kCheckpoint, "--lyrics_text", ""}, 2, here), HasSubstr("--tags"));
-  EXPECT_THAT(refused({"decode", "--model_path", kCheckpoint}, 2, here), HasSubstr("codes"));
+  EXPECT_THAT(refused({"generate", "--model_path", kTinyCheckpoint}, 2, here), HasSubstr("--lyrics"));
+  EXPECT_THAT(refused({"generate", "--model_path", kTinyCheckpoint, "--lyrics_text", ""}, 2, here),
+              HasSubstr("--tags"));
+  EXPECT_THAT(refused({"decode", "--model_path", kTinyCheckpoint}, 2, here), HasSubstr("codes"));
   EXPECT_THAT(refused({"inspect"}, 2, here), HasSubstr("path"));
   EXPECT_THAT(refused({"verify"}, 2, here), HasSubstr("folder"));
   EXPECT_THAT(complaint_about_flags({"--continue_from_ms", "80"}), HasSubstr("--load_codes"));
@@ -315,9 +316,9 @@ TEST(WrongFlags, a_message_is_one_line_whatever_the_names_are) {
 TEST(WrongText, an_argument_that_looks_like_a_missing_file_is_no_lyrics) {
   for (const std::string value : {"lyrics.txt", "./lyrics", "/tmp/no-such-lyrics", "~/lyrics", "song.lrc"}) {
     const TemporaryFolder folder;
-    EXPECT_THAT(
-        refused({"generate", "--model_path", kCheckpoint, "--lyrics", value, "--tags", "x"}, 2, folder.path().string()),
-        AllOf(HasSubstr("--lyrics"), HasSubstr(value), HasSubstr("--lyrics_text")));
+    EXPECT_THAT(refused({"generate", "--model_path", kTinyCheckpoint, "--lyrics", value, "--tags", "x"}, 2,
+                        folder.path().string()),
+                AllOf(HasSubstr("--lyrics"), HasSubstr(value), HasSubstr("--lyrics_text")));
   }
 }
 
@@ -328,7 +329,7 @@ TEST(WrongText, invalid_utf8_is_told_with_its_byte) {
   EXPECT_THAT(complaint_about_flags({"--version", "\xff"}), AllOf(HasSubstr("version"), EndsWith("byte 0")));
   const TemporaryFolder folder;
   const fs::path file = folder.write("lyrics.txt", "ok\n\xc0\xaf");
-  EXPECT_THAT(refused({"generate", "--model_path", kCheckpoint, "--lyrics", file, "--tags", "x"}, 2),
+  EXPECT_THAT(refused({"generate", "--model_path", kTinyCheckpoint, "--lyrics", file, "--tags", "x"}, 2),
               AllOf(HasSubstr("lyrics.txt"), HasSubstr("byte 3: save it as UTF-8")));
   EXPECT_THAT(refused(generate(folder / "song\xff.wav"), 2), HasSubstr("save_path"));
   EXPECT_EQ(folder.file_count(), 1u);
@@ -409,7 +410,7 @@ TEST(FullDisk, a_full_device_is_a_failure_and_the_codes_are_kept) {
 }
 
 TEST(FullDisk, what_goes_to_a_full_standard_output_is_a_failure) {
-  for (const std::string& command : {"inspect " + kCheckpoint, "inspect --json " + kCheckpoint}) {
+  for (const std::string& command : {"inspect " + kTinyCheckpoint, "inspect --json " + kTinyCheckpoint}) {
     const Finished finished = run_script("heartmula " + command + " > /dev/full");
     EXPECT_EQ(finished.exit_code, 1);
     EXPECT_THAT(complaint(finished), AllOf(HasSubstr("standard output"), HasSubstr("No space left")));
@@ -417,7 +418,7 @@ TEST(FullDisk, what_goes_to_a_full_standard_output_is_a_failure) {
 }
 
 TEST(ClosedOutput, is_a_failure) {
-  for (const std::string& command : {"inspect " + kCheckpoint, "inspect --json " + kCheckpoint}) {
+  for (const std::string& command : {"inspect " + kTinyCheckpoint, "inspect --json " + kTinyCheckpoint}) {
     const Finished finished = run_script("heartmula " + command + " >&-");
     EXPECT_EQ(finished.exit_code, 1);
     EXPECT_THAT(complaint(finished), HasSubstr("standard output"));
@@ -425,7 +426,7 @@ TEST(ClosedOutput, is_a_failure) {
 }
 
 TEST(ClosedOutput, is_told_before_a_song_is_made_for_it) {
-  const Finished finished = run_script("heartmula generate --model_path " + kCheckpoint +
+  const Finished finished = run_script("heartmula generate --model_path " + kTinyCheckpoint +
                                        " --lyrics_text la --tags_text piano --max_audio_length_ms 800 --format wav "
                                        "--progress lines --save_path /dev/stdout >&-");
   EXPECT_EQ(finished.exit_code, 1);
@@ -503,8 +504,8 @@ TEST(WrongCodes, broken_and_foreign_files_are_refused) {
   const TemporaryFolder folder;
   const TemporaryFolder songs;
   const fs::path text = folder.write("codes", "these are no codes");
-  const Arguments out = {"--save_path", songs / "song.wav", "--model_path", kCheckpoint};
-  for (const fs::path& path : {text, fs::path("/no/such/codes"), lm_file(kCheckpoint), folder.path()}) {
+  const Arguments out = {"--save_path", songs / "song.wav", "--model_path", kTinyCheckpoint};
+  for (const fs::path& path : {text, fs::path("/no/such/codes"), lm_file(kTinyCheckpoint), folder.path()}) {
     EXPECT_THAT(refused(Arguments{"decode", path} + out, 2), HasSubstr(path.string()));
     EXPECT_THAT(refused(Arguments{"generate", "--load_codes", path} + out, 2), HasSubstr(path.string()));
   }

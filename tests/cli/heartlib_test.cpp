@@ -14,7 +14,7 @@ using testing::Not;
 class Heartlib : public testing::Test {
  protected:
   Heartlib() {
-    fs::create_symlink(kCheckpoint, folder_ / "ckpt");
+    fs::create_symlink(kTinyCheckpoint, folder_ / "ckpt");
     folder_.write("assets/lyrics.txt", "[Verse]\nThe sun creeps in\n");
     folder_.write("assets/tags.txt", "piano,happy,wedding");
   }

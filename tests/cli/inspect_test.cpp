@@ -16,19 +16,19 @@ std::string described(const fs::path& path) {
 }
 
 TEST(Inspect, a_checkpoint_shows_both_models_and_the_tokenizer) {
-  const json checkpoint = inspected(kCheckpoint);
+  const json checkpoint = inspected(kTinyCheckpoint);
   EXPECT_EQ(checkpoint["kind"], "checkpoint");
-  EXPECT_EQ(checkpoint["gen_config"], json_of(fs::path(kCheckpoint) / "gen_config.json"));
+  EXPECT_EQ(checkpoint["gen_config"], json_of(fs::path(kTinyCheckpoint) / "gen_config.json"));
   EXPECT_GT(checkpoint["tokenizer"]["vocabulary"], 500);
   ASSERT_EQ(checkpoint["models"].size(), 2u);
-  EXPECT_THAT(described(kCheckpoint),
+  EXPECT_THAT(described(kTinyCheckpoint),
               AllOf(HasSubstr("HeartMuLa in"), HasSubstr("HeartCodec in"), HasSubstr("tokenizer")));
 }
 
 TEST(Inspect, a_language_model_shows_its_config_and_what_it_weighs) {
-  const fs::path folder = fs::path(kCheckpoint) / kLmFolder;
+  const fs::path folder = fs::path(kTinyCheckpoint) / kLmFolder;
   const json model = inspected(folder);
-  EXPECT_EQ(model, inspected(kCheckpoint)["models"][0].patch(
+  EXPECT_EQ(model, inspected(kTinyCheckpoint)["models"][0].patch(
                        json::array({{{"op", "add"}, {"path", "/kind"}, {"value", "model"}}})));
   EXPECT_EQ(model["model"], "HeartMuLa");
   const json config = json_of(folder / "config.json");
@@ -46,7 +46,7 @@ TEST(Inspect, a_language_model_shows_its_config_and_what_it_weighs) {
 }
 
 TEST(Inspect, a_codec_shows_its_config_and_what_decoding_does_not_need) {
-  const fs::path folder = fs::path(kCheckpoint) / kCodecFolder;
+  const fs::path folder = fs::path(kTinyCheckpoint) / kCodecFolder;
   const json model = inspected(folder);
   EXPECT_EQ(model["model"], "HeartCodec");
   const json config = json_of(folder / "config.json");
@@ -64,7 +64,7 @@ TEST(Inspect, a_codec_shows_its_config_and_what_decoding_does_not_need) {
 }
 
 TEST(Inspect, a_safetensors_file_shows_every_tensor) {
-  const fs::path file = fs::path(kCheckpoint) / kLmFolder / "model.safetensors";
+  const fs::path file = fs::path(kTinyCheckpoint) / kLmFolder / "model.safetensors";
   const json shown = inspected(file);
   EXPECT_EQ(shown["kind"], "safetensors");
   EXPECT_EQ(static_cast<int64_t>(shown["tensors"].size()), inspected(file.parent_path())["tensors"]);
@@ -87,16 +87,16 @@ TEST(Inspect, codes_show_their_length_and_their_request) {
 TEST(Inspect, a_name_that_is_no_utf8_is_shown_all_the_same) {
   const TemporaryFolder folder;
   const fs::path strange = folder / "ck\xffpt";
-  fs::create_symlink(kCheckpoint, strange);
+  fs::create_symlink(kTinyCheckpoint, strange);
   EXPECT_EQ(inspected(strange)["kind"], "checkpoint");
   EXPECT_THAT(described(strange), HasSubstr("ck\\xffpt"));
-  fs::create_symlink(fs::path(kCheckpoint) / kLmFolder / "model.safetensors", folder / "w\xff");
+  fs::create_symlink(fs::path(kTinyCheckpoint) / kLmFolder / "model.safetensors", folder / "w\xff");
   EXPECT_EQ(inspected(folder / "w\xff")["kind"], "safetensors");
 }
 
 TEST(Inspect, what_is_broken_is_refused_by_name) {
   const TemporaryFolder folder;
-  const fs::path weights = fs::path(kCheckpoint) / kLmFolder / "model.safetensors";
+  const fs::path weights = fs::path(kTinyCheckpoint) / kLmFolder / "model.safetensors";
   const std::string whole = contents(weights);
   const auto refuses = [&](const fs::path& path) {
     for (const Arguments& flags : {Arguments{}, Arguments{"--json"}}) {

@@ -125,7 +125,7 @@ TEST(Origin, a_song_holds_what_makes_it_again_and_nothing_of_the_machine) {
     const TemporaryFolder others;
     const fs::path again = others / name;
     succeeds(generate(folder / name, {"--threads", "1"}));
-    succeeds({"generate", "--request", folder / name, "--model_path", kCheckpoint, "--save_path", again});
+    succeeds({"generate", "--request", folder / name, "--model_path", kTinyCheckpoint, "--save_path", again});
     EXPECT_EQ(contents(again), contents(folder / name)) << name;
     EXPECT_THAT(contents(again), Not(HasSubstr(folder.path().string()))) << name;
     EXPECT_EQ(json_of(again.string() + ".json")["request"]["threads"], 0);
@@ -144,7 +144,7 @@ TEST(Origin, no_metadata_is_music_alone) {
   const TemporaryFolder folder;
   succeeds(generate(folder / "song.flac", {"--no_metadata", "--title", "Secret"}));
   EXPECT_THAT(contents(folder / "song.flac"), AllOf(Not(HasSubstr("Secret")), Not(HasSubstr("HEARTMULA"))));
-  EXPECT_THAT(refused({"generate", "--request", folder / "song.flac", "--model_path", kCheckpoint}, 2),
+  EXPECT_THAT(refused({"generate", "--request", folder / "song.flac", "--model_path", kTinyCheckpoint}, 2),
               HasSubstr("song.flac"));
 }
 
@@ -202,7 +202,7 @@ TEST(Lengths, a_song_that_would_end_goes_on_if_that_is_asked_for) {
   EXPECT_EQ(endless_song["stop_reason"], "length");
   EXPECT_EQ(endless_song["frames"], 101);
   EXPECT_EQ(endless_song["level"], "G2");
-  EXPECT_THAT(refused({"generate", "--model_path", kCheckpoint, "--lyrics_text", "", "--tags_text", "",
+  EXPECT_THAT(refused({"generate", "--model_path", kTinyCheckpoint, "--lyrics_text", "", "--tags_text", "",
                        "--min_audio_length_ms", "300000"},
                       2, folder.path().string()),
               HasSubstr("more than --max_audio_length_ms 240000"));
@@ -248,8 +248,8 @@ TEST(Streams, a_song_through_a_pipe_is_a_request) {
   const std::string here = folder.path().string();
   for (const std::string format : {"wav", "flac", "ogg", "opus", "mp3"}) {
     succeeds(generate(folder / ("song." + format)));
-    const Finished finished = run_script("cat song." + format + " | heartmula generate --model_path " + kCheckpoint +
-                                             " --request - --save_path again." + format,
+    const Finished finished = run_script("cat song." + format + " | heartmula generate --model_path " +
+                                             kTinyCheckpoint + " --request - --save_path again." + format,
                                          here);
     EXPECT_EQ(finished.exit_code, 0) << finished.err;
     EXPECT_EQ(contents(folder / ("again." + format)), contents(folder / ("song." + format)));
@@ -272,7 +272,7 @@ TEST(Streams, codes_through_a_pipe_are_called_what_they_are) {
       run_script("cat codes | heartmula generate --request decoded.wav.json --save_path again.wav", here).exit_code, 0);
   EXPECT_EQ(contents(folder / "again.wav").substr(44, 40000), contents(folder / "song.wav").substr(44, 40000));
   EXPECT_THAT(run_script("cat codes | heartmula inspect -", here).out, StartsWith("codes standard input: "));
-  const std::string weights = kCheckpoint + "/" + kCodecFolder + "/model.safetensors";
+  const std::string weights = kTinyCheckpoint + "/" + kCodecFolder + "/model.safetensors";
   EXPECT_THAT(run_script("heartmula inspect - <" + weights + "; cat " + weights + " | heartmula inspect -", here).out,
               HasSubstr("standard input: "));
 }
@@ -305,7 +305,7 @@ TEST(Flags, what_a_request_turned_on_can_be_turned_off) {
   succeeds(generate(folder / "song.wav", {"--request", request, "--no_metadata=false"}));
   EXPECT_EQ(json_of(folder / "song.wav.json")["request"]["no_metadata"], false);
   EXPECT_EQ(json_of(folder / "song.wav.json")["request"]["compat"], true);
-  EXPECT_THAT(refused({"generate", "--request", request, "--model_path", kCheckpoint}, 2, folder.path().string()),
+  EXPECT_THAT(refused({"generate", "--request", request, "--model_path", kTinyCheckpoint}, 2, folder.path().string()),
               HasSubstr("--lyrics is missing"));
 }
 
@@ -316,8 +316,8 @@ TEST(Flags, debug_may_stand_behind_the_command) {
 
 TEST(Flags, a_text_is_given_once) {
   const TemporaryFolder folder;
-  EXPECT_THAT(refused({"generate", "--model_path", kCheckpoint, "--lyrics", "la la", "--lyrics_text", "la", "--tags",
-                       "x", "--save_path", folder / "song.wav"},
+  EXPECT_THAT(refused({"generate", "--model_path", kTinyCheckpoint, "--lyrics", "la la", "--lyrics_text", "la",
+                       "--tags", "x", "--save_path", folder / "song.wav"},
                       2),
               AllOf(HasSubstr("--lyrics"), HasSubstr("--lyrics_text")));
   EXPECT_THAT(succeeds(generate(folder / "song.wav", {"--lyrics", ""})).err, HasSubstr("instrumental"));

@@ -142,8 +142,9 @@ TEST(Variations, are_told_in_json) {
 
 /// What each song of a file of requests takes from the flags.
 Arguments requests_flags(const std::string& file) {
-  return {"generate", "--model_path",           kCheckpoint, "--requests", file, "--codec_steps",
-          "1",        "--codec_guidance_scale", "1"};
+  return {
+      "generate", "--model_path", kTinyCheckpoint, "--requests", file, "--codec_steps", "1", "--codec_guidance_scale",
+      "1"};
 }
 
 TEST(Requests, are_a_song_a_line) {
@@ -209,7 +210,7 @@ TEST(Requests, that_are_wrong_are_named_before_any_work) {
   const auto told = [&](const std::string& line, const Arguments& more = {}) {
     const fs::path file = folder.write("songs.jsonl", good + "\n\n" + line + "\n");
     return refused(
-        Arguments{"generate", "--model_path", kCheckpoint, "--save_path", folder / "song.wav", "--requests", file} +
+        Arguments{"generate", "--model_path", kTinyCheckpoint, "--save_path", folder / "song.wav", "--requests", file} +
             more,
         2);
   };
@@ -227,7 +228,7 @@ TEST(Requests, that_are_wrong_are_named_before_any_work) {
   EXPECT_THAT(told(good, {"--songs", "2"}), HasSubstr("--songs and --requests"));
   EXPECT_THAT(told(good, {"--request", "x.json"}), HasSubstr("--request and --requests"));
   folder.write("songs.jsonl", " \n\n");
-  EXPECT_THAT(refused({"generate", "--model_path", kCheckpoint, "--requests", folder / "songs.jsonl"}, 2),
+  EXPECT_THAT(refused({"generate", "--model_path", kTinyCheckpoint, "--requests", folder / "songs.jsonl"}, 2),
               HasSubstr("holds no request"));
   EXPECT_THAT(files_in(folder.path()), ElementsAre("songs.jsonl"));
 }
@@ -242,7 +243,7 @@ TEST(Failures, of_one_song_do_not_end_the_others) {
 {"lyrics": "la", "tags": "x", "save_path": "c.wav", "max_audio_length_ms": 100000000}
 {"lyrics": "la", "tags": "x", "save_path": "d.wav"}
 )");
-  const Arguments command = {"generate", "--model_path", kCheckpoint, "--requests", "songs.jsonl", "--codec_steps",
+  const Arguments command = {"generate", "--model_path", kTinyCheckpoint, "--requests", "songs.jsonl", "--codec_steps",
                              "1",        "--no_clobber", "--json"};
   const Finished finished = run_program(command, here);
   EXPECT_EQ(finished.exit_code, 2) << finished.err;

@@ -133,15 +133,16 @@ TEST(Generate, a_pipe_that_closes_is_a_failure_that_keeps_the_codes) {
 TEST(Generate, a_folder_that_cannot_be_written_is_no_matter_when_the_song_goes_elsewhere) {
   const TemporaryFolder folder;
   succeeds(generate(folder / "song.wav"), "/proc");
-  EXPECT_THAT(refused({"generate", "--model_path", kCheckpoint, "--lyrics_text", "", "--tags_text", ""}, 2, "/proc"),
-              HasSubstr("output.mp3"));
+  EXPECT_THAT(
+      refused({"generate", "--model_path", kTinyCheckpoint, "--lyrics_text", "", "--tags_text", ""}, 2, "/proc"),
+      HasSubstr("output.mp3"));
 }
 
 TEST(Generate, the_folder_assets_is_where_heartlib_has_it) {
   const TemporaryFolder folder;
   folder.write("assets/lyrics.txt", "[verse]\nla la");
   folder.write("assets/tags.txt", "piano,happy");
-  const Arguments flags = {"--model_path", kCheckpoint, "--max_audio_length_ms", "400", "--codec_steps", "1"};
+  const Arguments flags = {"--model_path", kTinyCheckpoint, "--max_audio_length_ms", "400", "--codec_steps", "1"};
   succeeds(Arguments{"generate"} + flags, folder.path().string());
   EXPECT_THAT(files_in(folder.path()),
               ElementsAre("assets/lyrics.txt", "assets/output.mp3", "assets/output.mp3.json", "assets/tags.txt"));
@@ -158,8 +159,8 @@ TEST(Texts, line_ends_and_byte_order_mark_of_a_file_change_nothing) {
     const TemporaryFolder songs;
     for (const fs::path& lyrics : {plain, file}) {
       succeeds(Arguments{"generate", "--lyrics", lyrics} +
-               Arguments{"--model_path", kCheckpoint, "--tags_text", "x", "--save_path", songs / "song.wav", "--seed",
-                         "1", "--max_audio_length_ms", "80", "--codec_steps", "1"});
+               Arguments{"--model_path", kTinyCheckpoint, "--tags_text", "x", "--save_path", songs / "song.wav",
+                         "--seed", "1", "--max_audio_length_ms", "80", "--codec_steps", "1"});
       EXPECT_EQ(json_of(songs / "song.wav.json")["request"]["lyrics"], "[Verse]\nLa la\n");
     }
   }

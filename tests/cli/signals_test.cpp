@@ -189,7 +189,7 @@ TEST_P(Signals, end_what_looks_at_no_token) {
   const fs::path pipe = folder_ / "pipe";
   ASSERT_EQ(::mkfifo(pipe.c_str(), 0600), 0);
   const int writer = ::open(pipe.c_str(), O_RDWR | O_NONBLOCK);
-  Process process(program({"tokenize", "--model_path", kCheckpoint, "--jsonl", pipe}));
+  Process process(program({"tokenize", "--model_path", kTinyCheckpoint, "--jsonl", pipe}));
   const Finished finished = interrupted(process, GetParam(), [&] {
     int waiting = 0;  // until the line has been read
     static const bool written = ::write(writer, "\"la\"\n", 5) == 5;

@@ -21,7 +21,6 @@ namespace heartmula {
 namespace fs = std::filesystem;
 using Arguments = std::vector<std::string>;
 
-inline const std::string kCheckpoint = HEARTMULA_TEST_DATA "/tiny1";
 inline const std::string kLmFolder = "HeartMuLa-oss-3B";
 inline const std::string kCodecFolder = "HeartCodec-oss";
 
@@ -31,7 +30,7 @@ inline Arguments operator+(Arguments left, const Arguments& right) {
 }
 
 /// Flags of a song of `ms`, as short as the codec allows, except where it goes.
-inline Arguments song_flags(int64_t ms = 800, const std::string& checkpoint = kCheckpoint) {
+inline Arguments song_flags(int64_t ms = 800, const std::string& checkpoint = kTinyCheckpoint) {
   return {"--model_path",
           checkpoint,
           "--lyrics_text",
@@ -57,12 +56,6 @@ inline Arguments generate(const fs::path& save_path, const Arguments& more = {})
     flags.erase(usual, usual + 2);
   }
   return Arguments{"generate"} + flags + Arguments{"--save_path", save_path.string()} + more;
-}
-
-inline std::string contents(const fs::path& path) {
-  std::ifstream file(path, std::ios::binary);
-  EXPECT_TRUE(file.good()) << path;
-  return {std::istreambuf_iterator<char>(file), {}};
 }
 
 inline nlohmann::json json_of(const fs::path& path) {
@@ -128,9 +121,9 @@ void edit_json(const fs::path& path, const Change& change) {
 inline std::string copy_of_checkpoint(const TemporaryFolder& folder) {
   const fs::path copy = folder / "ckpt";
   fs::create_directory(copy);
-  for (const std::string& part : {kLmFolder, kCodecFolder}) fs::copy(fs::path(kCheckpoint) / part, copy / part);
+  for (const std::string& part : {kLmFolder, kCodecFolder}) fs::copy(fs::path(kTinyCheckpoint) / part, copy / part);
   for (const char* file : {"tokenizer.json", "gen_config.json"})
-    fs::copy_file(fs::path(kCheckpoint) / file, copy / file);
+    fs::copy_file(fs::path(kTinyCheckpoint) / file, copy / file);
   return copy.string();
 }
 
@@ -140,7 +133,7 @@ inline const std::string& endless_checkpoint() {
   static const std::string path = [] {
     std::string copy = copy_of_checkpoint(folder);
     edit_json(fs::path(copy) / "gen_config.json", [](nlohmann::json& config) {
-      config["audio_eos_id"] = json_of(fs::path(kCheckpoint) / kLmFolder / "config.json").at("audio_vocab_size");
+      config["audio_eos_id"] = json_of(fs::path(kTinyCheckpoint) / kLmFolder / "config.json").at("audio_vocab_size");
     });
     return copy;
   }();

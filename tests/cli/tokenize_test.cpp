@@ -10,7 +10,7 @@ using testing::AllOf;
 using testing::HasSubstr;
 
 const json& golden() {
-  static const json golden = json_of(fs::path(kCheckpoint) / "golden_text.json");
+  static const json golden = json_of(fs::path(kTinyCheckpoint) / "golden_text.json");
   return golden;
 }
 
@@ -27,7 +27,7 @@ TEST(Tokenize, json_lines_give_the_ids_of_the_reference) {
   std::string lines;
   for (const json& item : golden()["encode"]) lines += item["text"].dump() + "\n";
   const Finished finished =
-      succeeds({"tokenize", "--model_path", kCheckpoint, "--jsonl", folder.write("texts.jsonl", lines)});
+      succeeds({"tokenize", "--model_path", kTinyCheckpoint, "--jsonl", folder.write("texts.jsonl", lines)});
   const std::vector<std::string> out = lines_of(finished.out);
   ASSERT_EQ(out.size(), golden()["encode"].size());
   for (size_t i = 0; i < out.size(); ++i) EXPECT_EQ(json::parse(out[i]), golden()["encode"][i]["ids"]) << i;
@@ -37,13 +37,13 @@ TEST(Tokenize, texts_on_the_command_line_give_the_ids_of_the_reference) {
   for (const json& item : golden()["encode"]) {
     const auto text = item["text"].get<std::string>();
     if (text.find('\0') != std::string::npos) continue;  // no argument holds it
-    const Finished finished = succeeds({"tokenize", "--tokenizer", kCheckpoint + "/tokenizer.json", "--", text});
+    const Finished finished = succeeds({"tokenize", "--tokenizer", kTinyCheckpoint + "/tokenizer.json", "--", text});
     EXPECT_EQ(json(ids_in(finished.out)), item["ids"]) << text;
   }
 }
 
 TEST(Tokenize, shows_the_pieces_of_each_text) {
-  const Finished finished = succeeds({"tokenize", "--model_path", kCheckpoint, "la la", "\xE5\xA4\x8F\n"});
+  const Finished finished = succeeds({"tokenize", "--model_path", kTinyCheckpoint, "la la", "\xE5\xA4\x8F\n"});
   EXPECT_THAT(finished.out, AllOf(HasSubstr("\"la la\": "), HasSubstr("\"\xE5\xA4\x8F\\n\": ")));
   for (const std::string& line : lines_of(finished.out)) {
     EXPECT_THAT(line, testing::ContainsRegex("^(\"|  *[0-9]+  \")")) << "no piece";
@@ -51,14 +51,14 @@ TEST(Tokenize, shows_the_pieces_of_each_text) {
 }
 
 TEST(Tokenize, an_empty_text_is_a_text) {
-  EXPECT_THAT(succeeds({"tokenize", "--model_path", kCheckpoint, ""}).out, HasSubstr("\"\": "));
+  EXPECT_THAT(succeeds({"tokenize", "--model_path", kTinyCheckpoint, ""}).out, HasSubstr("\"\": "));
 }
 
 TEST(Tokenize, json_lines_may_end_as_windows_ends_them) {
   const TemporaryFolder folder;
   const fs::path lines = folder.write("texts", "\xEF\xBB\xBF\"la\"\r\n\"la\"\r\n");
   const std::vector<std::string> out =
-      lines_of(succeeds({"tokenize", "--model_path", kCheckpoint, "--jsonl", lines}).out);
+      lines_of(succeeds({"tokenize", "--model_path", kTinyCheckpoint, "--jsonl", lines}).out);
   ASSERT_EQ(out.size(), 2u);
   EXPECT_EQ(out[0], out[1]);
 }
@@ -86,7 +86,7 @@ TEST(Tokenize, the_prompt_is_the_one_that_the_reference_makes) {
     const fs::path tags = folder.write("tags", item["tags"].get<std::string>());
     const fs::path lyrics = folder.write("lyrics", item["lyrics"].get<std::string>());
     const Finished finished =
-        succeeds({"tokenize", "--prompt", "--model_path", kCheckpoint, "--tags", tags, "--lyrics", lyrics});
+        succeeds({"tokenize", "--prompt", "--model_path", kTinyCheckpoint, "--tags", tags, "--lyrics", lyrics});
     auto parts = parts_of(finished.out);
     std::vector<int> ids = parts["tags"];
     EXPECT_EQ(ids.size(), item["muq_index"].get<size_t>());
@@ -101,29 +101,30 @@ TEST(Tokenize, the_prompt_is_the_one_that_the_reference_makes) {
 
 TEST(Tokenize, files_and_streams_are_read_as_generate_reads_them) {
   const TemporaryFolder folder;
-  const std::string text = succeeds({"tokenize", "--model_path", kCheckpoint, "--", "la\nla"}).out;
-  EXPECT_EQ(succeeds({"tokenize", "--model_path", kCheckpoint, folder.write("a.md", "la\r\nla")}).out, text);
-  const std::string with = "heartmula tokenize --model_path " + kCheckpoint + " ";
+  const std::string text = succeeds({"tokenize", "--model_path", kTinyCheckpoint, "--", "la\nla"}).out;
+  EXPECT_EQ(succeeds({"tokenize", "--model_path", kTinyCheckpoint, folder.write("a.md", "la\r\nla")}).out, text);
+  const std::string with = "heartmula tokenize --model_path " + kTinyCheckpoint + " ";
   EXPECT_EQ(run_script("printf 'la\\nla' | " + with + "-").out, text);
   EXPECT_EQ(run_script(with + "<(printf 'la\\nla')").out, text);
   const std::string ids = run_script("echo '\"la\"' | " + with + "--jsonl -").out;
   EXPECT_EQ(run_script(with + "--jsonl <(echo '\"la\"')").out, ids);
   EXPECT_TRUE(json::parse(ids).is_array());
-  EXPECT_EQ(run_script("heartmula tokenize --tokenizer <(cat " + kCheckpoint + "/tokenizer.json) 'la\nla'").exit_code,
+  EXPECT_EQ(
+      run_script("heartmula tokenize --tokenizer <(cat " + kTinyCheckpoint + "/tokenizer.json) 'la\nla'").exit_code, 0);
+  EXPECT_EQ(run_script("HOME=" + kTinyCheckpoint + " heartmula tokenize --tokenizer='~/tokenizer.json' la").exit_code,
             0);
-  EXPECT_EQ(run_script("HOME=" + kCheckpoint + " heartmula tokenize --tokenizer='~/tokenizer.json' la").exit_code, 0);
-  EXPECT_EQ(run_script("HOME=" + kCheckpoint + " heartmula tokenize --model_path='~' la").exit_code, 0);
+  EXPECT_EQ(run_script("HOME=" + kTinyCheckpoint + " heartmula tokenize --model_path='~' la").exit_code, 0);
 }
 
 TEST(Tokenize, a_closed_standard_output_is_a_failure) {
-  const Finished finished = run_script("heartmula tokenize --model_path " + kCheckpoint + " la >&-");
+  const Finished finished = run_script("heartmula tokenize --model_path " + kTinyCheckpoint + " la >&-");
   EXPECT_EQ(finished.exit_code, 1);
   EXPECT_THAT(complaint(finished), HasSubstr("standard output"));
 }
 
 TEST(Tokenize, what_is_wrong_is_told) {
   const TemporaryFolder folder;
-  const Arguments with = {"tokenize", "--model_path", kCheckpoint};
+  const Arguments with = {"tokenize", "--model_path", kTinyCheckpoint};
   EXPECT_THAT(refused({"tokenize", "la"}, 2), HasSubstr("--tokenizer FILE"));
   EXPECT_THAT(refused(with, 2), HasSubstr("TEXT"));
   EXPECT_THAT(refused(with + Arguments{"--tokenizer", "x", "la"}, 2), HasSubstr("either"));
@@ -146,9 +147,9 @@ TEST(Tokenize, what_is_wrong_is_told) {
 }
 
 TEST(Tokenize, a_folder_stands_for_the_tokenizer_in_it) {
-  const std::string by_folder = succeeds({"tokenize", "--tokenizer", kCheckpoint, "la"}).out;
-  EXPECT_EQ(by_folder, succeeds({"tokenize", "--model_path", kCheckpoint, "la"}).out);
-  EXPECT_THAT(refused({"tokenize", "--tokenizer", kCheckpoint + "/" + kCodecFolder, "la"}, 2),
+  const std::string by_folder = succeeds({"tokenize", "--tokenizer", kTinyCheckpoint, "la"}).out;
+  EXPECT_EQ(by_folder, succeeds({"tokenize", "--model_path", kTinyCheckpoint, "la"}).out);
+  EXPECT_THAT(refused({"tokenize", "--tokenizer", kTinyCheckpoint + "/" + kCodecFolder, "la"}, 2),
               HasSubstr(kCodecFolder + "/tokenizer.json: no such file"));
 }
 

@@ -16,7 +16,7 @@ using testing::Not;
 class Verify : public testing::Test {
  protected:
   Verify() {
-    fs::copy(kCheckpoint, case_, fs::copy_options::recursive);
+    fs::copy(kTinyCheckpoint, case_, fs::copy_options::recursive);
     keep("golden_codec.safetensors", "one.");
     keep("golden_pipeline.safetensors", "run0.");
   }

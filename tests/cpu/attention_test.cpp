@@ -113,7 +113,7 @@ TEST_P(EveryIsa, attend_row_does_not_depend_on_batch_pieces_or_threads) {
       const Stream first(shape, count, dtype, 5);
       const Stream second(shape, count, dtype, 6);
       std::vector<float> expected;
-      for (const int threads : {1, 2, 3, 7}) {
+      for (const int threads : {1, 3, 7}) {
         const auto ops = ops_for(GetParam(), threads);
         const Rope rope = rope_of(*ops, count, shape.dim);
         // Whole prefill of one stream.

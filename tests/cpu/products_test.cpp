@@ -184,7 +184,7 @@ TEST_P(EveryIsa, row_result_does_not_depend_on_batch_or_threads) {
         ops->linear(out, x, weight);
         if (threads == 1) expected = read(*ops, out);
         ASSERT_TRUE(same_bits(read(*ops, out), expected)) << threads << " threads";
-        for (int64_t first = 0; first < 30; ++first) {
+        for (const int64_t first : {0, 1, 2, 3, 11, 24, 29}) {
           for (const int64_t count : {1, 2, 3, 4, 5, 7, 12, 13, 30}) {
             if (first + count > shape.rows) continue;
             const View part = place(*ops, Array(count, shape.n), DType::kF32, first % 3);

@@ -65,8 +65,8 @@ TEST(CudaCommands, a_card_that_cannot_be_had_is_one_line_and_never_the_cpu) {
     EXPECT_THAT(song_refused({"--device", "cuda"}),
                 AllOf(HasSubstr("--device cuda: there is no NVIDIA GPU"), HasSubstr("--device cpu")));
     EXPECT_THAT(song_refused({"--codec_device", "cuda:0"}), HasSubstr("--codec_device cuda:0: there is no NVIDIA GPU"));
-    EXPECT_THAT(refused({"verify", kCheckpoint, "--device", "cuda"}, 2), HasSubstr("--device cuda"));
-    EXPECT_THAT(refused({"bench", "--synthetic", kCheckpoint, "--device", "cuda"}, 2), HasSubstr("--device cuda"));
+    EXPECT_THAT(refused({"verify", kTinyCheckpoint, "--device", "cuda"}, 2), HasSubstr("--device cuda"));
+    EXPECT_THAT(refused({"bench", "--synthetic", kTinyCheckpoint, "--device", "cuda"}, 2), HasSubstr("--device cuda"));
   }
   {
     const Setting old(kGpu, "old_driver");
@@ -94,7 +94,7 @@ TEST(CudaCommands, songs_side_by_side_and_drafted_ones_are_the_same_on_a_card) {
   const TemporaryFolder folder;
   const Arguments song = {"generate",
                           "--model_path",
-                          kCheckpoint,
+                          kTinyCheckpoint,
                           "--lyrics_text",
                           "la",
                           "--tags_text",
@@ -159,7 +159,7 @@ TEST(CudaCommands, a_card_that_is_lost_midway_leaves_the_codes_and_the_song_goes
 TEST(CudaCommands, bench_measures_the_card) {
   const Arguments flags = {"--songs", "1", "--context", "4", "--repeats", "1", "--json"};
   const json result = json::parse(
-      succeeds(Arguments{"bench", "--synthetic", kCheckpoint, "--device", "cuda", "--stage", "frame"} + flags).out);
+      succeeds(Arguments{"bench", "--synthetic", kTinyCheckpoint, "--device", "cuda", "--stage", "frame"} + flags).out);
   EXPECT_EQ(result["machine"]["device"], "cuda:0");
   EXPECT_EQ(result["machine"]["cpu"], "Emulated GPU");
   EXPECT_GT(result["machine"]["read_gb_s"], 0);
@@ -171,7 +171,7 @@ TEST(CudaCommands, bench_measures_the_card) {
 TEST(CudaCommands, convert_says_that_it_packs_for_cpus) {
   const TemporaryFolder folder;
   EXPECT_THAT(
-      refused({"convert", "--model_path", kCheckpoint, "--save_path", folder / "packed", "--device", "cuda"}, 2),
+      refused({"convert", "--model_path", kTinyCheckpoint, "--save_path", folder / "packed", "--device", "cuda"}, 2),
       HasSubstr("convert packs for CPUs alone"));
 }
 

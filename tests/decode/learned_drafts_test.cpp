@@ -24,7 +24,7 @@ using nlohmann::json;
 using oracle::Array;
 using testing::HasSubstr;
 
-constexpr int32_t kEndCode = 66;
+constexpr int32_t kEndToken = 66;
 
 json transformer(int64_t width, int64_t positions) {
   return {{"num_layers", 2},    {"num_heads", 4},         {"num_kv_heads", 2},
@@ -314,7 +314,7 @@ class LearnedDrafts : public testing::TestWithParam<const char*> {
                   .settings = {.sampling = {.temperature = songs[i] == 2 ? 0.3F : 1.0F,
                                             .guidance = songs[i] == 1 ? 1.0F : 1.5F},
                                .max_audio_length_ms = 34 * kFrameMs,
-                               .audio_eos_id = kEndCode,
+                               .audio_eos_id = kEndToken,
                                .ignore_eos = true,
                                .verification = verification_},
                   .noise = &noises_[songs[i]],

@@ -17,11 +17,6 @@ using testing::ElementsAre;
 using testing::HasSubstr;
 using testing::Not;
 
-std::string contents(const fs::path& path) {
-  std::ifstream file(path, std::ios::binary);
-  return {std::istreambuf_iterator<char>(file), {}};
-}
-
 /// Two systems, "new" and "old", with these pieces.
 void make_pieces(const TemporaryFolder& folder, const std::vector<std::string>& names) {
   for (const char* system : {"new", "old"}) {

@@ -15,8 +15,6 @@ namespace {
 
 using testing::HasSubstr;
 
-const std::string kCase = std::string(HEARTMULA_TEST_DATA) + "/tiny1";
-
 std::string some_codes(const TemporaryFolder& folder, const char* name, size_t frames) {
   std::vector<Frame> begin(frames);
   for (size_t t = 0; t < frames; ++t) {
@@ -30,7 +28,7 @@ std::string some_codes(const TemporaryFolder& folder, const char* name, size_t f
 
 StepsOptions options_for(const TemporaryFolder& folder) {
   StepsOptions options;
-  options.checkpoint.model_path = kCase;
+  options.checkpoint.model_path = kTinyCheckpoint;
   options.machine.threads = 2;
   options.codes = {some_codes(folder, "one.codes.safetensors", 12), some_codes(folder, "two.codes.safetensors", 20)};
   options.passage_ms = 1200;

@@ -13,18 +13,18 @@
 namespace heartmula {
 namespace {
 
-constexpr int64_t kTokens = 40;
-constexpr int64_t kAllowed = 35;
+constexpr int64_t kLogits = 40;
+constexpr int64_t kAllowedCodes = 35;
 
 std::vector<float> random_logits(std::mt19937& generator) {
   std::normal_distribution<float> normal(0, 3);
-  std::vector<float> logits(2 * kTokens);
+  std::vector<float> logits(2 * kLogits);
   for (float& logit : logits) logit = normal(generator);
   return logits;
 }
 
 ConstView view_of(const std::vector<float>& logits) {
-  return {logits.data(), DType::kF32, 2, kTokens, kTokens};
+  return {logits.data(), DType::kF32, 2, kLogits, kLogits};
 }
 
 TEST(Acceptance, follows_its_formulas) {
@@ -36,8 +36,8 @@ TEST(Acceptance, follows_its_formulas) {
       const SamplingSettings settings = {topk, temperature, 1.5F};
       // In float64: who is kept, their chances, the entropy.
       std::vector<double> scaled;
-      for (size_t v = 0; v < kAllowed; ++v) {
-        scaled.push_back((logits[kTokens + v] + 1.5 * (double{logits[v]} - logits[kTokens + v])) / temperature);
+      for (size_t v = 0; v < kAllowedCodes; ++v) {
+        scaled.push_back((logits[kLogits + v] + 1.5 * (double{logits[v]} - logits[kLogits + v])) / temperature);
       }
       std::vector<double> order = scaled;
       std::ranges::sort(order, std::greater<>());
@@ -47,10 +47,10 @@ TEST(Acceptance, follows_its_formulas) {
       double entropy = 0;
       for (const double x : order) entropy -= std::exp(x) / total * std::log(std::exp(x) / total);
       SamplingScratch scratch;
-      const CodeChances chances = chances_of(settings, view_of(logits), kAllowed, scratch).value();
+      const CodeChances chances = chances_of(settings, view_of(logits), kAllowedCodes, scratch).value();
       const DrawnCode drawn = {noise, 0, 0, chances.codes[0]};
-      for (int32_t v = -1; v <= kTokens; ++v) {
-        const bool is_kept = v >= 0 && v < kAllowed && scaled[static_cast<size_t>(v)] >= order.back() - 1e-6;
+      for (int32_t v = -1; v <= kLogits; ++v) {
+        const bool is_kept = v >= 0 && v < kAllowedCodes && scaled[static_cast<size_t>(v)] >= order.back() - 1e-6;
         const double chance = is_kept ? std::exp(scaled[static_cast<size_t>(v)]) / total : 0;
         EXPECT_NEAR(chances.of(v), chance, 1e-6);
         EXPECT_FALSE(accepts(LossyAcceptance::kNone, chances, drawn, v));
@@ -60,7 +60,7 @@ TEST(Acceptance, follows_its_formulas) {
             << v;
       }
       logits[3] = std::nanf("");
-      EXPECT_EQ(chances_of(settings, view_of(logits), kAllowed, scratch), std::nullopt);
+      EXPECT_EQ(chances_of(settings, view_of(logits), kAllowedCodes, scratch), std::nullopt);
     }
   }
 }
@@ -73,13 +73,13 @@ TEST(Acceptance, within_tolerance_are_guesses_that_would_be_drawn_if_they_were_t
     const std::vector<float> logits = random_logits(generator);
     const SamplingSettings settings = {.topk = 12, .temperature = 2, .guidance = 1.5F};
     SamplingScratch scratch;
-    const CodeChances chances = chances_of(settings, view_of(logits), kAllowed, scratch).value();
-    const int32_t code = sample_code(settings, noise, view_of(logits), frame, 5, kAllowed, scratch);
-    for (int32_t guess = 0; guess < kAllowed; ++guess) {
+    const CodeChances chances = chances_of(settings, view_of(logits), kAllowedCodes, scratch).value();
+    const int32_t code = sample_code(settings, noise, view_of(logits), frame, 5, kAllowedCodes, scratch);
+    for (int32_t guess = 0; guess < kAllowedCodes; ++guess) {
       std::vector<float> likelier = logits;
-      for (const int64_t row : {0, 1}) likelier[static_cast<size_t>(row * kTokens + guess)] += 2 * std::log(2.0F);
+      for (const int64_t row : {0, 1}) likelier[static_cast<size_t>(row * kLogits + guess)] += 2 * std::log(2.0F);
       const bool is_drawn = chances.of(guess) > 0 &&
-                            sample_code(settings, noise, view_of(likelier), frame, 5, kAllowed, scratch) == guess;
+                            sample_code(settings, noise, view_of(likelier), frame, 5, kAllowedCodes, scratch) == guess;
       EXPECT_EQ(accepts(LossyAcceptance::kTolerance, chances, {noise, frame, 5, code}, guess), is_drawn);
       accepted += is_drawn && guess != code ? 1 : 0;
     }

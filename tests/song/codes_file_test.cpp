@@ -8,6 +8,7 @@
 #include <fstream>
 #include <string_view>
 
+#include "base/testing.h"
 #include "heartmula/error.h"
 #include "tensor/safetensors.h"
 
@@ -38,17 +39,6 @@ class CodesFile : public testing::Test {
 
   fs::path folder_;
 };
-
-template <typename Function>
-std::string error_of(ErrorKind kind, const Function& function) {
-  try {
-    function();
-  } catch (const Error& error) {
-    EXPECT_EQ(error.kind(), kind);
-    return error.what();
-  }
-  return "";
-}
 
 template <typename Code>
 std::vector<std::byte> encode(DType dtype, std::vector<int64_t> shape, const std::vector<Code>& codes,

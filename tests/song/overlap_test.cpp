@@ -157,14 +157,12 @@ std::string samples_with(const std::optional<int>& overlap, const std::filesyste
   request.machine.threads = 2;
   request.machine.overlap = overlap;
   request.output.save_path = path.string();
-  const nlohmann::json json = make_song_file(request, {}, nullptr);
-  EXPECT_GT(json["result"]["frames"], kWindowCodes);
-  EXPECT_EQ(json["result"]["overlap"]["codec_threads"].get<int>(),
-            overlap.value_or(json["result"]["overlap"]["codec_threads"]));
-  std::ifstream file(path, std::ios::binary);
-  const std::string bytes{std::istreambuf_iterator<char>(file), {}};
-  return bytes.substr(44,
-                      static_cast<size_t>(json["result"]["duration_s"].get<double>() * 48000) * 4);  // 16 bits, stereo
+  const nlohmann::json sidecar = make_song_file(request, {}, nullptr);
+  EXPECT_GT(sidecar["result"]["frames"], kWindowCodes);
+  EXPECT_EQ(sidecar["result"]["overlap"]["codec_threads"].get<int>(),
+            overlap.value_or(sidecar["result"]["overlap"]["codec_threads"]));
+  const auto samples = static_cast<size_t>(sidecar["result"]["duration_s"].get<double>() * 48000);
+  return contents(path).substr(44, samples * 4);  // 16 bits, stereo
 }
 
 TEST(Overlap, a_song_does_not_depend_on_it) {

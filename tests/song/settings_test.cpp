@@ -229,8 +229,7 @@ TEST(Schema, says_what_a_request_takes) {
 /// test writes it again.
 TEST(Settings, the_readme_has_their_table) {
   const std::filesystem::path path = std::filesystem::path(HEARTMULA_SOURCE_FOLDER) / "README.md";
-  std::ifstream file(path);
-  std::string readme{std::istreambuf_iterator<char>(file), {}};
+  std::string readme = contents(path);
   const std::string heading = "### `heartmula generate`\n\n| flag | meaning |\n|---|---|\n";
   size_t begin = readme.find(heading);
   ASSERT_NE(begin, std::string::npos);

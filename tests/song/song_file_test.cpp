@@ -23,17 +23,11 @@ using testing::ElementsAre;
 using testing::HasSubstr;
 using testing::IsEmpty;
 
-constexpr int64_t kFrames = 7;
-
-std::string contents(const fs::path& path) {
-  std::ifstream file(path, std::ios::binary);
-  EXPECT_TRUE(file.good()) << path;
-  return {std::istreambuf_iterator<char>(file), {}};
-}
+constexpr int64_t kSongFrames = 7;
 
 class SongFile : public testing::Test {
  protected:
-  SongFile() : request_(short_request(kFrames)) {
+  SongFile() : request_(short_request(kSongFrames)) {
     request_.output.save_path = folder_ / "song.wav";
     request_.output.sample_format = SampleFormat::kF32;
   }
@@ -80,9 +74,9 @@ TEST_F(SongFile, a_finished_song_leaves_itself_and_its_sidecar) {
   EXPECT_THAT(files(), ElementsAre("song.wav", "song.wav.json"));
   EXPECT_EQ(sidecar(), made);
   const json& result = made["result"];
-  EXPECT_EQ(result["frames"], kFrames);
+  EXPECT_EQ(result["frames"], kSongFrames);
   EXPECT_EQ(result["stop_reason"], "length");
-  EXPECT_DOUBLE_EQ(result["duration_s"], kFrames * 0.08);
+  EXPECT_DOUBLE_EQ(result["duration_s"], kSongFrames * 0.08);
   EXPECT_GT(result["sample_peak"], 0);
   EXPECT_GT(result["rms"], 0);
   EXPECT_GT(result["peak_memory_bytes"], 1'000'000);
@@ -106,7 +100,7 @@ TEST_F(SongFile, a_song_cancelled_at_any_frame_and_continued_is_the_same_file) {
   make(request_);
   const std::string song = contents(request_.output.save_path);
   const json whole = sidecar();
-  for (int64_t frames = 1; frames <= kFrames; ++frames) {
+  for (int64_t frames = 1; frames <= kSongFrames; ++frames) {
     fs::remove(request_.output.save_path);
     fs::remove(folder_ / "song.wav.json");
     const std::string message = cancel(request_, frames);
@@ -119,7 +113,7 @@ TEST_F(SongFile, a_song_cancelled_at_any_frame_and_continued_is_the_same_file) {
     make(going_on(codes));
     EXPECT_EQ(contents(request_.output.save_path), song) << "cancelled after " << frames << " frames";
     EXPECT_EQ(sidecar()["request"], whole["request"]);
-    EXPECT_EQ(sidecar()["result"]["frames"], kFrames);
+    EXPECT_EQ(sidecar()["result"]["frames"], kSongFrames);
     EXPECT_THAT(files(), ElementsAre("song.wav", "song.wav.json"));
   }
 }
@@ -131,7 +125,7 @@ TEST_F(SongFile, a_song_cancelled_again_and_again_is_the_same_file) {
   cancel(request_, 2);
   cancel(going_on(codes), 4);
   cancel(going_on(codes), 0);
-  EXPECT_EQ(static_cast<int64_t>(read_codes(codes).frames.size()), kFrames);
+  EXPECT_EQ(static_cast<int64_t>(read_codes(codes).frames.size()), kSongFrames);
   cancel(going_on(codes), 0);  // there is no new frame this time
   make(going_on(codes));
   EXPECT_EQ(contents(request_.output.save_path), song);
@@ -148,8 +142,8 @@ TEST_F(SongFile, a_cancelled_song_says_so_beside_its_codes) {
     EXPECT_EQ(sidecar(), reported);
     const json& result = reported["result"];
     EXPECT_EQ(result["stop_reason"], "cancelled");
-    EXPECT_EQ(result["frames"], kFrames);
-    EXPECT_DOUBLE_EQ(result["duration_s"], kFrames * 0.08);
+    EXPECT_EQ(result["frames"], kSongFrames);
+    EXPECT_DOUBLE_EQ(result["duration_s"], kSongFrames * 0.08);
     EXPECT_EQ(result["codes"], request_.output.save_path + ".codes.safetensors");
     EXPECT_EQ(reported["request"], to_json(request_));
   }
@@ -184,14 +178,14 @@ TEST_F(SongFile, saved_codes_stay_and_make_the_same_samples) {
   Request decode = going_on(request_.output.save_codes);
   const json decoded = decode_song_file(decode, {}, nullptr);
   const size_t header = 200;  // and more than its end: what follows are samples
-  const size_t samples = 8 * 3840 * kFrames - header;
+  const size_t samples = 8 * 3840 * kSongFrames - header;
   EXPECT_EQ(contents(request_.output.save_path).substr(header, samples), song.substr(header, samples));
   EXPECT_EQ(decoded["result"]["sample_peak"], made["result"]["sample_peak"]);
   EXPECT_EQ(decoded["result"]["rms"], made["result"]["rms"]);
 
   // The decoded song's sidecar makes it again, too.
   const json again = make(parse_request(decoded.dump(), "sidecar").request);
-  EXPECT_EQ(again["result"]["frames"], kFrames);
+  EXPECT_EQ(again["result"]["frames"], kSongFrames);
   EXPECT_EQ(again["result"]["rms"], made["result"]["rms"]);
   EXPECT_TRUE(fs::exists(request_.output.save_codes));
 }
@@ -265,7 +259,7 @@ TEST_F(SongFile, the_plan_comes_before_anything_is_loaded) {
   ASSERT_GT(events.size(), 3u);
   EXPECT_EQ(events[0], "memory plan");
   EXPECT_EQ(events[1], "load");
-  EXPECT_EQ(std::count(events.begin(), events.end(), "frames"), kFrames);
+  EXPECT_EQ(std::count(events.begin(), events.end(), "frames"), kSongFrames);
   EXPECT_EQ(events.back(), "codec");
 }
 
@@ -293,7 +287,7 @@ TEST_F(SongFile, a_pipe_that_nobody_reads_does_not_hold_a_cancelled_song) {
     EXPECT_LT(std::chrono::steady_clock::now() - begin, std::chrono::seconds(60));
     user.join();
     ::close(reader);
-    EXPECT_EQ(static_cast<int64_t>(read_codes(request.output.save_codes).frames.size()), kFrames);
+    EXPECT_EQ(static_cast<int64_t>(read_codes(request.output.save_codes).frames.size()), kSongFrames);
   }
 }
 

@@ -23,12 +23,6 @@ using testing::HasSubstr;
 using testing::IsEmpty;
 using testing::UnorderedElementsAre;
 
-std::string contents(const fs::path& path) {
-  std::ifstream file(path, std::ios::binary);
-  EXPECT_TRUE(file.good()) << path;
-  return {std::istreambuf_iterator<char>(file), {}};
-}
-
 class ManySongFiles : public testing::Test {
  protected:
   SongFileRequest song(const std::string& name, int64_t frames, uint64_t seed) const {

@@ -68,12 +68,6 @@ Moving to the same steady beat
 Just another day
 Every single day)";
 
-std::string text_of(const std::filesystem::path& path) {
-  std::ifstream file(path, std::ios::binary);
-  EXPECT_TRUE(file.good()) << path;
-  return {std::istreambuf_iterator<char>(file), {}};
-}
-
 const Vocabulary& demo() {
   static const Vocabulary known = find_vocabulary(kDemo);
   return known;
@@ -134,8 +128,8 @@ TEST(Lint, says_nothing_of_the_released_examples) {
 }
 
 TEST(Lint, says_nothing_of_our_own_examples) {
-  const std::string lyrics = text_of(kDemo / "lyrics.txt");
-  const std::string tags = text_of(kDemo / "tags.txt");
+  const std::string lyrics = contents(kDemo / "lyrics.txt");
+  const std::string tags = contents(kDemo / "tags.txt");
   for (const auto ms : {std::optional<int64_t>(), std::optional<int64_t>(240'000), std::optional<int64_t>(24'000)}) {
     EXPECT_THAT(codes(lint({lyrics, tags, ms}, demo())), IsEmpty());
   }
@@ -143,8 +137,8 @@ TEST(Lint, says_nothing_of_our_own_examples) {
                           "fast,happy,rock,guitar,drums,bass", 24'000},
                          demo())),
               IsEmpty());
-  const std::string example = text_of(kExamples / "lyrics.txt");
-  const std::string example_tags = text_of(kExamples / "tags.txt");
+  const std::string example = contents(kExamples / "lyrics.txt");
+  const std::string example_tags = contents(kExamples / "tags.txt");
   EXPECT_THAT(codes(lint({example, example_tags, 240'000}, released())), IsEmpty());
 }
 
