@@ -125,7 +125,7 @@ const WeightStore& ModelSource::lm_store() {
 const WeightStore& ModelSource::codec_store() {
   if (!codec_store_) {
     codec_store_.emplace(codec_folder_.empty() ? random_store(HeartCodec::expected_tensors(codec_config_, no_store()))
-                                               : WeightStore::open(codec_folder_));
+                                               : HeartCodec::open_weights(codec_folder_, codec_config_));
   }
   return *codec_store_;
 }

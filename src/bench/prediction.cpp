@@ -117,8 +117,10 @@ class Predictor {
     const Device device{.is_cuda = machine_.is_card()};
     const Ops& lm_layout = device.is_cuda ? static_cast<const Ops&>(lm_card_) : *device_;
     const Ops& codec_layout = device.is_cuda ? static_cast<const Ops&>(codec_card_) : *device_;
-    plan.lm = plan_lm_memory({lm_layout, device}, source_.lm_store(), source_.lm_config(), mula,
-                             {.streams = kGuidanceStreams, .positions = options_.prompt + options_.frames});
+    plan.songs = options_.songs.size() == 1 ? options_.songs.front() : 1;
+    plan.lm = plan_lm_memory(
+        {lm_layout, device}, source_.lm_store(), source_.lm_config(), mula,
+        {.songs = plan.songs, .streams = kGuidanceStreams, .positions = options_.prompt + options_.frames});
     plan.codec = plan_codec_memory({codec_layout, device}, source_.codec_store(), source_.codec_config(), codec,
                                    resolve_codec_settings(options_.codec, source_.codec_config()));
     const auto fits = [&] { return static_cast<double>(machine_.peak_of(plan)) <= machine_.memory_bytes; };

@@ -96,7 +96,7 @@ std::vector<std::pair<MemorySaving, MemoryPlan>> savings(const MemoryPlan& plan,
   return all;
 }
 
-// What makes the plan fit, or else what makes it smaller.
+// What makes the plan fit, or else what comes nearest to it.
 std::string advice(const MemoryPlan& plan, const CheckpointSettings& checkpoint, const AvailableMemory& available) {
   struct Remedy {
     std::string flags;
@@ -112,11 +112,13 @@ std::string advice(const MemoryPlan& plan, const CheckpointSettings& checkpoint,
   for (const Remedy& remedy : remedies) {
     if (fits(remedy.plan, available)) return remedy.flags;
   }
-  for (const Remedy& remedy : remedies) {
-    if (total_peak(remedy.plan) < total_peak(plan)) return remedy.flags;
-  }
-  return plan.cards().empty() ? "a shorter --max_audio_length_ms, or a machine with more memory"
-                              : "a shorter --max_audio_length_ms, a card with more memory, or --device cpu";
+  const std::string rest = plan.cards().empty()
+                               ? "a shorter --max_audio_length_ms, or a machine with more memory"
+                               : "a shorter --max_audio_length_ms, a card with more memory, or --device cpu";
+  const auto least = std::ranges::min_element(remedies, {}, [](const Remedy& r) { return total_peak(r.plan); });
+  if (least == remedies.end() || total_peak(least->plan) >= total_peak(plan)) return rest;
+  return fmt::format("{}, which needs the least ({:.2f} GB, still too much), and {}", least->flags,
+                     static_cast<double>(total_peak(least->plan)) * 1e-9, rest);
 }
 
 }  // namespace

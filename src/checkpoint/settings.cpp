@@ -62,8 +62,9 @@ DraftSettings MachineSettings::drafts() const {
   const bool completes = settings.kind == DrafterKind::kAuto || settings.kind == DrafterKind::kBigram ||
                          settings.kind == DrafterKind::kFile;
   if (draft_frames == 0 && !completes && settings.kind != DrafterKind::kNone) {
-    throw user_error("--draft_frames 0 guesses the rest of each frame, which {} cannot; use bigram, or 1 or more",
-                     drafter);
+    throw user_error(
+        "--draft_frames 0 guesses the rest of each frame, which {} cannot; use bigram, a drafter file, or 1 or more",
+        drafter);
   }
   return settings;
 }

@@ -51,16 +51,26 @@ void read_streamed_codes(const std::filesystem::path& path, ResolvedRequest& res
   resolved.codes = parse_codes(input.bytes(), input.name());
 }
 
+/// What made a song, perhaps on another machine; who guessed is a part of the song where guesses change it.
+void forget_machine(Request& request, const Request& defaults) {
+  MachineSettings machine = defaults.machine;
+  if (request.song.guesses_change_it()) {
+    machine.drafter = request.machine.drafter;
+    machine.draft_frames = request.machine.draft_frames;
+  }
+  request.machine = machine;
+}
+
 /// What is stored in a request file or beside codes, without what is not this run's: where that song went, and, of a
 /// song that was made (perhaps on another machine), what made it.
-StoredRequest inherited(StoredRequest stored, const Request& defaults) {
+StoredRequest inherited(StoredRequest stored, const Request& defaults, bool has_path) {
   const OutputSettings& output = stored.request.output;
-  if (!stored.was_made && (output.save_path != defaults.output.save_path || !output.save_codes.empty())) {
+  if (!stored.was_made && !has_path && (output.save_path != defaults.output.save_path || !output.save_codes.empty())) {
     spdlog::warn("save_path and save_codes of a request are not taken over: name them on the command line");
   }
   stored.request.output.save_path = defaults.output.save_path;
   stored.request.output.save_codes.clear();
-  if (stored.was_made) stored.request.machine = defaults.machine;
+  if (stored.was_made) forget_machine(stored.request, defaults);
   return stored;
 }
 
@@ -190,7 +200,7 @@ Source source_of(const Line& line, const Request& defaults) {
   Source beginning = source_of(read_codes(codes), defaults);
   beginning.stored.request.output.save_path = defaults.output.save_path;
   beginning.stored.request.output.save_codes.clear();
-  beginning.stored.request.machine = defaults.machine;
+  forget_machine(beginning.stored.request, defaults);
   source.has_texts = beginning.has_texts;
   source.stored = parse_request(line.text, line.name, beginning.stored.request);
   return source;
@@ -230,9 +240,9 @@ ResolvedRequest resolve_line(const Line& line, size_t number, const SettingFlags
   if (source.stored.was_made) {
     own.save_path.clear();
     own.save_codes.clear();
-    source.stored.request.machine = defaults.machine;
+    forget_machine(source.stored.request, defaults);
   }
-  ResolvedRequest resolved;
+  ResolvedRequest resolved{.name = line.name};
   Request& request = resolved.request;
   request = source.stored.request;
   apply_flags(flags, request);
@@ -316,7 +326,7 @@ ResolvedRequest resolve_request(const SettingFlags& flags, CheckpointParts parts
   } else if (!load_codes.empty()) {
     source = source_of(resolved.codes ? *resolved.codes : read_codes(load_codes), defaults);
   }
-  source.stored = inherited(std::move(source.stored), defaults);
+  source.stored = inherited(std::move(source.stored), defaults, flags.given("save_path"));
 
   Request& request = resolved.request;
   request = source.stored.request;

@@ -15,10 +15,11 @@ namespace heartmula {
 
 /// A request, and the files that it was made from.
 struct ResolvedRequest {
-  Request request;
-  std::vector<NamedPath> inputs;
-  std::optional<Codes> codes;                   // those of load_codes, if they came through a stream
-  std::shared_ptr<const OutputLock> song_lock;  // of a song whose name nobody gave; null for another
+  std::string name = {};  // for messages: "songs.jsonl, line 3"; empty if the flags alone say what the song is
+  Request request = {};
+  std::vector<NamedPath> inputs = {};
+  std::optional<Codes> codes = {};                   // those of load_codes, if they came through a stream
+  std::shared_ptr<const OutputLock> song_lock = {};  // of a song whose name nobody gave; null for another
 };
 
 /// What `flags` and the files that they name come to. `codes`, if not empty, is the codes file to decode. Throws

@@ -55,7 +55,10 @@ std::string song_line(const nlohmann::json& json) {
     const bool eos = result["stop_reason"] == "eos";
     text += eos ? ", ended by the model" : ", ended by --max_audio_length_ms";
   }
-  if (result.contains("level") && result["level"] != "G0") text += ", level " + result["level"].get<std::string>();
+  if (result.contains("level") && result["level"] != "G0") {
+    text += ", level " + result["level"].get<std::string>();
+    if (request["lossy"] != "none") text += fmt::format(" (--lossy {})", request["lossy"].get<std::string>());
+  }
   return text;
 }
 

@@ -42,7 +42,12 @@ void check_requests(const std::vector<ResolvedRequest>& requests) {
   const CheckpointPaths checkpoint = find_checkpoint(requests.front().request.checkpoint, CheckpointParts::kAll);
   std::vector<const Request*> all;
   for (const ResolvedRequest& resolved : requests) {
-    check_settings(resolved.request);
+    try {
+      check_request(resolved.request);
+    } catch (const Error& error) {
+      if (resolved.name.empty()) throw;
+      throw Error(error.kind(), message("{}: {}", resolved.name, error.what()));
+    }
     check_outputs(resolved.request, resolved.inputs, checkpoint);
     all.push_back(&resolved.request);
   }

@@ -32,6 +32,7 @@ bench::StageChoice StageOptions::resolve() const {
   Request request;
   flags_.apply(request);
   choice.models.checkpoint = request.checkpoint;
+  check_settings(request);
   check_codec_settings(request.codec);
   choice.codec = request.codec;
   choice.mula_dtypes = parse("--mula_dtype", mula_dtypes_);

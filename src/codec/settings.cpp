@@ -24,7 +24,21 @@ CodecSettings CodecSettings::of(CodecQuality quality) {
   return settings;
 }
 
-void check_codec_settings(const CodecSettings& settings) {
+namespace {
+
+// A preset gives way to what was asked for beside it: fewer steps than it guides, windows that are all as long.
+CodecSettings fitted(CodecSettings settings) {
+  const CodecSettings preset = CodecSettings::of(settings.quality);
+  if (settings.flow.guidance_steps == preset.flow.guidance_steps) {
+    std::erase_if(settings.flow.guidance_steps, [&](int64_t step) { return step >= settings.flow.steps; });
+  }
+  if (preset.short_last_window && (settings.compat || settings.order != WindowOrder::kSequential)) {
+    settings.short_last_window = false;
+  }
+  return settings;
+}
+
+void check_fitted(const CodecSettings& settings) {
   flow_schedule(settings.flow);
   if (settings.compat && (settings.windows != WindowScheme::kReference || settings.short_last_window)) {
     throw user_error(
@@ -40,25 +54,35 @@ void check_codec_settings(const CodecSettings& settings) {
   }
 }
 
+}  // namespace
+
+void check_codec_settings(const CodecSettings& settings) {
+  check_fitted(fitted(settings));
+}
+
 CodecSettings resolve_codec_settings(const CodecSettings& settings, const CodecConfig& config) {
-  check_codec_settings(settings);
-  if (!config.student) return settings;
+  CodecSettings resolved = fitted(settings);
+  check_fitted(resolved);
+  if (!config.student) return resolved;
   const FlowSettings& flow = settings.flow;
-  const CodecSettings untouched = CodecSettings::of(settings.quality);
+  const FlowSettings untouched = CodecSettings::of(settings.quality).flow;
+  const FlowSettings own = {.steps = config.student->steps.front(), .guidance = 1.0, .flow_map = true};
   const auto refuse = [&](const char* flag) {
     return user_error(
         "{}: {} is a student, which solves in its own way and without guidance: leave {} out, or use the "
         "codec that it learned from",
         flag, config.source, flag);
   };
-  if (flow.solver != untouched.flow.solver) throw refuse("--codec_solver");
-  if (flow.grid != untouched.flow.grid) throw refuse("--codec_grid");
-  if (flow.guidance != untouched.flow.guidance) throw refuse("--codec_guidance_scale");
-  if (flow.guidance_steps != untouched.flow.guidance_steps) throw refuse("--codec_guidance_steps");
-  if (flow.first_stack_steps != untouched.flow.first_stack_steps) throw refuse("--codec_first_stack_steps");
-  CodecSettings resolved = settings;
-  resolved.flow = {.steps = config.student->steps.front(), .guidance = 1.0, .flow_map = true};
-  if (flow.steps == untouched.flow.steps) return resolved;
+  const auto was_given = [&](auto FlowSettings::*member) {
+    return flow.*member != untouched.*member && flow.*member != own.*member;
+  };
+  if (was_given(&FlowSettings::solver)) throw refuse("--codec_solver");
+  if (was_given(&FlowSettings::grid)) throw refuse("--codec_grid");
+  if (was_given(&FlowSettings::guidance)) throw refuse("--codec_guidance_scale");
+  if (was_given(&FlowSettings::guidance_steps)) throw refuse("--codec_guidance_steps");
+  if (was_given(&FlowSettings::first_stack_steps)) throw refuse("--codec_first_stack_steps");
+  resolved.flow = own;
+  if (flow.steps == untouched.steps) return resolved;
   if (std::ranges::find(config.student->steps, flow.steps) == config.student->steps.end()) {
     throw user_error("--codec_steps is {}, but {} was trained for {}", flow.steps, config.source,
                      fmt::join(config.student->steps, ", "));

@@ -32,10 +32,12 @@ struct CodecSettings {
   bool operator==(const CodecSettings&) const = default;
 };
 
-/// Throws Error(kUser) if settings do not go together.
+/// Throws Error(kUser) if settings do not go together. A preset's steps of guidance beyond `flow.steps` and its short
+/// last window beside `compat` or parallel windows give way.
 void check_codec_settings(const CodecSettings& settings);
-/// What the settings are with this codec: a student solves in its own way, and settings that it does not know are an
-/// Error(kUser).
+/// What the settings come to with this codec: without what gives way, and of a student its own solver, without
+/// guidance, in as many steps as were asked for; settings that it does not know are an Error(kUser). Resolved ones stay
+/// as they are.
 CodecSettings resolve_codec_settings(const CodecSettings& settings, const CodecConfig& config);
 
 }  // namespace heartmula

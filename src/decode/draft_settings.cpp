@@ -43,7 +43,15 @@ DraftSettings DraftSettings::parse(const std::string& flag, std::string_view tex
     return {.kind = DrafterKind::kFile, .frames = {}, .file = std::string(text)};
   }
   const size_t colon = text.find(':');
-  DraftSettings settings{.kind = kDrafters.parse(flag, text.substr(0, colon)), .frames = {}};
+  const std::string_view word = text.substr(0, colon);
+  const auto* const known = std::ranges::find(kDrafters.entries, word, [](const auto& entry) { return entry.second; });
+  if (known == kDrafters.entries.end()) {
+    throw user_error(
+        "{} {}: must be auto, none, bigram, previous, riders, ngram, early_exit:LAYERS, random, or a drafter file "
+        "(*.safetensors, or a path)",
+        flag, text);
+  }
+  DraftSettings settings{.kind = known->first, .frames = {}};
   if (colon == std::string_view::npos) return settings;
   const std::string_view number = text.substr(colon + 1);
   if (settings.kind == DrafterKind::kOracle) {

@@ -134,10 +134,8 @@ void FrameLoop::enter(SongFrames work) {
   song->rule = rule;
   song->block_seed = block_seed;
   song->work = std::move(work);
-  if (!song->work.passages.empty()) {
-    song->passage = passage_at(song->work.passages, song->number);
-    begin_anew(*song);
-  }
+  if (!song->work.passages.empty()) song->passage = passage_at(song->work.passages, song->number);
+  begin_anew(*song);
   songs_.push_back(std::move(song));
 }
 
@@ -228,13 +226,18 @@ void FrameLoop::change_rest(Song& song, bool rests) {
   }
 }
 
-// Keys and values will be computed again.
+// Keys and values will be computed, but for those of the last frame: with it goes the step that would have come next,
+// so that guesses are verified at the same frames as if nothing had happened.
 void FrameLoop::begin_anew(Song& song) {
   song.swap.reset();
   song.state = State::kEnters;
   if (!song.work.passages.empty()) song.work.prompt = song.work.passages[song.passage].prompt;
-  song.work.begin.assign(song.frames.begin() + past_of(song), song.frames.end());
+  song.work.begin.assign(song.frames.begin() + past_of(song), song.frames.end() - (sees_frames(song) ? 1 : 0));
   batch_.restart(song.place);
+}
+
+bool FrameLoop::sees_frames(const Song& song) {
+  return std::ssize(song.frames) > past_of(song);
 }
 
 // The first frame that it sees.
@@ -312,7 +315,8 @@ void FrameLoop::read_piece() {
     if (error.kind() != ErrorKind::kUser) throw;
     return fail(song, std::current_exception());
   }
-  song.state = State::kFresh;
+  song.state = sees_frames(song) ? State::kRuns : State::kFresh;
+  if (song.state == State::kRuns) batch_.keep(song.place, 1);
   run_changes_ = true;
 }
 

@@ -147,6 +147,7 @@ class FrameLoop {
   void begin_anew(Song& song);
   static int64_t frames_left(const Song& song);
   static int64_t past_of(const Song& song);
+  static bool sees_frames(const Song& song);
   bool admit(const Song& song);
   void bring_back();
   void open_run();

@@ -104,12 +104,23 @@ class Dumper {
   bool is_there(const MadeSong& song) {
     const fs::path path = path_of(song);
     if (!fs::exists(path)) return false;
-    const SafetensorsFile file = SafetensorsFile::open(path);
-    const auto& known = file.metadata();
-    const auto found = known.find(kMetadata);
-    if (found != known.end() && found->second == metadata(song)) return true;
+    if (is_of(path, song)) return true;
     throw user_error("{}: is there already, but is not of {}: remove it, or name another folder", path.string(),
                      song.name);
+  }
+
+  bool is_of(const fs::path& path, const MadeSong& song) {
+    try {
+      const SafetensorsFile file = SafetensorsFile::open(path);
+      const auto found = file.metadata().find(kMetadata);
+      if (found == file.metadata().end() || found->second != metadata(song)) return false;
+      const StoredTensor* codes = file.find("codes");
+      const StoredTensor* hidden = file.find("hidden");
+      return hidden != nullptr && hidden->dtype == models_.lm().dtype && codes != nullptr &&
+             std::ranges::equal(codes->data, std::as_bytes(std::span(song.frames)));
+    } catch (const Error&) {  // no file of tensors, or a part of one
+      return false;
+    }
   }
 
   // The true frames go through the model some at a time, as if all had been drafted.

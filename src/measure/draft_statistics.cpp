@@ -229,7 +229,13 @@ class Measurement {
       : options_(options),
         note_(note),
         models_({.checkpoint = options.checkpoint, .machine = options.machine}, CheckpointParts::kAll, cancel) {
-    for (const std::string& path : options.codes) songs_.push_back(read_made_song(models_, path, options.frames));
+    for (const std::string& path : options.codes) {
+      songs_.push_back(read_made_song(models_, path, options.frames));
+      if (const std::string& guesses = songs_.back().guesses; !guesses.empty()) {
+        throw user_error("{}: made with {}, so that its frames do not follow from its seed: leave it out", path,
+                         guesses);
+      }
+    }
     const int64_t layers = models_.lm_config().backbone.num_layers;
     std::vector<std::string> names = options.drafters;
     std::vector<int64_t> exits = options.early_exits;

@@ -20,10 +20,11 @@ struct MadeSong {
   FrameLoopSettings settings;  // as long as these frames
   SamplingRule rule;
   uint64_t seed = 0;
+  std::string guesses = {};  // "--lossy topk", where guesses changed it, or empty
 };
 
 /// The song of a codes file that holds its request, at most `most_frames` of it (0: all). Throws Error(kUser) for codes
-/// without a request, of another language model, or that go on from others.
+/// without a request, of another language model, that go on from others, or that do not fit its context.
 MadeSong read_made_song(Models& models, const std::string& path, int64_t most_frames);
 
 /// What a code is drawn from: tokens after top-k, in ascending order, and their guided logits. As sample_code keeps

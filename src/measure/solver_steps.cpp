@@ -9,7 +9,9 @@
 #include <map>
 #include <nlohmann/json.hpp>
 #include <optional>
+#include <set>
 #include <sstream>
+#include <system_error>
 #include <utility>
 
 #include "audio/audio_writer.h"
@@ -54,6 +56,8 @@ const std::vector<std::string> kTries = {
     "solver=ab2 steps=4 guidance_scale=1",
 };
 const std::string kReference = "quality=reference";
+constexpr const char* kReferencePieces = "reference";  // folders of --abx
+constexpr const char* kRecommendedPieces = "recommended";
 
 struct Decoded {
   Audio audio;
@@ -116,8 +120,6 @@ Figures figures_of(const Decoded& decoded, const Decoded& fine, ThreadPool& pool
 }
 
 void write_piece(const std::filesystem::path& folder, const std::string& name, const Audio& audio) {
-  std::error_code error;
-  std::filesystem::create_directories(folder, error);
   AudioWriter writer(folder / (name + ".wav"), AudioFormat::kWav, SampleFormat::kS16);
   writer.write(audio.channels[0], audio.channels[1]);
   writer.finish({});
@@ -158,10 +160,12 @@ class Measurement {
       settings.short_last_window = true;  // a passage is no longer for being padded
       tries_.push_back({each, settings, {}});
     }
+    for (const std::string& path : options.codes) passages_.push_back({path, passage(path)});
+    if (!options.abx.empty()) prepare_abx();
   }
 
   json run() {
-    for (const std::string& path : options_.codes) measure(path);
+    for (const Passage& passage : passages_) measure(passage);
     const auto songs = static_cast<double>(options_.codes.size());
     json rows = json::array();
     for (const Try& each : tries_) {
@@ -197,6 +201,13 @@ class Measurement {
     Figures figures;
   };
 
+  struct Passage {
+    std::string path;
+    std::vector<Frame> frames;
+
+    std::string name() const { return std::filesystem::path(path).stem().stem().string(); }
+  };
+
   Models& teacher() { return teacher_ ? *teacher_ : models_; }
 
   std::vector<Frame> passage(const std::string& path) const {
@@ -206,8 +217,8 @@ class Measurement {
     return frames;
   }
 
-  void measure(const std::string& path) {
-    const std::vector<Frame> frames = passage(path);
+  void measure(const Passage& passage) {
+    const auto& [path, frames] = passage;
     std::map<WindowScheme, Decoded> solutions;  // the fine ones
     const auto fine = [&](WindowScheme windows) -> const Decoded& {
       if (const auto found = solutions.find(windows); found != solutions.end()) return found->second;
@@ -244,17 +255,36 @@ class Measurement {
     return best;
   }
 
+  // What would be found out after the work.
+  void prepare_abx() const {
+    if (find(kReference) == nullptr) {
+      throw user_error("--abx: compares {} and what is recommended, so that it must be among what is tried",
+                       kReference);
+    }
+    std::set<std::string> names;
+    for (const Passage& passage : passages_) {
+      if (!names.insert(passage.name()).second) {
+        throw user_error("--abx: two songs are named {}: a piece of that name would be of both", passage.name());
+      }
+    }
+    std::error_code error;
+    for (const char* system : {kReferencePieces, kRecommendedPieces}) {
+      std::filesystem::create_directories(options_.abx / system, error);
+      if (error) throw user_error("--abx {}: {}", (options_.abx / system).string(), error.message());
+    }
+  }
+
   void write_abx() {
     const Try* best = recommended();
     if (best == nullptr || best->words == kReference) {
       note_(fmt::format("--abx: nothing is as near to the fine solution as {}, and cheaper", kReference));
       return;
     }
-    for (const std::string& path : options_.codes) {
-      const std::vector<Frame> frames = passage(path);
-      const std::string name = std::filesystem::path(path).stem().stem().string();
-      write_piece(options_.abx / "reference", name, decode(models_, {}, frames, options_.seed).audio);
-      write_piece(options_.abx / "recommended", name, decode(models_, best->settings, frames, options_.seed).audio);
+    for (const Passage& passage : passages_) {
+      write_piece(options_.abx / kReferencePieces, passage.name(),
+                  decode(models_, {}, passage.frames, options_.seed).audio);
+      write_piece(options_.abx / kRecommendedPieces, passage.name(),
+                  decode(models_, best->settings, passage.frames, options_.seed).audio);
     }
   }
 
@@ -264,6 +294,7 @@ class Measurement {
   std::optional<Models> teacher_;
   ThreadPool pool_;
   std::vector<Try> tries_;
+  std::vector<Passage> passages_;
   std::map<std::string, Figures> yardsticks_;
 };
 

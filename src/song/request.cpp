@@ -52,9 +52,9 @@ void check_lengths(const Request& request) {
 }
 
 void check_guesses(const Request& r) {
+  if (!r.song.guesses_change_it()) return;
   const bool in_blocks = r.song.verification == GuessVerification::kBlock;
   const bool is_lossy = r.song.lossy != LossyAcceptance::kNone;
-  if (!in_blocks && !is_lossy) return;
   const std::string flag = in_blocks ? "--verification " + kGuessVerifications.name(r.song.verification)
                                      : "--lossy " + kLossyAcceptances.name(r.song.lossy);
   if (in_blocks && is_lossy) {
@@ -74,7 +74,7 @@ void check_guesses(const Request& r) {
   }
 }
 
-void validate(const Request& r) {
+void check_request(const Request& r) {
   check_settings(r);
   check_lengths(r);
   check_codec_settings(r.codec);
@@ -89,6 +89,12 @@ void validate(const Request& r) {
   if (r.song.continue_from_ms && r.song.load_codes.empty()) {
     throw user_error("--continue_from_ms needs --load_codes: the codes to go on from");
   }
+  if (r.output.save_path.empty()) throw user_error("--save_path is empty: where shall the song go?");
+  resolve_sample_format(r.output.resolved_format(), r.output.sample_format);
+}
+
+void validate(const Request& r) {
+  check_request(r);
   std::error_code ignored;
   if (r.run.no_clobber && std::filesystem::is_regular_file(r.output.save_path, ignored)) {
     throw user_error("{}: is there already, and --no_clobber was given", r.output.save_path);
@@ -96,8 +102,6 @@ void validate(const Request& r) {
   if (std::filesystem::is_directory(r.output.save_path, ignored)) {
     throw user_error("{}: is a folder; name a file in it", r.output.save_path);
   }
-  if (r.output.save_path.empty()) throw user_error("--save_path is empty: where shall the song go?");
-  resolve_sample_format(r.output.resolved_format(), r.output.sample_format);
 }
 
 nlohmann::json to_json(const Request& request) {

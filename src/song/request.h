@@ -36,6 +36,10 @@ struct SongSettings {
   std::optional<int64_t> continue_from_ms;  // how much of it to keep; all of it if not given
 
   FrameLoopSettings frame_loop(int32_t audio_eos_id) const;
+  /// Whether it depends on who guesses, and how much: a part of what makes the song then, not of the machine.
+  bool guesses_change_it() const {
+    return verification == GuessVerification::kBlock || lossy != LossyAcceptance::kNone;
+  }
 };
 
 struct OutputSettings {
@@ -89,7 +93,9 @@ uint64_t random_seed();
 /// Every setting by itself. Throws Error(kUser) with the flag's name, its value and
 /// what it may be.
 void check_settings(const Request& request);
-/// The same, and what settings have to do with each other: all that can be known of a song before any work.
+/// The same, and what settings have to do with each other.
+void check_request(const Request& request);
+/// The same, and where the song shall go: all that can be known of it before any work.
 void validate(const Request& request);
 
 /// One object, enough to make the song again: every setting that is stored and has a value.

@@ -52,7 +52,10 @@ class SongFieldText final : public Text<Field> {
   }
 };
 
-/// A file or folder; stored only if there is one.
+/// Numbers of CPUs, as `--cpus` reads them.
+constexpr const char* kCpuList = "LIST";
+
+/// A file or folder, or a list of CPUs; stored only if there is one.
 template <typename Field>
 class Path final : public Text<Field> {
  public:
@@ -65,7 +68,7 @@ class Path final : public Text<Field> {
     Text<Field>::set(request, value, where);
     this->at(request) = expand_home(this->at(request)).string();
   }
-  bool names_files() const override { return true; }
+  bool names_files() const override { return this->placeholder() != kCpuList; }
   nlohmann::json get(const Request& request) const override {
     const std::string& path = this->at(request);
     return path.empty() ? nlohmann::json() : nlohmann::json(path);

@@ -258,7 +258,7 @@ std::vector<Setting> make_table() {
       {"threads", Group::kMachine, Changes::kNothing, kAll | kSteps | kDrafts,
        integer(machine(&M::threads), 0, kMaxThreads), "threads",
        "one for each core, or as many as decode fastest: [docs/threads.md](docs/threads.md)"},
-      {"cpus", Group::kMachine, Changes::kNothing, kSongs | kSteps | kDrafts, path(machine(&M::cpus), "LIST"),
+      {"cpus", Group::kMachine, Changes::kNothing, kSongs | kSteps | kDrafts, path(machine(&M::cpus), kCpuList),
        "pin the threads: `0-3,8` puts thread i on the i-th of these cpus, `fastest` on the fastest cores",
        "not pinned"},
       {"mlock", Group::kMachine, Changes::kNothing, kSongs, flag(machine(&M::mlock)),
@@ -388,17 +388,27 @@ std::string plain_text(std::string_view text) {
   return plain;
 }
 
+namespace {
+
+/// Whether the setting is one of those that decide on the song's codes.
+bool makes_codes(const Setting& setting, const Request& request) {
+  const bool guesses = setting.name == "drafter" || setting.name == "draft_frames";
+  return setting.changes == Changes::kCodes || (guesses && request.song.guesses_change_it());
+}
+
+}  // namespace
+
 nlohmann::json music_json(const Request& request) {
   nlohmann::json json = nlohmann::json::object();
   for (const Setting& setting : settings_table()) {
     nlohmann::json value = setting.type->get(request);
-    const bool makes_music = setting.changes == Changes::kCodes || setting.changes == Changes::kSound;
+    const bool makes_music = makes_codes(setting, request) || setting.changes == Changes::kSound;
     const bool is_of_song = setting.group == SettingGroup::kSong && setting.stored();
     if ((!makes_music && !is_of_song) || value.is_null()) continue;
     const auto file_name = [](const nlohmann::json& path) {
       return std::filesystem::path(path.get<std::string>()).filename().string();
     };
-    if (setting.type->names_files()) {
+    if (setting.type->names_files() || setting.name == "drafter") {
       if (value.is_array()) {
         for (nlohmann::json& path : value) path = file_name(path);
       } else {
@@ -413,7 +423,7 @@ nlohmann::json music_json(const Request& request) {
 bool same_codes(const Request& a, const Request& b) {
   for (const Setting& setting : settings_table()) {
     if (setting.name == "version" || setting.name == "lora") continue;
-    if (setting.changes == Changes::kCodes && setting.type->get(a) != setting.type->get(b)) return false;
+    if (makes_codes(setting, a) && setting.type->get(a) != setting.type->get(b)) return false;
   }
   return true;
 }

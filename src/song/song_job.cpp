@@ -79,7 +79,7 @@ void apply(const MemorySaving& saving, Request& request) {
 }
 
 void resolve_codec(Request& request, const Models& models) {
-  request.codec.flow.steps = resolve_codec_settings(request.codec, models.codec_config()).flow.steps;
+  request.codec = resolve_codec_settings(request.codec, models.codec_config());
 }
 
 std::optional<std::string> origin_note(const std::string& codes, const std::string& made_by, const char* model,
@@ -152,6 +152,12 @@ void SongJob::load_codes() {
   if (is_file) on_disk_ = {.path = request_.song.load_codes, .is_unfinished = is_beginning && !are_kept(loaded)};
   if (const auto text = origin_note(loaded.name, loaded.origin.language_model, "language model", model)) note(*text);
   begin_ = kept_frames(request_, loaded, models_.lm_config());
+  if (!begin_.empty() && request_.song.guesses_change_it() && request_.machine.draft_frames.value_or(0) > 0) {
+    note(fmt::format(
+        "goes on from frame {}: guesses of whole frames (--draft_frames above 0) are verified from there on, "
+        "so that what follows may be another song than one that was never interrupted",
+        begin_.size()));
+  }
   if (is_beginning) request_.song.load_codes.clear();
 }
 

@@ -97,7 +97,7 @@ class SongJob {
 Error as_error(const std::exception_ptr& exception);
 /// The request as the memory lets it be made.
 void apply(const MemorySaving& saving, Request& request);
-/// A codec that is a student solves in steps of its own: those are the song's.
+/// The song's settings of the codec become what this codec makes of them.
 void resolve_codec(Request& request, const Models& models);
 /// What to say of codes that were made by another model; nothing if they were not.
 std::optional<std::string> origin_note(const std::string& codes, const std::string& made_by, const char* model,

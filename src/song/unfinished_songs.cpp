@@ -2,12 +2,15 @@
 
 #include <spdlog/spdlog.h>
 
+#include <algorithm>
 #include <nlohmann/json.hpp>
 #include <system_error>
 #include <utility>
 
 #include "base/error.h"
 #include "base/file.h"
+#include "base/input.h"
+#include "song/settings.h"
 
 namespace heartmula {
 namespace fs = std::filesystem;
@@ -27,9 +30,22 @@ UnfinishedSongs::UnfinishedSongs(fs::path path, bool goes_on)
   check_writable(path_);  // and away with what a killed program has left
 }
 
-// Text that JSON cannot hold has been refused before.
+// Paths are whole, for who goes on may stand in another folder. Text that JSON cannot hold has been refused before.
 std::string UnfinishedSongs::line_of(const Request& request) {
-  return to_json(request).dump() + "\n";
+  nlohmann::json line = to_json(request);
+  const auto make_whole = [](nlohmann::json& path) {
+    if (const auto text = path.get<std::string>(); !text.empty()) path = fs::absolute(expand_home(text)).string();
+  };
+  for (const Setting& setting : settings_table()) {
+    if (!line.contains(setting.name) || !setting.type->names_files()) continue;
+    nlohmann::json& value = line[setting.name];
+    if (value.is_array()) {
+      std::ranges::for_each(value, make_whole);
+    } else {
+      make_whole(value);
+    }
+  }
+  return line.dump() + "\n";
 }
 
 void UnfinishedSongs::write() {
