@@ -89,6 +89,7 @@ ModelSource::ModelSource(const ModelChoice& choice) : choice_(choice) {
     lm_config_ = read_lm_config(config_of(choice.synthetic, "HeartMuLa-"));
     codec_config_ = read_codec_config(config_of(choice.synthetic, "HeartCodec-"));
   }
+  skip_layers(lm_config_, choice.checkpoint.skip_layers);
 }
 
 int64_t ModelSource::lm_bytes(DType dtype) const {

@@ -118,7 +118,7 @@ std::string advice(const MemoryPlan& plan, const CheckpointSettings& checkpoint,
   const auto least = std::ranges::min_element(remedies, {}, [](const Remedy& r) { return total_peak(r.plan); });
   if (least == remedies.end() || total_peak(least->plan) >= total_peak(plan)) return rest;
   return fmt::format("{}, which needs the least ({:.2f} GB, still too much), and {}", least->flags,
-                     static_cast<double>(total_peak(least->plan)) * 1e-9, rest);
+                     gigabytes(total_peak(least->plan)), rest);
 }
 
 }  // namespace

@@ -54,7 +54,10 @@ Models::Models(const ModelOptions& options, CheckpointParts parts, const CancelT
       lm_totals_(listener(options, Profile::Track::kLanguageModel)),
       codec_totals_(listener(options, Profile::Track::kCodec)) {
   for (const std::string& note : paths_.notes) warn(note);
-  if (parts != CheckpointParts::kCodec) lm_config_ = read_lm_config(paths_.mula / "config.json");
+  if (parts != CheckpointParts::kCodec) {
+    lm_config_ = read_lm_config(paths_.mula / "config.json");
+    skip_layers(*lm_config_, options_.checkpoint.skip_layers);
+  }
   if (parts == CheckpointParts::kAll) {
     gen_config_ = GenConfig::open(paths_.gen_config);
     check_ids(*gen_config_, *lm_config_, paths_.gen_config.string());
@@ -271,6 +274,10 @@ const ModelIdentity& Models::lm_identity() {
       adapters.push_back(lora_fingerprint(folder));
     }
     identity.fingerprint = with_adapters(identity.fingerprint, std::move(adapters));
+    if (const int64_t skipped = lm_config_->backbone.skipped; skipped > 0) {
+      const nlohmann::json other = {{"model", identity.fingerprint}, {"skip_layers", skipped}};
+      identity.fingerprint = fingerprint(other.dump(), WeightStore());
+    }
     lm_identity_ = std::move(identity);
   }
   return *lm_identity_;

@@ -23,6 +23,7 @@ struct CheckpointSettings {
   std::string codec_path = {};         // the codec's folder, likewise
   std::string tokenizer = {};          // tokenizer.json, likewise
   std::vector<std::string> lora = {};  // folders of PEFT adapters that are merged into the language model
+  int64_t skip_layers = 0;             // of the backbone, from its middle outward: another model, of level G2
 };
 
 /// "bfloat16", "bf16", "float16", "fp16", "float32", "fp32" as in heartlib; 16-bit floats are bf16 (with a note for

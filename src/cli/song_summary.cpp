@@ -58,6 +58,9 @@ std::string song_line(const nlohmann::json& json) {
   if (result.contains("level") && result["level"] != "G0") {
     text += ", level " + result["level"].get<std::string>();
     if (request["lossy"] != "none") text += fmt::format(" (--lossy {})", request["lossy"].get<std::string>());
+    if (const auto layers = request["skip_layers"].get<int64_t>(); layers > 0) {
+      text += fmt::format(" (--skip_layers {})", layers);
+    }
   }
   return text;
 }

@@ -99,4 +99,13 @@ LmConfig read_lm_config(const std::filesystem::path& path) {
   return read_downloaded(path, [&path] { return parse_lm_config(read_file(path), path.string()); });
 }
 
+void skip_layers(LmConfig& config, int64_t count) {
+  TransformerConfig& backbone = config.backbone;
+  if (count >= backbone.num_layers) {
+    throw user_error("--skip_layers {}: the backbone has {} layers", count, backbone.num_layers);
+  }
+  backbone.num_layers -= count;
+  backbone.skipped += count;
+}
+
 }  // namespace heartmula

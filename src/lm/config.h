@@ -23,7 +23,10 @@ struct TransformerConfig {
   float norm_eps = 1e-5f;
   double rope_base = 500000.0;
   double scale_factor = 32.0;
+  int64_t skipped = 0;  // stored layers that are left out, in the middle; num_layers does not count them
 
+  /// The i-th layer's number in the checkpoint.
+  int64_t stored_layer(int64_t i) const { return i < num_layers / 2 ? i : i + skipped; }
   int64_t head_dim() const { return embed_dim / num_heads; }
   int64_t query_dim() const { return num_heads * head_dim(); }
   int64_t kv_dim() const { return num_kv_heads * head_dim(); }
@@ -47,5 +50,8 @@ TransformerConfig read_transformer_config(const JsonFields& fields, const std::s
 /// llama-400M, with or without "llama-") unless the object `backbone` or `decoder` gives the numbers.
 LmConfig parse_lm_config(std::string_view text, const std::string& name);
 LmConfig read_lm_config(const std::filesystem::path& path);
+/// Leaves out this many layers of the backbone, from its middle outward (arXiv:2506.21103, of a fixed model). Throws
+/// Error(kUser) that names --skip_layers if none would be left.
+void skip_layers(LmConfig& config, int64_t count);
 
 }  // namespace heartmula

@@ -10,7 +10,7 @@ namespace heartmula {
 std::vector<ExpectedTensor> Transformer::expected_tensors(const TransformerConfig& c, const std::string& prefix) {
   std::vector<ExpectedTensor> expected;
   for (int64_t i = 0; i < c.num_layers; ++i) {
-    const std::string layer = prefix + "layers." + std::to_string(i) + ".";
+    const std::string layer = prefix + "layers." + std::to_string(c.stored_layer(i)) + ".";
     expected.push_back({layer + "sa_norm.scale", {c.embed_dim}});
     expected.push_back({layer + "attn.q_proj.weight", {c.query_dim(), c.embed_dim}});
     expected.push_back({layer + "attn.k_proj.weight", {c.kv_dim(), c.embed_dim}});
@@ -32,7 +32,7 @@ Transformer Transformer::load(Ops& ops, const WeightStore& store, const Transfor
   transformer.config_ = config;
   transformer.dtype_ = dtype;
   for (int64_t i = 0; i < config.num_layers; ++i) {
-    const std::string layer = prefix + "layers." + std::to_string(i) + ".";
+    const std::string layer = prefix + "layers." + std::to_string(config.stored_layer(i)) + ".";
     Block block;
     block.attention_norm = load.vector(layer + "sa_norm.scale");
     block.qkv = load.matrix({layer + "attn.q_proj.weight", layer + "attn.k_proj.weight", layer + "attn.v_proj.weight"});

@@ -128,6 +128,10 @@ std::vector<Setting> make_table() {
       {"lora", Group::kCheckpoint, Changes::kCodes, kGenerate | kConvert | kDrafts, paths(checkpoint(&C::lora), "DIR"),
        "a PEFT adapter (adapter_config.json, adapter_model.safetensors), merged into the language model; may be given "
        "several times; a packed checkpoint takes none: give it to `heartmula convert`"},
+      {"skip_layers", Group::kCheckpoint, Changes::kCodes, kGenerate | kStages,
+       integer(checkpoint(&C::skip_layers), 0, 1024),
+       "leave out so many layers of the language model's backbone, from its middle outward: faster by what they weigh, "
+       "and other music: level G2, [measured](docs/decoding.md#layers-left-out)"},
       {"lyrics", Group::kSong, Changes::kCodes, kTexts, song_text(song(&S::lyrics), "FILE_OR_TEXT"),
        "a file, `-` for the standard input, a pipe, or the lyrics themselves; `\"\"` is instrumental; one word with an "
        "extension that names no file is an error",
@@ -200,7 +204,9 @@ std::vector<Setting> make_table() {
       {"codec_grid", Group::kCodec, Changes::kSound, kSongs | kStages,
        word(codec(&CodecSettings::flow, &FlowSettings::grid), parse_flow_grid, flow_grid_name,
             {{}, "^(uniform|sway(:-?[0-9.]+)?|epss|0(,[0-9.e-]+)+)$"}, "WHAT"),
-       "the steps' times: `uniform`, `sway` or `sway:S`, `epss`, or a list from 0 to 1: `0,0.2,0.5,1`"},
+       "the steps' times: `uniform`, `sway` or `sway:S`, `epss`, or a list from 0 to 1, `0,0.2,0.5,1`, with "
+       "`--codec_steps 3`; "
+       "`epss` has 5, 6, 7, 10, 12 or 16 steps"},
       {"codec_guidance_steps", Group::kCodec, Changes::kSound, kSongs | kStages,
        word(codec(&CodecSettings::flow, &FlowSettings::guidance_steps), parse_flow_steps, flow_steps_name, kStepList,
             "LIST"),
@@ -220,7 +226,7 @@ std::vector<Setting> make_table() {
       {"codec_windows", Group::kCodec, Changes::kSound, kSongs, named(codec(&CodecSettings::order), kWindowOrders),
        "windows one after the other; or all at once when the last frame is there, in two sweeps (`parallel`) or "
        "without "
-       "context (`blended`): for cards with idle arithmetic, on a CPU it only takes longer"},
+       "context (`blended`): for cards with idle arithmetic; on a CPU `parallel` takes longer"},
       {"codec_short_last_window", Group::kCodec, Changes::kSound, kSongs | kStages,
        boolean(codec(&CodecSettings::short_last_window)),
        "the last window is as long as what is left of the song, not filled up"},

@@ -8,6 +8,7 @@
 
 #include "base/cpu_info.h"
 #include "base/message.h"
+#include "tensor/fingerprint.h"
 
 namespace heartmula {
 namespace {
@@ -119,12 +120,13 @@ nlohmann::json result_of(const SongSettings& song, const SongOutcome& outcome, c
                         {"guessed_codes", drafts.guessed_codes},
                         {"weights_read", drafts.weights_read(FrameWeights::of(models.lm_config()))},
                         {"trials", drafts.trials}};
+    if (const DraftFile* file = models.draft_file()) result["drafts"]["fingerprint"] = fingerprint("{}", file->store);
   }
   if (outcome.passages > 1) result["passages"] = outcome.passages;
   if (outcome.rests > 0) result["rests"] = outcome.rests;
   if (outcome.new_frames > 0) {
-    const bool is_faithful =
-        song.frame_loop(0).min_frames() <= 1 && song.lossy == LossyAcceptance::kNone && outcome.passages == 1;
+    const bool is_faithful = song.frame_loop(0).min_frames() <= 1 && song.lossy == LossyAcceptance::kNone &&
+                             outcome.passages == 1 && models.options().checkpoint.skip_layers == 0;
     const bool is_plain = song.verification == GuessVerification::kCoupled;
     result["level"] = !is_faithful ? "G2" : (is_plain ? "G0" : "G1");
   }

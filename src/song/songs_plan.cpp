@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "base/error.h"
+#include "base/message.h"
 
 namespace heartmula {
 namespace {
@@ -115,8 +116,8 @@ SongsPlan plan_songs(Models& models, std::span<const SongSize> songs, const std:
   if (models.options().machine.memory != MemoryPolicy::kAuto) return plan;
   plan.saving = find_saving(plan.memory, models.options().checkpoint, plan.available);
   if (!plan.saving) return plan;
-  plan.note = fmt::format("the plan needs {:.2f} GB, more than there is: made with {}",
-                          static_cast<double>(plan.memory.peak()) * 1e-9, plan.saving->flags());
+  plan.note = fmt::format("the plan needs {:.2f} GB, more than there is: made with {}", gigabytes(plan.memory.peak()),
+                          plan.saving->flags());
   models.take_less_memory(plan.saving->lazy_load, plan.saving->bf16_codec);
   plan.memory = plan_again();
   return plan;
@@ -127,7 +128,7 @@ void check_plan(Models& models, const SongsPlan& plan, std::span<const SongSize>
     const MemoryPlan fewer = plan_most(models, largest(models, songs), plan.memory.songs - 1);
     if (fits(fewer, plan.available)) {
       throw user_error("not enough memory for {} songs at once: the plan needs {:.2f} GB; use --songs_at_once {}",
-                       plan.memory.songs, static_cast<double>(plan.memory.peak()) * 1e-9, fewer.songs);
+                       plan.memory.songs, gigabytes(plan.memory.peak()), fewer.songs);
     }
   }
   check_memory(plan.memory, models.options().checkpoint, plan.available);

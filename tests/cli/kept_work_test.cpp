@@ -42,6 +42,35 @@ TEST(KeptWork, codes_that_were_saved_for_good_outlive_the_song_that_goes_on_with
   EXPECT_EQ(contents(codes), kept);
 }
 
+// What guesses change is the same song only if the same guesses are made.
+TEST(KeptWork, a_lossy_song_is_made_again_by_its_sidecar) {
+  const TemporaryFolder folder;
+  const Arguments lossy = {"--lossy", "topk", "--drafter", "bigram", "--draft_frames", "2", "--max_audio_length_ms",
+                           "4000"};
+  succeeds(endless(folder / "first.wav", lossy));
+  succeeds({"generate", "--request", folder / "first.wav.json", "--save_path", folder / "again.wav"});
+  EXPECT_EQ(contents(folder / "again.wav"), contents(folder / "first.wav"));
+  EXPECT_EQ(json_of(folder / "again.wav.json")["request"]["draft_frames"], 2);
+  succeeds({"generate", "--request", folder / "first.wav", "--model_path", endless_checkpoint(), "--save_path",
+            folder / "again.wav"});
+  EXPECT_EQ(contents(folder / "again.wav"), contents(folder / "first.wav"));
+}
+
+TEST(KeptWork, a_song_without_some_layers_says_so) {
+  const TemporaryFolder folder;
+  succeeds(endless(folder / "whole.wav"));
+  const Finished made = succeeds(endless(folder / "less.wav", {"--skip_layers", "1"}));
+  EXPECT_THAT(made.err, HasSubstr("level G2 (--skip_layers 1)"));
+  EXPECT_NE(contents(folder / "less.wav"), contents(folder / "whole.wav"));
+  const json whole = json_of(folder / "whole.wav.json")["result"];
+  const json less = json_of(folder / "less.wav.json")["result"];
+  EXPECT_EQ(less["level"], "G2");
+  EXPECT_NE(less["checkpoint"]["language_model"]["fingerprint"], whole["checkpoint"]["language_model"]["fingerprint"]);
+  EXPECT_LT(less["memory_plan"]["language_model"]["weights_bytes"],
+            whole["memory_plan"]["language_model"]["weights_bytes"]);
+  EXPECT_THAT(refused(endless(folder / "none.wav", {"--skip_layers", "3"}), 2), HasSubstr("has 3 layers"));
+}
+
 TEST(KeptWork, a_request_writes_nothing_that_its_song_wrote) {
   const TemporaryFolder folder;
   succeeds(endless(folder / "first.wav", {"--save_codes", folder / "codes"}));

@@ -218,6 +218,10 @@ TEST(Requests, that_are_wrong_are_named_before_any_work) {
   EXPECT_THAT(told(R"({"lyrics": "la", "tagz": "x"})"), AllOf(HasSubstr("line 3"), HasSubstr("tagz")));
   EXPECT_THAT(told(R"({"lyrics": "la", "tags": "x", "topk": 0})"), AllOf(HasSubstr("line 3"), HasSubstr("topk")));
   EXPECT_THAT(told(R"({"lyrics": "la", "tags": "x", "threads": 7})"), AllOf(HasSubstr("line 3"), HasSubstr("threads")));
+  EXPECT_THAT(told(R"({"lyrics": "la", "tags": "x", "save_path": "bad.xyz"})"),
+              AllOf(HasSubstr("line 3"), HasSubstr("audio format")));
+  EXPECT_THAT(told(R"({"lyrics": "la", "tags": "x", "codec_guidance_steps": "0,70"})"),
+              AllOf(HasSubstr("line 3"), HasSubstr("step 70")));
   EXPECT_THAT(told(R"({"lyrics": "la", "tags": "x", "save_path": "-"})"),
               AllOf(HasSubstr("line 3"), HasSubstr("one stream")));
   const std::string first = (folder / "song-1.wav").string();
@@ -292,7 +296,9 @@ void interrupted_and_gone_on_with(int signal, const Arguments& more = {}) {
     EXPECT_EQ(finished.exit_code, 128 + signal) << finished.err;
     EXPECT_THAT(last_line(finished), AllOf(HasSubstr("cancelled; "), HasSubstr("`" + go_on + "`")));
   }
-  const Finished rest = run_script(go_on, folder.path());
+  const TemporaryFolder elsewhere;  // the list names whole paths
+  const std::string list = (folder / "song-1.wav.unfinished.jsonl").string();
+  const Finished rest = run_script("heartmula generate --requests " + list + " --songs_at_once 3", elsewhere.path());
   EXPECT_EQ(rest.exit_code, 0) << rest.err;
   std::set<std::string> expected;
   for (const std::string number : {"1", "2", "3", "4", "5", "6", "7", "8"}) {

@@ -73,6 +73,32 @@ TEST_P(Student, takes_no_other_way_of_solving) {
   EXPECT_THAT(refused({.flow = {.guidance = 2}}), testing::HasSubstr("--codec_guidance_scale: "));
 }
 
+// Whatever the preset: it says how an ordinary codec solves.
+TEST_P(Student, goes_with_every_preset_and_number_of_steps) {
+  for (const auto& [quality, name] : kCodecQualities.entries) {
+    for (const int64_t steps : {4, 2, 1}) {
+      CodecSettings settings = CodecSettings::of(quality);
+      settings.flow.steps = steps;
+      const CodecSettings resolved = resolve_codec_settings(settings, config_);
+      EXPECT_EQ(resolved.flow.steps, steps) << name;
+      EXPECT_TRUE(resolved.flow.flow_map);
+      EXPECT_FALSE(resolved.flow.guided());
+      EXPECT_EQ(resolve_codec_settings(resolved, config_), resolved) << name;
+    }
+  }
+}
+
+TEST(CodecPreset, gives_way_to_what_is_asked_for_beside_it) {
+  CodecSettings settings = CodecSettings::of(CodecQuality::kBalanced);
+  settings.flow.steps = 3;
+  EXPECT_EQ(resolve_codec_settings(settings, CodecConfig()).flow.guidance_steps, (std::vector<int64_t>{0, 2}));
+  settings.order = WindowOrder::kParallel;
+  EXPECT_FALSE(resolve_codec_settings(settings, CodecConfig()).short_last_window);
+  settings.flow.guidance_steps = {0, 3};
+  EXPECT_THAT(error_of(ErrorKind::kUser, [&] { check_codec_settings(settings); }),
+              testing::HasSubstr("--codec_guidance_steps names step 3"));
+}
+
 INSTANTIATE_TEST_SUITE_P(Folders, Student, testing::Values("HeartCodec-oss", "HeartCodec-student"),
                          [](const auto& tested) { return tested.index == 0 ? "whole" : "what_differs_from_its_base"; });
 

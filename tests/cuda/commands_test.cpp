@@ -92,20 +92,9 @@ TEST(CudaCommands, auto_is_the_cpu_where_no_card_will_do_and_says_so_if_there_is
 
 TEST(CudaCommands, songs_side_by_side_and_drafted_ones_are_the_same_on_a_card) {
   const TemporaryFolder folder;
-  const Arguments song = {"generate",
-                          "--model_path",
-                          kTinyCheckpoint,
-                          "--lyrics_text",
-                          "la",
-                          "--tags_text",
-                          "piano",
-                          "--max_audio_length_ms",
-                          "400",
-                          "--codec_steps",
-                          "1",
-                          "--save_path",
-                          folder / "song.wav",
-                          "--save_codes"};
+  const Arguments song = {"generate",    "--model_path", kTinyCheckpoint,         "--lyrics_text", "la",
+                          "--tags_text", "piano",        "--max_audio_length_ms", "400",           "--codec_steps",
+                          "1",           "--save_path",  folder / "song.wav",     "--save_codes"};
   const auto codes_of = [&](const std::string& name) { return read_codes(folder / name).frames; };
   const auto make = [&](const std::string& name, const Arguments& more) {
     succeeds(song + Arguments{folder / name} + kFramesOnCard + more);

@@ -53,6 +53,30 @@ TEST_P(LmReference, logits_of_every_codebook_equal_those_of_float64) {
 
 INSTANTIATE_TEST_SUITE_P(Sizes, LmReference, testing::Range(size_t{0}, std::size(kSizes)));
 
+std::vector<std::vector<float>> logits_of(const LmConfig& config, const RandomCheckpoint& checkpoint) {
+  const auto ops = make_cpu_ops({.threads = 2, .isa = {}});
+  const HeartMula model = HeartMula::load(*ops, checkpoint.store(), config, DType::kF32);
+  LmSession session(*ops, model, 2, 24);
+  session.prefill(some_prompt(19, config.text_vocab_size), 8, {});
+  return all_logits(session, some_frame(3, config.audio_vocab_size));
+}
+
+// The same numbers, as the two layers of one checkpoint, and as the first and the last of three of another.
+TEST(SkippedLayers, are_as_if_the_model_had_none_of_them) {
+  LmConfig whole = config_of(kSizes[2]);
+  whole.backbone.num_layers = 2;
+  LmConfig skipping = config_of(kSizes[2]);
+  ASSERT_EQ(skipping.backbone.num_layers, 3);
+  skip_layers(skipping, 1);
+  const RandomCheckpoint two(HeartMula::expected_tensors(whole), 7);
+  const RandomCheckpoint three(HeartMula::expected_tensors(skipping), 7);
+  EXPECT_TRUE(three.store().contains("backbone.layers.2.mlp.w1.weight"));
+  EXPECT_FALSE(three.store().contains("backbone.layers.1.mlp.w1.weight"));
+  EXPECT_EQ(logits_of(skipping, three), logits_of(whole, two));
+  EXPECT_THAT(error_of(ErrorKind::kUser, [&] { skip_layers(skipping, 2); }),
+              testing::HasSubstr("--skip_layers 2: the backbone has 2 layers"));
+}
+
 /// The first size, with muq_linear.weight, which a checkpoint may lack.
 std::vector<ExpectedTensor> with_muq_linear(const LmConfig& config) {
   std::vector<ExpectedTensor> expected = HeartMula::expected_tensors(config);

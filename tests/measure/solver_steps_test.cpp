@@ -75,6 +75,30 @@ TEST(SolverSteps, a_cheaper_way_that_is_as_near_is_recommended_and_written_for_t
   }
 }
 
+TEST(SolverSteps, what_cannot_work_is_told_before_the_work) {
+  const TemporaryFolder folder;
+  const auto told = [](const StepsOptions& options) {
+    return error_of(ErrorKind::kUser, [&] {
+      measure_solver_steps(
+          options, [](const std::string& text) { ADD_FAILURE() << text; }, nullptr);
+    });
+  };
+  StepsOptions options = options_for(folder);
+  options.codes.push_back((folder.path() / "none").string());
+  EXPECT_THAT(told(options), HasSubstr("none: no such file"));
+  options = options_for(folder);
+  options.abx = folder.path() / "abx";
+  options.tries = {"quality=fast"};
+  EXPECT_THAT(told(options), HasSubstr("--abx: compares quality=reference"));
+  options.tries = {"quality=reference", "quality=fast"};
+  std::filesystem::create_directory(folder.path() / "more");
+  options.codes.push_back(some_codes(folder, "more/one.codes.safetensors", 12));
+  EXPECT_THAT(told(options), HasSubstr("two songs are named one"));
+  options = options_for(folder);
+  options.abx = folder.write("file", "x");
+  EXPECT_THAT(told(options), HasSubstr("--abx "));
+}
+
 TEST(SolverSteps, a_student_is_measured_beside_its_teacher) {
   const TemporaryFolder folder;
   const std::string student1 = std::string(HEARTMULA_TEST_DATA) + "/student1";

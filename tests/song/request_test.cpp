@@ -21,6 +21,7 @@ Request unusual_request() {
   Request r;
   r.checkpoint.model_path = "modèles/歌";
   r.checkpoint.version = "7B";
+  r.checkpoint.skip_layers = 2;
   r.song.lyrics = "\"la\"\r\n\t\\ \U0001F3B5 end";
   r.song.tags = "piano,<tag>";
   r.song.title = "Été";

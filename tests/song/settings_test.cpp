@@ -104,6 +104,31 @@ TEST(Settings, other_sound_is_the_same_codes) {
   EXPECT_FALSE(same_codes(a, b));
 }
 
+// Who guesses is the machine's affair, unless guesses change the song.
+TEST(Settings, who_guesses_is_a_part_of_a_lossy_song) {
+  Request a;
+  a.machine.drafter = "/home/somebody/own.safetensors";
+  a.machine.draft_frames = 2;
+  Request b = a;
+  b.machine.draft_frames = 1;
+  EXPECT_TRUE(same_codes(a, b));
+  EXPECT_FALSE(music_json(a).contains("draft_frames"));
+  for (const bool in_blocks : {false, true}) {
+    Request lossy = a;
+    if (in_blocks) {
+      lossy.song.verification = GuessVerification::kBlock;
+    } else {
+      lossy.song.lossy = LossyAcceptance::kTopk;
+    }
+    Request other = lossy;
+    other.machine.draft_frames = 1;
+    EXPECT_FALSE(same_codes(lossy, other));
+    const json music = music_json(lossy);
+    EXPECT_EQ(music["drafter"], "own.safetensors");
+    EXPECT_EQ(music["draft_frames"], 2);
+  }
+}
+
 TEST(Settings, a_word_that_is_no_value_is_told_with_its_flag) {
   EXPECT_THAT(complaint("topk", "many"), AllOf(StartsWith("--topk many"), HasSubstr("integer")));
   EXPECT_THAT(complaint("temperature", "0,8"), AllOf(StartsWith("--temperature 0,8"), HasSubstr("write 0.8")));

@@ -58,6 +58,16 @@ def dumps(songs: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+def test_a_dump_of_another_song_is_not_taken_for_this_one(dumps: Path, tmp_path: Path) -> None:
+    """Of the same name and seed, but shorter."""
+    _generate(tmp_path / "song-1", 1, "--max_audio_length_ms", "1600")
+    where = ["--model_path", str(TINY), "--mula_dtype", "fp32", "--out", str(dumps)]
+    command = [os.environ["HEARTMULA"], "dump", *where, str(tmp_path / "song-1.codes.safetensors")]
+    done = subprocess.run(command, check=False, capture_output=True, text=True)
+    assert done.returncode == 2
+    assert "song-1.dump.safetensors: is there already, but is not of" in done.stderr
+
+
 @torch.no_grad()
 def test_dump_is_what_the_kit_computes(songs: Path, dumps: Path) -> None:
     """Hidden states and guided logits of every frame, by the kit's own model."""
