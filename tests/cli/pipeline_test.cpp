@@ -265,7 +265,7 @@ TEST(Codes, going_on_with_all_of_them_makes_the_same_song) {
 
 // ---- progress
 
-TEST(Progress, json_is_one_object_a_line_and_nothing_else) {
+TEST(ProgressOfProgram, json_is_one_object_a_line_and_nothing_else) {
   const TemporaryFolder folder;
   const Finished finished = succeeds(generate(folder / "song.wav", {"--progress", "json"}));
   std::map<std::string, json> last;
@@ -290,7 +290,7 @@ TEST(Progress, json_is_one_object_a_line_and_nothing_else) {
   EXPECT_EQ(last["codec"]["eta_s"], 0);
 }
 
-TEST(Progress, none_is_silence_but_for_warnings) {
+TEST(ProgressOfProgram, none_is_silence_but_for_warnings) {
   const TemporaryFolder folder;
   const Finished finished = succeeds(generate(folder / "song.wav", {"--progress", "none"}));
   EXPECT_THAT(lines_of(finished.err), testing::Each(StartsWith("heartmula: warning: ")));
@@ -300,7 +300,7 @@ TEST(Progress, none_is_silence_but_for_warnings) {
               StartsWith(warning));
 }
 
-TEST(Progress, lines_have_no_control_characters) {
+TEST(ProgressOfProgram, lines_have_no_control_characters) {
   const TemporaryFolder folder;
   for (const std::string mode : {"lines", "auto"}) {  // a log is no terminal
     const Finished finished = succeeds(generate(folder / "song.wav", {"--progress", mode}));
@@ -309,7 +309,7 @@ TEST(Progress, lines_have_no_control_characters) {
   }
 }
 
-TEST(Progress, a_bar_is_drawn_over_itself) {
+TEST(ProgressOfProgram, a_bar_is_drawn_over_itself) {
   const TemporaryFolder folder;
   const Finished finished = succeeds(generate(folder / "song.wav", {"--progress", "bar"}));
   EXPECT_THAT(finished.err, AllOf(HasSubstr("\r"), HasSubstr("frames"), HasSubstr("codec")));

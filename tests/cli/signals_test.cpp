@@ -267,7 +267,7 @@ TEST(Rescued, codes_of_an_earlier_run_are_kept) {
   EXPECT_THAT(files_in(folder.path()), ElementsAre("song.wav", "song.wav.codes.1.safetensors", "song.wav.json"));
 }
 
-TEST(Progress, that_nobody_reads_does_not_end_the_song) {
+TEST(ProgressThatNobodyReads, does_not_end_the_song) {
   const TemporaryFolder folder;
   std::string command;
   for (const std::string& word : endless_song("song.wav")) command += " '" + word + "'";
