@@ -112,9 +112,8 @@ std::string advice(const MemoryPlan& plan, const CheckpointSettings& checkpoint,
   for (const Remedy& remedy : remedies) {
     if (fits(remedy.plan, available)) return remedy.flags;
   }
-  const std::string rest = plan.cards().empty()
-                               ? "a shorter --max_audio_length_ms, or a machine with more memory"
-                               : "a shorter --max_audio_length_ms, a card with more memory, or --device cpu";
+  std::string rest = plan.cards().empty() ? "a shorter --max_audio_length_ms, or a machine with more memory"
+                                          : "a shorter --max_audio_length_ms, a card with more memory, or --device cpu";
   const auto least = std::ranges::min_element(remedies, {}, [](const Remedy& r) { return total_peak(r.plan); });
   if (least == remedies.end() || total_peak(least->plan) >= total_peak(plan)) return rest;
   return fmt::format("{}, which needs the least ({:.2f} GB, still too much), and {}", least->flags,

@@ -58,7 +58,7 @@ void forget_machine(Request& request, const Request& defaults) {
     machine.drafter = request.machine.drafter;
     machine.draft_frames = request.machine.draft_frames;
   }
-  request.machine = machine;
+  request.machine = std::move(machine);
 }
 
 /// What is stored in a request file or beside codes, without what is not this run's: where that song went, and, of a
