@@ -218,7 +218,8 @@ class Measurement {
   }
 
   void measure(const Passage& passage) {
-    const auto& [path, frames] = passage;
+    const std::string& path = passage.path;
+    const std::vector<Frame>& frames = passage.frames;
     std::map<WindowScheme, Decoded> solutions;  // the fine ones
     const auto fine = [&](WindowScheme windows) -> const Decoded& {
       if (const auto found = solutions.find(windows); found != solutions.end()) return found->second;
