@@ -41,12 +41,11 @@ MadeSong read_made_song(Models& models, const std::string& path, int64_t most_fr
   song.rule = {song.settings.sampling, song.settings.min_frames(), song.settings.audio_eos_id};
   if (most_frames > 0) song.frames.resize(std::min(song.frames.size(), static_cast<size_t>(most_frames)));
   song.settings.max_audio_length_ms = (std::ssize(song.frames) - 1) * kFrameMs;
-  if (const auto tokens = std::ssize(song.prompt.text_ids);
-      tokens + std::ssize(song.frames) - 1 > config.backbone.max_seq_len) {
+  if (song.settings.max_audio_length_ms > longest_audio_ms(config, song.prompt)) {
     throw user_error(
         "{}: {} tokens and {} frames are more than the model's context of {}, as in a song made with "
         "--long: leave it out",
-        codes.name, tokens, song.frames.size(), config.backbone.max_seq_len);
+        codes.name, song.prompt.text_ids.size(), song.frames.size(), config.backbone.max_seq_len);
   }
   if (request.song.lossy != LossyAcceptance::kNone) {
     song.guesses = "--lossy " + kLossyAcceptances.name(request.song.lossy);

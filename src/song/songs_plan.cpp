@@ -67,21 +67,22 @@ int64_t pages_allowed(const Models& models) {
   return std::max<int64_t>(1, bytes / page_bytes(models.lm_config().backbone, options.checkpoint.mula_dtype));
 }
 
-// Whether songs beside each other fit: plans are exact to a twentieth, and whoever takes more than there is, is killed.
-bool fit(Models& models, const MemoryPlan& plan) {
+// To songs beside each other: plans are exact to a twentieth, and whoever takes more than there is, is killed.
+AvailableMemory available_to_songs(const Models& models, const MemoryPlan& plan) {
   AvailableMemory available = available_to(models, plan);
   if (available.host) *available.host -= *available.host / 20;
-  return fits(plan, available);
+  return available;
 }
 
 // As many songs as are wished, with fewer pages than they may need if there is no room for more.
 MemoryPlan plan_pages(Models& models, SongSize size) {
   MemoryPlan best = plan_memory(models, size);
-  if (size.songs == 1 || size.context == 0 || fit(models, best)) return best;
+  const AvailableMemory available = available_to_songs(models, best);
+  if (size.songs == 1 || size.context == 0 || fits(best, available)) return best;
   for (int64_t least = 1, most = best.pages; least < most;) {
     size.pages = (least + most) / 2;
     const MemoryPlan plan = plan_memory(models, size);
-    if (fit(models, plan)) {
+    if (fits(plan, available)) {
       best = plan;
       least = size.pages + 1;
     } else {
@@ -95,7 +96,7 @@ MemoryPlan plan_pages(Models& models, SongSize size) {
 MemoryPlan plan_most(Models& models, SongSize size, int64_t most) {
   for (size.songs = most;; --size.songs) {
     MemoryPlan plan = plan_memory(models, size);
-    if (size.songs == 1 || fit(models, plan)) return plan;
+    if (size.songs == 1 || fits(plan, available_to_songs(models, plan))) return plan;
   }
 }
 
