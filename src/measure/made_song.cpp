@@ -47,11 +47,7 @@ MadeSong read_made_song(Models& models, const std::string& path, int64_t most_fr
         "--long: leave it out",
         codes.name, song.prompt.text_ids.size(), song.frames.size(), config.backbone.max_seq_len);
   }
-  if (request.song.lossy != LossyAcceptance::kNone) {
-    song.guesses = "--lossy " + kLossyAcceptances.name(request.song.lossy);
-  } else if (request.song.guesses_change_it()) {
-    song.guesses = "--verification " + kGuessVerifications.name(request.song.verification);
-  }
+  if (request.song.guesses_change_it()) song.guesses = request.song.guesses_flag();
   return song;
 }
 

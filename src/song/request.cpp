@@ -55,8 +55,7 @@ void check_guesses(const Request& r) {
   if (!r.song.guesses_change_it()) return;
   const bool in_blocks = r.song.verification == GuessVerification::kBlock;
   const bool is_lossy = r.song.lossy != LossyAcceptance::kNone;
-  const std::string flag = in_blocks ? "--verification " + kGuessVerifications.name(r.song.verification)
-                                     : "--lossy " + kLossyAcceptances.name(r.song.lossy);
+  const std::string flag = r.song.guesses_flag();
   if (in_blocks && is_lossy) {
     throw user_error("{} keeps the distribution of songs, and --lossy {} does not: choose one", flag,
                      kLossyAcceptances.name(r.song.lossy));

@@ -40,6 +40,11 @@ struct SongSettings {
   bool guesses_change_it() const {
     return verification == GuessVerification::kBlock || lossy != LossyAcceptance::kNone;
   }
+  /// What lets them: "--verification block" or "--lossy topk".
+  std::string guesses_flag() const {
+    return verification == GuessVerification::kBlock ? "--verification " + kGuessVerifications.name(verification)
+                                                     : "--lossy " + kLossyAcceptances.name(lossy);
+  }
 };
 
 struct OutputSettings {
